@@ -1,0 +1,1 @@
+"""distill-edge: run an exported model without torch."""

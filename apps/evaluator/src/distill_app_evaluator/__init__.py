@@ -1,0 +1,1 @@
+"""distill-eval: score one model or compare several."""

@@ -1,0 +1,1 @@
+"""Load, check, split, tokenize, mask and collate text for language models."""

@@ -1,0 +1,1 @@
+"""Save models safely, export them verified, run them without torch."""

@@ -1,0 +1,1 @@
+"""What machine is this, and what should a language model do on it, and why."""

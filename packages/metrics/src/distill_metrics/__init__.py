@@ -1,0 +1,1 @@
+"""ROUGE, BLEU, chrF, BERTScore, error rates and perplexity, offline, with honest comparisons."""
