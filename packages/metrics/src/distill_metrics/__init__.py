@@ -1,1 +1,105 @@
 """ROUGE, BLEU, chrF, BERTScore, error rates and perplexity, offline, with honest comparisons."""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from distill_metrics.comparison import Comparison, compare, compare_many, score
+    from distill_metrics.corpus import bleu, bleu_smoothed, chrf, chrfpp, ter
+    from distill_metrics.edits import cer, per, wer
+    from distill_metrics.errors import (
+        EmptyPredictionsWarning,
+        EmptyTextError,
+        FileFormatError,
+        MetricError,
+        SettingError,
+        ShapeError,
+        TextTypeError,
+        UnknownMetricError,
+    )
+    from distill_metrics.names import METRIC_GROUPS, METRIC_NAMES, check_metric_names, lower_is_better
+    from distill_metrics.overlap import exact_match, token_f1
+    from distill_metrics.results import MetricResult, Reference
+    from distill_metrics.rouge import rouge1, rouge2, rougeL, rougeLsum
+    from distill_metrics.table import METRICS, Metric
+    from distill_metrics.trainer import HFMetricHelper
+
+    __version__: str
+
+_HOME = {
+    "comparison": ("Comparison", "compare", "compare_many", "score"),
+    "corpus": ("bleu", "bleu_smoothed", "chrf", "chrfpp", "ter"),
+    "edits": ("cer", "per", "wer"),
+    "errors": (
+        "EmptyPredictionsWarning",
+        "EmptyTextError",
+        "FileFormatError",
+        "MetricError",
+        "SettingError",
+        "ShapeError",
+        "TextTypeError",
+        "UnknownMetricError",
+    ),
+    "names": ("METRIC_GROUPS", "METRIC_NAMES", "check_metric_names", "lower_is_better"),
+    "overlap": ("exact_match", "token_f1"),
+    "results": ("MetricResult", "Reference"),
+    "rouge": ("rouge1", "rouge2", "rougeL", "rougeLsum"),
+    "table": ("METRICS", "Metric"),
+    "trainer": ("HFMetricHelper",),
+}
+_MODULES = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [
+    "METRICS",
+    "METRIC_GROUPS",
+    "METRIC_NAMES",
+    "Comparison",
+    "EmptyPredictionsWarning",
+    "EmptyTextError",
+    "FileFormatError",
+    "HFMetricHelper",
+    "Metric",
+    "MetricError",
+    "MetricResult",
+    "Reference",
+    "SettingError",
+    "ShapeError",
+    "TextTypeError",
+    "UnknownMetricError",
+    "__version__",
+    "bleu",
+    "bleu_smoothed",
+    "cer",
+    "check_metric_names",
+    "chrf",
+    "chrfpp",
+    "compare",
+    "compare_many",
+    "exact_match",
+    "lower_is_better",
+    "per",
+    "rouge1",
+    "rouge2",
+    "rougeL",
+    "rougeLsum",
+    "score",
+    "ter",
+    "token_f1",
+    "wer",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("distill-metrics")
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

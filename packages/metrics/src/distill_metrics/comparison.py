@@ -1,0 +1,267 @@
+"""Scores with intervals, and comparisons that say when no difference is shown."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from distill_metrics.errors import ShapeError
+from distill_metrics.names import check_metric_names
+from distill_metrics.results import MetricResult, Reference
+from distill_metrics.table import metric_named
+
+Settings = Mapping[str, Mapping[str, object]]
+"""For a metric's name the settings of its function."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two systems on the same examples.
+
+    Attributes:
+        first: Name of one system.
+        second: Name of the other.
+        metric: The metric compared.
+        difference: Value of ``first`` minus value of ``second``, in the metric's unit.
+        interval: Bounds of the difference at ``confidence``.
+        p: Probability of a difference at least this large if the systems were equal (two-sided; adjusted for
+            the number of systems when it comes from :func:`compare_many`).
+        better: The system that is better, or None when no difference is shown: when the interval holds 0 or
+            ``p`` is at least ``1 - confidence``.
+        confidence: Of the interval and the decision.
+    """
+
+    first: str
+    second: str
+    metric: str
+    difference: float
+    interval: tuple[float, float]
+    p: float
+    better: str | None
+    confidence: float = 0.95
+
+    def statement(self) -> str:
+        """The comparison in one sentence."""
+        low, high = self.interval
+        numbers = (
+            f"{self.metric} {self.first} - {self.second} = {self.difference:+.2f}, "
+            f"{100 * self.confidence:g} % interval {low:+.2f} to {high:+.2f}, p = {self.p:.4f}"
+        )
+        if self.better is None:
+            return f"No difference shown between {self.first} and {self.second} ({numbers})."
+        other = self.second if self.better == self.first else self.first
+        return f"{self.better} is better than {other} ({numbers})."
+
+    def to_dict(self) -> dict[str, object]:
+        """A plain dictionary for JSON: ``first second metric difference interval p better``."""
+        return {
+            "first": self.first,
+            "second": self.second,
+            "metric": self.metric,
+            "difference": self.difference,
+            "interval": list(self.interval),
+            "p": self.p,
+            "better": self.better,
+        }
+
+
+def score(
+    predictions: Sequence[str],
+    references: Sequence[Reference],
+    *,
+    metrics: Sequence[str],
+    interval: float | None = 0.95,
+    samples: int = 2000,
+    seed: int = 0,
+    settings: Settings | None = None,
+) -> dict[str, MetricResult]:
+    """Several metrics of one system, each with the percentile interval of a bootstrap over examples.
+
+    Args:
+        predictions: One text an example.
+        references: One text or a list of texts an example.
+        metrics: Names out of :data:`METRIC_NAMES`.
+        interval: Confidence of the intervals, or None for none.
+        samples: Bootstrap resamples.
+        seed: Equal seeds give equal intervals.
+        settings: Settings a metric, such as ``{"rougeL": {"tokenizer": "unicode"}}``.
+
+    Raises:
+        UnknownMetricError: A metric does not exist; the nearest is named.
+        ShapeError: Predictions and references do not pair up.
+        TextTypeError: Something is not a ``str``.
+        EmptyTextError: A reference holds nothing that the metric could count.
+        SettingError: A setting is unknown.
+        ValueError: ``interval`` is not between 0 and 1, or ``samples`` is not positive.
+    """
+    names = check_metric_names(metrics)
+    chosen = settings or {}
+    check_metric_names(chosen or names)
+    measured = {
+        name: metric_named(name).statistics(predictions, references, chosen.get(name)) for name in names
+    }
+    if interval is None:
+        return {name: statistics.result() for name, statistics in measured.items()}
+    from distill_metrics.bootstrap import percentile_interval, resampled_values
+
+    values = resampled_values(list(measured.values()), samples=samples, seed=seed)
+    return {
+        name: statistics.result(interval=percentile_interval(resampled, confidence=interval))
+        for (name, statistics), resampled in zip(measured.items(), values, strict=True)
+    }
+
+
+def compare(
+    first: Sequence[str],
+    second: Sequence[str],
+    references: Sequence[Reference],
+    *,
+    metric: str,
+    names: tuple[str, str] = ("first", "second"),
+    samples: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+    settings: Mapping[str, object] | None = None,
+) -> Comparison:
+    """Two systems on the same examples by a paired bootstrap: difference, interval, p and which is better.
+
+    Args:
+        first: Predictions of one system.
+        second: Predictions of the other, for the same examples.
+        references: One text or a list of texts an example.
+        metric: Name of the metric.
+        names: What the two are called in the result.
+        samples: Bootstrap resamples, the same examples for both systems.
+        seed: Equal seeds give equal comparisons.
+        confidence: Of the interval and the decision.
+        settings: Settings of the metric.
+
+    Raises:
+        UnknownMetricError: The metric does not exist; the nearest is named.
+        ShapeError: Predictions and references do not pair up, or both names are the same.
+        TextTypeError: Something is not a ``str``.
+        EmptyTextError: A reference holds nothing that the metric could count.
+        SettingError: A setting is unknown.
+        ValueError: ``confidence`` is not between 0 and 1, or ``samples`` is not positive.
+
+    Source:
+        Koehn 2004 for the resampling; the shift to the null hypothesis, with one added to both counts, as in
+        sacrebleu 2.6.0 ``significance.py`` (Riezler and Maxwell 2005).
+    """
+    if names[0] == names[1]:
+        raise ShapeError(f"Both systems are called {names[0]!r}; two different names are needed.")
+    (comparison,) = compare_many(
+        {names[0]: first, names[1]: second},
+        references,
+        metric=metric,
+        baseline=names[1],
+        samples=samples,
+        seed=seed,
+        confidence=confidence,
+        settings=settings,
+    )
+    return comparison
+
+
+def compare_many(
+    systems: Mapping[str, Sequence[str]],
+    references: Sequence[Reference],
+    *,
+    metric: str,
+    baseline: str | None = None,
+    samples: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+    settings: Mapping[str, object] | None = None,
+) -> tuple[Comparison, ...]:
+    """Every other system against ``baseline``, with p adjusted for their number.
+
+    Args:
+        systems: Predictions by name, all for the same examples.
+        references: One text or a list of texts an example.
+        metric: Name of the metric.
+        baseline: The system compared with; None takes the first.
+        samples: Bootstrap resamples, the same examples for all systems.
+        seed: Equal seeds give equal comparisons.
+        confidence: Of each interval (not widened for their number) and of the decisions.
+        settings: Settings of the metric.
+
+    Returns:
+        A comparison for each other system, in the order given: ``first`` is the system, ``second`` the
+        baseline.
+
+    Raises:
+        ShapeError: Fewer than two systems, no system of the baseline's name, or texts that do not pair up.
+        UnknownMetricError, TextTypeError, EmptyTextError, SettingError, ValueError: As :func:`compare`.
+
+    Source:
+        Holm 1979 for the adjustment.
+    """
+    from distill_metrics.bootstrap import resampled_values
+
+    chosen = metric_named(metric)
+    base = _baseline(systems, baseline)
+    others = [name for name in systems if name != base]
+    measured = {name: chosen.statistics(texts, references, settings) for name, texts in systems.items()}
+    arrays = resampled_values(list(measured.values()), samples=samples, seed=seed)
+    resampled = dict(zip(measured, arrays, strict=True))
+    values = {name: statistics.result().value for name, statistics in measured.items()}
+    found = []
+    for name in others:
+        difference = values[name] - values[base]
+        interval, p = _difference(resampled[name] - resampled[base], difference, confidence)
+        found.append(
+            Comparison(
+                first=name,
+                second=base,
+                metric=metric,
+                difference=difference,
+                interval=interval,
+                p=p,
+                better=None,
+                confidence=confidence,
+            )
+        )
+    adjusted = _holm([comparison.p for comparison in found])
+    return tuple(
+        _decided(replace(comparison, p=p), lower_is_better=chosen.lower_is_better)
+        for comparison, p in zip(found, adjusted, strict=True)
+    )
+
+
+def _baseline(systems: Mapping[str, Sequence[str]], baseline: str | None) -> str:
+    if len(systems) < 2:
+        raise ShapeError(f"{len(systems)} system was given; at least two are needed for a comparison.")
+    name = next(iter(systems)) if baseline is None else baseline
+    if name not in systems:
+        raise ShapeError(f"The baseline {name!r} is none of the systems: {', '.join(systems)}.")
+    return name
+
+
+def _difference(resampled: object, difference: float, confidence: float) -> tuple[tuple[float, float], float]:
+    """Interval and p of a difference from its resampled values ``(samples,)``."""
+    import numpy as np
+
+    from distill_metrics.bootstrap import percentile_interval
+
+    values = np.asarray(resampled, dtype=np.float64)
+    interval = percentile_interval(values, confidence=confidence)
+    # A hair of slack, so that equal sums added up in another order count as equal.
+    extreme = np.abs(values - values.mean()) >= abs(difference) * (1 - 1e-12) - 1e-12
+    return interval, float((extreme.sum() + 1) / (len(values) + 1))
+
+
+def _holm(ps: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment, in the order given."""
+    order = sorted(range(len(ps)), key=lambda i: ps[i])
+    adjusted, running = [0.0] * len(ps), 0.0
+    for rank, index in enumerate(order):
+        running = max(running, min(1.0, (len(ps) - rank) * ps[index]))
+        adjusted[index] = running
+    return adjusted
+
+
+def _decided(comparison: Comparison, *, lower_is_better: bool) -> Comparison:
+    low, high = comparison.interval
+    if low <= 0.0 <= high or comparison.p >= 1.0 - comparison.confidence:
+        return comparison
+    first_wins = (comparison.difference < 0) == lower_is_better
+    return replace(comparison, better=comparison.first if first_wins else comparison.second)

@@ -1,0 +1,167 @@
+"""ROUGE with the digits of rouge-score, computed by rouge-score-rs."""
+
+import re
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, Literal, Protocol, cast
+
+from distill_metrics.errors import SettingError
+from distill_metrics.results import MetricResult, Reference, Statistics, ratio_percent
+from distill_metrics.texts import count_empty, pair
+
+Tokenizer = Literal["rouge_score", "unicode", "character"]
+
+_ADVICE = (
+    'ROUGE\'s own tokenizer keeps a-z and 0-9 only; set tokenizer="unicode" (any script; "character" for '
+    "Chinese, Japanese and Thai)."
+)
+_LATIN = re.compile("[a-z0-9]")
+
+
+class _Tokenizer(Protocol):
+    def tokenize(self, text: str) -> list[str]: ...
+
+
+class _Score(Protocol):
+    fmeasure: float
+
+
+class _Scorer(Protocol):
+    def score_batch(self, targets: list[str], predictions: list[str]) -> list[dict[str, _Score]]: ...
+
+    def score_multi(self, targets: list[str], prediction: str) -> dict[str, _Score]: ...
+
+
+def rouge1(
+    predictions: Sequence[str],
+    references: Sequence[Reference],
+    *,
+    tokenizer: Tokenizer = "rouge_score",
+    stemmer: bool | None = None,
+) -> MetricResult:
+    """ROUGE-1: F1 of the words that prediction and reference share, averaged over examples, in percent.
+
+    With several references the one with the highest F1 counts. The default tokenizer gives the digits of
+    rouge-score, which keeps ``a-z`` and ``0-9`` only (so "café" and "cafè" are equal to it); ``"unicode"``
+    splits any script into words, ``"character"`` into characters.
+
+    Args:
+        predictions: One text an example. An empty one scores 0 and is counted.
+        references: One text or a list of texts an example.
+        tokenizer: How texts become words; named in the signature.
+        stemmer: Porter stemming (English). None: yes with ``"rouge_score"``, no otherwise.
+
+    Raises:
+        ShapeError: Predictions and references do not pair up.
+        TextTypeError: Something is not a ``str``.
+        EmptyTextError: The tokenizer reduces a reference to nothing.
+        SettingError: The tokenizer is unknown, or stemming is asked of another than ``"rouge_score"``.
+
+    Source:
+        Lin 2004, "ROUGE: A Package for Automatic Evaluation of Summaries"; rouge-score 0.1.2.
+    """
+    return rouge_statistics("rouge1", predictions, references, tokenizer=tokenizer, stemmer=stemmer).result()
+
+
+def rouge2(
+    predictions: Sequence[str],
+    references: Sequence[Reference],
+    *,
+    tokenizer: Tokenizer = "rouge_score",
+    stemmer: bool | None = None,
+) -> MetricResult:
+    """ROUGE-2: as :func:`rouge1`, of pairs of neighbouring words.
+
+    A text of one word has no pair and scores 0, identical or not: so defines it rouge-score.
+    """
+    return rouge_statistics("rouge2", predictions, references, tokenizer=tokenizer, stemmer=stemmer).result()
+
+
+def rougeL(  # noqa: N802 - the metric's own name
+    predictions: Sequence[str],
+    references: Sequence[Reference],
+    *,
+    tokenizer: Tokenizer = "rouge_score",
+    stemmer: bool | None = None,
+) -> MetricResult:
+    """ROUGE-L: as :func:`rouge1`, of the longest common subsequence of words."""
+    return rouge_statistics("rougeL", predictions, references, tokenizer=tokenizer, stemmer=stemmer).result()
+
+
+def rougeLsum(  # noqa: N802 - the metric's own name
+    predictions: Sequence[str],
+    references: Sequence[Reference],
+    *,
+    tokenizer: Tokenizer = "rouge_score",
+    stemmer: bool | None = None,
+) -> MetricResult:
+    """ROUGE-Lsum: as :func:`rougeL`, sentence by sentence; sentences are separated by line ends."""
+    return rouge_statistics(
+        "rougeLsum", predictions, references, tokenizer=tokenizer, stemmer=stemmer
+    ).result()
+
+
+def rouge_statistics(
+    name: str,
+    predictions: Sequence[str],
+    references: Sequence[Reference],
+    *,
+    tokenizer: Tokenizer = "rouge_score",
+    stemmer: bool | None = None,
+) -> Statistics:
+    """The F1 of each example and a one beside it, so that sums give means. Raises as :func:`rouge1`."""
+    stems = _stems(tokenizer, stemmer=stemmer)
+    pairs = pair(predictions, references)
+    scorer, is_empty = _scorer(name, tokenizer, stems=stems)
+    advice = _ADVICE if tokenizer == "rouge_score" else "It holds no letter and no digit; remove the example."
+    empty = count_empty(pairs, is_empty, advice=advice)
+    if all(len(row) == 1 for row in pairs.references):
+        scores = scorer.score_batch([row[0] for row in pairs.references], list(pairs.predictions))
+    else:
+        scores = [
+            scorer.score_multi(list(row), text)
+            for row, text in zip(pairs.references, pairs.predictions, strict=True)
+        ]
+    return Statistics(
+        rows=[(float(score[name].fmeasure), 1.0) for score in scores],
+        value=ratio_percent,
+        is_ratio=True,
+        per_example=True,
+        signature=_signature(name, tokenizer, stems=stems),
+        empty_predictions=empty,
+    )
+
+
+def _stems(tokenizer: str, *, stemmer: bool | None) -> bool:
+    if tokenizer not in ("rouge_score", "unicode", "character"):
+        raise SettingError(f"ROUGE has no tokenizer {tokenizer!r}. Allowed: rouge_score, unicode, character.")
+    if stemmer and tokenizer != "rouge_score":
+        raise SettingError(
+            f"Stemming was asked for with tokenizer={tokenizer!r}, but the Porter stemmer is for English "
+            'words; leave stemmer out, or set tokenizer="rouge_score".'
+        )
+    return tokenizer == "rouge_score" if stemmer is None else stemmer
+
+
+@lru_cache(maxsize=32)
+def _scorer(name: str, tokenizer: str, *, stems: bool) -> tuple[_Scorer, Callable[[str], bool]]:
+    from rouge_score_rs import rouge_scorer, tokenizers
+
+    # The library publishes no types for these.
+    build: Any = rouge_scorer.RougeScorer
+    if tokenizer == "rouge_score":
+        return cast("_Scorer", build([name], use_stemmer=stems)), _has_no_latin
+    kind = tokenizers.UnicodeTokenizer if tokenizer == "unicode" else tokenizers.CharacterTokenizer
+    words = cast("_Tokenizer", kind())
+    return cast("_Scorer", build([name], tokenizer=words)), lambda text: not words.tokenize(text)
+
+
+def _has_no_latin(text: str) -> bool:
+    return _LATIN.search(text.lower()) is None
+
+
+def _signature(name: str, tokenizer: str, *, stems: bool) -> str:
+    from importlib.metadata import version
+
+    stem = "porter" if stems else "no"
+    return f"{name}|f1|tok:{tokenizer}|stem:{stem}|rouge-score-rs:{version('rouge-score-rs')}"

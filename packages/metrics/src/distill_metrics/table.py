@@ -1,0 +1,90 @@
+"""The table of metrics: for each name the function that scores, and the statistics it rests on."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+
+from distill_metrics import corpus, edits, overlap, rouge
+from distill_metrics.errors import SettingError
+from distill_metrics.names import check_metric_names, lower_is_better
+from distill_metrics.results import MetricResult, Reference, Statistics
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A metric of texts.
+
+    Attributes:
+        name: Its key.
+        function: The public function, ``(predictions, references, *, settings) -> MetricResult``.
+        measure: The same, but giving the statistics that intervals and comparisons resample.
+    """
+
+    name: str
+    function: Callable[..., MetricResult]
+    measure: Callable[..., Statistics]
+
+    @property
+    def lower_is_better(self) -> bool:
+        """True for error rates."""
+        return lower_is_better(self.name)
+
+    def statistics(
+        self,
+        predictions: Sequence[str],
+        references: Sequence[Reference],
+        settings: Mapping[str, object] | None = None,
+    ) -> Statistics:
+        """The statistics of every example under ``settings``, keywords of :attr:`function`.
+
+        Raises:
+            SettingError: The metric has no such setting.
+        """
+        import inspect
+
+        given = dict(settings or {})
+        allowed = [
+            p.name for p in inspect.signature(self.function).parameters.values() if p.kind is p.KEYWORD_ONLY
+        ]
+        for key in given:
+            if key not in allowed:
+                options = ", ".join(allowed) or "none"
+                raise SettingError(f"The metric {self.name} has no setting {key!r}. Allowed: {options}.")
+        return self.measure(predictions, references, **given)
+
+
+_FUNCTIONS: tuple[tuple[Callable[..., MetricResult], Callable[..., Statistics]], ...] = (
+    (rouge.rouge1, partial(rouge.rouge_statistics, "rouge1")),
+    (rouge.rouge2, partial(rouge.rouge_statistics, "rouge2")),
+    (rouge.rougeL, partial(rouge.rouge_statistics, "rougeL")),
+    (rouge.rougeLsum, partial(rouge.rouge_statistics, "rougeLsum")),
+    (corpus.bleu, corpus.bleu_statistics),
+    (corpus.bleu_smoothed, partial(corpus.bleu_statistics, smoothing="floor")),
+    (corpus.chrf, corpus.chrf_statistics),
+    (corpus.chrfpp, partial(corpus.chrf_statistics, word_order=2)),
+    (corpus.ter, corpus.ter_statistics),
+    (overlap.exact_match, overlap.exact_match_statistics),
+    (overlap.token_f1, overlap.token_f1_statistics),
+    (edits.wer, partial(edits.edit_statistics, "wer")),
+    (edits.per, partial(edits.edit_statistics, "per")),
+    (edits.cer, partial(edits.edit_statistics, "cer")),
+)
+
+METRICS: Mapping[str, Metric] = MappingProxyType(
+    {
+        function.__name__: Metric(name=function.__name__, function=function, measure=measure)
+        for function, measure in _FUNCTIONS
+    }
+)
+"""Every metric by its name."""
+
+
+def metric_named(name: str) -> Metric:
+    """The metric of this name.
+
+    Raises:
+        UnknownMetricError: There is none; the nearest is named.
+    """
+    check_metric_names((name,))
+    return METRICS[name]

@@ -1,0 +1,209 @@
+"""``HFMetricHelper``: a ``compute_metrics`` for ``transformers.Trainer`` that scores decoded text."""
+
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from distill_metrics.comparison import score
+from distill_metrics.errors import EmptyPredictionsWarning, EmptyTextError, ShapeError
+from distill_metrics.names import check_metric_names
+from distill_metrics.results import Reference
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_LOG = logging.getLogger(__name__)
+
+Task = Literal["causal", "seq2seq", "masked"]
+
+# The label of a position that does not count, in torch and transformers.
+_IGNORED = -100
+_DEFAULT_METRICS = ("rouge1", "rouge2", "rougeL", "bleu")
+
+
+class _Tokenizer(Protocol):
+    pad_token_id: int | None
+
+    def __len__(self) -> int: ...
+
+    def batch_decode(self, sequences: list[list[int]], *, skip_special_tokens: bool) -> Sequence[str]: ...
+
+
+class HFMetricHelper:
+    """Scores what a model said in an evaluation loop: pass the object itself as ``compute_metrics``.
+
+    Takes ids or logits, tuples whose first member they are, -100, and rows that other batches padded; gives
+    percentages rounded to four digits. Default metrics: rouge1, rouge2, rougeL and bleu.
+
+    Args:
+        tokenizer: Any transformers tokenizer: ``batch_decode``, ``pad_token_id`` and a length are used.
+        metrics: Names out of ``METRIC_NAMES``; None takes the default.
+        task: ``"causal"`` moves logits by one position, as the model's own loss does; others stay.
+        settings: Settings a metric, such as ``{"rougeL": {"tokenizer": "unicode"}}``.
+
+    Raises:
+        UnknownMetricError: A metric does not exist; the nearest is named.
+    """
+
+    def __init__(
+        self,
+        tokenizer: _Tokenizer,
+        metrics: Sequence[str] | None = None,
+        *,
+        task: Task | None = None,
+        settings: Mapping[str, Mapping[str, object]] | None = None,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.metrics = _DEFAULT_METRICS if metrics is None else check_metric_names(metrics)
+        self.task = task
+        self.settings = dict(settings or {})
+        self._defaults = metrics is None
+        self._predictions: list[str] = []
+        self._references: list[str] = []
+        self._undecodable = 0
+        if self._defaults:
+            _LOG.info("No metrics were named: %s are computed.", ", ".join(self.metrics))
+
+    def __call__(self, eval_pred: object, *, compute_result: bool = True) -> dict[str, float]:
+        """The same as :meth:`compute`."""
+        return self.compute(eval_pred, compute_result=compute_result)
+
+    def compute(self, eval_pred: object, *, compute_result: bool = True) -> dict[str, float]:
+        """Score one evaluation, or gather one batch of it.
+
+        Args:
+            eval_pred: A ``transformers.EvalPrediction`` or a tuple of predictions and labels. Predictions are
+                ids ``(batch, seq)``, logits ``(batch, seq, vocab)``, or a tuple that starts with one of them.
+                Logits count where the label is not -100.
+            compute_result: False gathers texts and gives ``{}``: with ``batch_eval_metrics=True`` the Trainer
+                passes True on the last batch only, so no logits are kept.
+
+        Returns:
+            For each metric its value in percent, rounded to four digits. All predictions empty, as an early
+            checkpoint's may be: an ``EmptyPredictionsWarning``, and 0 (error rates: all wrong).
+
+        Raises:
+            ShapeError: Predictions and labels do not fit together.
+            EmptyTextError: A row of labels decodes to nothing that a named metric could count.
+        """
+        predictions, labels = _parts(eval_pred)
+        ids = self._ids(predictions, labels)
+        self._predictions += self._decode(ids)
+        self._references += self._decode(labels)
+        if not compute_result:
+            return {}
+        said, right = self._predictions, self._references
+        self._predictions, self._references = [], []
+        return self.score(said, right)
+
+    def preprocess_logits(self, logits: object, labels: object) -> object:
+        """For ``preprocess_logits_for_metrics``: ids out of logits, so that the Trainer keeps no logits.
+
+        Args:
+            logits: Tensor ``(batch, seq, vocab)`` or a tuple that starts with one.
+            labels: Tensor ``(batch, seq)``, -100 where a position does not count.
+
+        Returns:
+            Ids ``(batch, seq)``, -100 where a label is -100; a tensor beside ``labels`` if that is one.
+        """
+        ids = self._ids(_array(logits), _array(labels))
+        maker = getattr(labels, "new_tensor", None)
+        return ids if maker is None else maker(ids.tolist())
+
+    def score(self, predictions: Sequence[str], references: Sequence[Reference]) -> dict[str, float]:
+        """The same percentages for texts: what the inference script writes.
+
+        Raises:
+            ShapeError: Predictions and references do not pair up.
+            EmptyTextError: A reference holds nothing that a named metric could count. One of the default
+                metrics is then left out with a warning instead, so that no training ends for it.
+        """
+        if predictions and not any(text.strip() for text in predictions):
+            warnings.warn(
+                f"All {len(predictions)} predictions are empty; they score 0.",
+                EmptyPredictionsWarning,
+                stacklevel=2,
+            )
+        values: dict[str, float] = {}
+        for name in self.metrics:
+            own = {name: self.settings[name]} if name in self.settings else None
+            try:
+                found = score(predictions, references, metrics=[name], interval=None, settings=own)
+            except EmptyTextError as error:
+                if not self._defaults:
+                    raise
+                _LOG.warning("The default metric %s is left out: %s", name, error)
+                continue
+            values[name] = round(found[name].value, 4)
+        return values
+
+    def _ids(
+        self, predictions: "NDArray[np.generic]", labels: "NDArray[np.generic]"
+    ) -> "NDArray[np.generic]":
+        """Ids ``(batch, seq)`` out of ids or logits."""
+        import numpy as np
+
+        if predictions.ndim == 2:
+            _check_rows(predictions, labels)
+            return predictions
+        if predictions.ndim != 3 or predictions.shape[:2] != labels.shape:
+            raise ShapeError(
+                f"Predictions of shape {predictions.shape} do not fit labels of shape {labels.shape}; ids "
+                "(batch, seq) or logits (batch, seq, vocab) with labels (batch, seq) are needed."
+            )
+        best = predictions.argmax(axis=-1)
+        if self.task == "causal":
+            # The logits at t speak about the label at t + 1.
+            best = np.concatenate([np.full_like(best[:, :1], _IGNORED), best[:, :-1]], axis=1)
+        return np.where(labels == _IGNORED, _IGNORED, best)
+
+    def _decode(self, ids: "NDArray[np.generic]") -> list[str]:
+        import numpy as np
+
+        size, numbers = len(self.tokenizer), ids.astype(np.int64)
+        unknown = (numbers >= size) | ((numbers < 0) & (numbers != _IGNORED))
+        if unknown.any():
+            self._undecodable += int(unknown.sum())
+            _LOG.warning(
+                "%d ids outside the vocabulary of %d were taken as padding.", self._undecodable, size
+            )
+        kept = [[int(i) for i in row[(row >= 0) & (row < size)]] for row in numbers]
+        return [text.strip() for text in self.tokenizer.batch_decode(kept, skip_special_tokens=True)]
+
+
+def _parts(eval_pred: object) -> tuple["NDArray[np.generic]", "NDArray[np.generic]"]:
+    predictions = getattr(eval_pred, "predictions", None)
+    labels = getattr(eval_pred, "label_ids", None)
+    if predictions is None and isinstance(eval_pred, (tuple, list)) and len(eval_pred) >= 2:
+        predictions, labels = eval_pred[0], eval_pred[1]
+    if predictions is None or labels is None:
+        raise ShapeError("Both predictions and labels are needed; one of them is None.")
+    return _array(predictions), _array(labels)
+
+
+def _array(value: object) -> "NDArray[np.generic]":
+    """Numpy from numpy, a tensor on any device, lists of any lengths, or the first member of a tuple."""
+    import numpy as np
+
+    if isinstance(value, tuple) and value:
+        value = value[0]
+    detach = getattr(value, "detach", None)
+    if detach is not None:
+        tensor = detach().cpu()
+        # numpy has no bfloat16.
+        value = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    if isinstance(value, list) and value and isinstance(value[0], list):
+        width = max(len(row) for row in value)
+        value = [[*row, *[_IGNORED] * (width - len(row))] for row in value]
+    array: NDArray[np.generic] = np.asarray(value)
+    return array
+
+
+def _check_rows(predictions: "NDArray[np.generic]", labels: "NDArray[np.generic]") -> None:
+    if labels.ndim != 2 or len(predictions) != len(labels):
+        raise ShapeError(
+            f"Ids of shape {predictions.shape} do not fit labels of shape {labels.shape}; the same number of "
+            "rows is needed."
+        )
