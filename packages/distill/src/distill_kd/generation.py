@@ -1,0 +1,69 @@
+"""A teacher's own texts, as rows to train on."""
+
+from collections.abc import Collection, Iterable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, TypedDict
+
+from distill_kd.settings import Task, check_task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from distill_adapters import Generation
+
+
+class GeneratedRow(TypedDict):
+    """One input and what the teacher made of it; ``score`` is the one that ``distill_adapters.predict`` gives."""
+
+    id: int | str
+    input: str
+    output: str
+    score: float
+
+
+def generate_teacher(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    rows: Iterable[tuple[int | str, str]],
+    *,
+    task: Task,
+    generation: "Generation | None" = None,
+    skip: Collection[int | str] = (),
+    chunk_rows: int = 1024,
+) -> Iterator[GeneratedRow]:
+    """Let the teacher answer every input; sequence-level distillation trains on the answers.
+
+    Rows come in their own order and are read ``chunk_rows`` at a time, so that a writer can save as they come
+    and a second run, told through ``skip`` what is there, goes on where the first ended.
+
+    Args:
+        model: The teacher.
+        tokenizer: Its tokenizer.
+        rows: Pairs of id and input text; may be endless.
+        task: "causal", "seq2seq" or "masked".
+        generation: How to generate; None is ``distill_adapters.Generation()``, greedy.
+        skip: Ids that need no answer any more.
+        chunk_rows: Inputs given to ``distill_adapters.predict`` at once, which sorts them by length; at least
+            1.
+
+    Yields:
+        One row for each input whose id is not in ``skip``.
+
+    Raises:
+        ValueError: The task is unknown, or ``chunk_rows`` is below 1.
+
+    Source:
+        Kim and Rush 2016, section 3.2, arXiv:1606.07947.
+    """
+    from distill_adapters import Generation, predict
+
+    check_task(task)
+    if chunk_rows < 1:
+        raise ValueError(f"chunk_rows = {chunk_rows} was asked for; it must be at least 1.")
+    done = frozenset(skip)
+    pending = (row for row in rows if row[0] not in done)
+    while chunk := list(islice(pending, chunk_rows)):
+        texts = [text for _, text in chunk]
+        made = predict(model, tokenizer, texts, task=task, generation=generation or Generation())
+        for (row_id, text), output, score in zip(chunk, made.texts, made.scores, strict=True):
+            yield GeneratedRow(id=row_id, input=text, output=output, score=score)

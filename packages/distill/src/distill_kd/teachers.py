@@ -1,0 +1,92 @@
+"""Where the teacher's view of a batch comes from."""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class DenseTarget:
+    """What the teacher says about every token at every position.
+
+    Attributes:
+        log_probs: ``(batch, seq, vocab)``, in the teacher's dtype and on its device. A constant per position
+            is without effect, since every divergence normalises the positions it selects: raw logits are
+            log-probabilities here, and padding is never put through a softmax.
+    """
+
+    log_probs: Tensor
+
+
+@runtime_checkable
+class Teacher(Protocol):
+    """Anything that has an opinion about a batch."""
+
+    def target(self, batch: Mapping[str, Tensor]) -> DenseTarget:
+        """The teacher's view of the positions in ``batch``, one for each of the student's logits."""
+
+
+class LiveTeacher:
+    """A model that is asked on the spot, without gradients, in evaluation mode, in its own dtype and place.
+
+    It is no part of the student: nothing of it is trained or saved.
+
+    Args:
+        model: A transformers model of the student's task, or one that takes and returns the same names.
+        tokenizer: Its tokenizer, so that the trainer can check that both speak of the same tokens.
+    """
+
+    def __init__(self, model: nn.Module, *, tokenizer: "PreTrainedTokenizerBase | None" = None) -> None:
+        self.model = model.eval().requires_grad_(False)  # noqa: FBT003 - torch's signature
+        self.tokenizer = tokenizer
+
+    def target(self, batch: Mapping[str, Tensor]) -> DenseTarget:
+        """Run the model on what it understands of ``batch``, without the labels.
+
+        Args:
+            batch: The student's inputs; an encoder-decoder needs ``decoder_input_ids`` among them.
+
+        Returns:
+            Its logits, ``(batch, seq, vocab)``, on its own device.
+
+        Raises:
+            KeyError: The model is an encoder-decoder and the batch has no ``decoder_input_ids``.
+        """
+        config = getattr(self.model, "config", None)
+        if getattr(config, "is_encoder_decoder", False) and "decoder_input_ids" not in batch:
+            raise KeyError(
+                "decoder_input_ids: an encoder-decoder teacher must read the student's own decoder inputs; "
+                "make them "
+                "with student.prepare_decoder_input_ids_from_labels(labels=labels)."
+            )
+        self.model.eval()  # whoever called train() on it meanwhile
+        inputs = accepted_inputs(self.model, batch)
+        first = next(self.model.parameters(), None)
+        if first is not None:
+            inputs = {name: value.to(first.device) for name, value in inputs.items()}
+        options = {"use_cache": False} if takes(self.model, "use_cache") else {}
+        with torch.inference_mode():
+            return DenseTarget(self.model(**inputs, **options).logits)
+
+
+def accepted_inputs(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those tensors of ``batch`` that ``model`` names in its forward, without the labels.
+
+    Without labels the model computes no loss of its own; a DistilBERT is not handed a BERT's
+    ``token_type_ids``.
+    """
+    return {name: value for name, value in batch.items() if name != "labels" and takes(model, name)}
+
+
+def takes(model: nn.Module, name: str) -> bool:
+    """Whether the model's forward names this argument (an adapter's wrapper is looked through)."""
+    get_base_model = getattr(model, "get_base_model", None)
+    unwrapped = get_base_model() if callable(get_base_model) else model
+    return name in inspect.signature(unwrapped.forward).parameters

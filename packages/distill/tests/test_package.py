@@ -1,0 +1,59 @@
+"""Importing is cheap, and settings refuse what cannot work."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import distill_kd
+from distill_kd import DenseTarget, DistillSettings, jensen_shannon
+
+
+def test_import_and_settings_load_nothing_heavy() -> None:
+    """Run files are checked before torch is there."""
+    code = (
+        "import sys, distill_kd; distill_kd.DistillSettings(divergence='reverse_kl');"
+        "distill_kd.VocabularyError; distill_kd.__version__;"
+        "print(sorted({'torch', 'transformers', 'datasets', 'accelerate', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_public_name_is_there() -> None:
+    """``__all__`` holds nothing that cannot be had, and unknown names are attribute errors."""
+    for name in distill_kd.__all__:
+        assert getattr(distill_kd, name) is not None
+    assert set(distill_kd.__all__) == set(dir(distill_kd))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = distill_kd.nothing
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"weight": 2}, "0 to 1"),
+        ({"temperature": -1}, "must be positive"),
+        ({"divergence": "jenson_shannon"}, "Did you mean jensen_shannon"),
+        ({"divergence": "x"}, "forward_kl, jensen_shannon, reverse_kl"),
+        ({"beta": 1}, "between 0 and 1"),
+    ],
+)
+def test_settings_outside_their_range_are_refused(arguments: dict[str, float | str], message: str) -> None:
+    """With what is allowed and the nearest right spelling."""
+    with pytest.raises(ValueError, match=message):
+        DistillSettings(**arguments)  # type: ignore[arg-type]  # one wrong value at a time
+
+
+def test_settings_become_an_objective() -> None:
+    """Weight, temperature and the mixture's share all arrive."""
+    settings = DistillSettings(weight=1, temperature=2, divergence="jensen_shannon", beta=0.2)
+    student, teacher = torch.randn(2, 1, 3, 7, generator=torch.Generator().manual_seed(0))
+    parts = settings.objective("masked")(
+        student, DenseTarget(teacher), torch.tensor([[1, 2, 3]]), num_items=3
+    )
+    mask = torch.ones(1, 3, dtype=torch.bool)
+    pure = jensen_shannon(student, teacher, mask=mask, temperature=2, beta=0.2)
+    assert parts.total.item() == pytest.approx(4 * pure.item() / 3)
+    assert DistillSettings().objective("causal") == distill_kd.Objective("causal")
