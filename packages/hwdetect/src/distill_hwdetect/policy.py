@@ -1,0 +1,155 @@
+"""What is asked of a machine, and the answer: one choice a field, each with its reason."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from distill_hwdetect.memory import MemoryEstimate
+from distill_hwdetect.models import ModelFacts, Task
+
+Adapter = Literal["full", "lora", "qlora"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Requirements:
+    """What a model shall do on the machine.
+
+    Args:
+        task: ``causal``, ``seq2seq`` or ``masked``.
+        model: The model that is trained or run.
+        training: False when it is only run.
+        teacher: The teacher beside it in distillation.
+        effective_batch: Examples per optimizer step, kept whatever the memory.
+        source_length: Tokens of an input (the whole text for ``causal`` and ``masked``).
+        target_length: Tokens of an output, read for ``seq2seq`` and for generating.
+        adapter: What is trained; ``auto`` adapts a pretrained model and never trains it whole.
+        overrides: Policy fields set by the user, by name; ``"auto"`` leaves a field to the rules.
+        pretokenized: False when workers have to tokenize while training.
+    """
+
+    task: Task
+    model: ModelFacts
+    training: bool = True
+    teacher: ModelFacts | None = None
+    effective_batch: int = 8
+    source_length: int = 128
+    target_length: int = 128
+    adapter: Literal["auto", "full", "lora", "qlora"] = "auto"
+    overrides: Mapping[str, object] = field(default_factory=dict)
+    pretokenized: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no machine can serve."""
+        for name in ("effective_batch", "source_length", "target_length"):
+            number = getattr(self, name)
+            if not isinstance(number, int) or number < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, found {number!r}.")
+        if self.task not in ("causal", "seq2seq", "masked"):
+            raise ValueError(f"task must be 'causal', 'seq2seq' or 'masked', found {self.task!r}.")
+        if self.adapter not in ("auto", "full", "lora", "qlora"):
+            raise ValueError(f"adapter must be 'auto', 'full', 'lora' or 'qlora', found {self.adapter!r}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """One field of a policy.
+
+    Args:
+        value: What to do.
+        rule: Identifier of the row in the rules table, or ``override``.
+        reason: Why, in a sentence that names what was found on this machine.
+        source: Where the rule comes from: a measurement or a report.
+        rejected: ``(alternative, why not)`` pairs.
+    """
+
+    value: object
+    rule: str
+    reason: str
+    source: str
+    rejected: tuple[tuple[str, str], ...] = ()
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain JSON types."""
+        return {**dataclasses.asdict(self), "rejected": [list(pair) for pair in self.rejected]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutionPolicy:
+    """What to do with a model on a machine: every field a ``Choice``.
+
+    Args:
+        device: ``cpu``, ``cuda:0`` (NVIDIA and AMD), ``xpu:0`` or ``mps``.
+        compute_dtype: ``float32``, ``bfloat16`` (autocast in training) or ``float16`` (with a scaler).
+        storage_dtype: Type in which weights that are not quantized are kept.
+        quantization: ``none``, ``int8`` or ``nf4`` (double quantization) for the frozen weights.
+        adapter: ``full``, ``lora`` or ``qlora``.
+        optimizer: A name that ``transformers.TrainingArguments(optim=...)`` takes.
+        gradient_checkpointing: Recompute activations in the backward pass.
+        attention: A name that ``from_pretrained(attn_implementation=...)`` takes.
+        compile: Use ``torch.compile``.
+        micro_batch: Examples per forward pass; times ``accumulation`` it is the effective batch.
+        accumulation: Forward passes per optimizer step.
+        workers: Processes that load data.
+        threads: Threads of one process.
+        parallel_stages: Stages of a run that may run side by side.
+        offload: Keep part of the model outside the device.
+        ipex: Apply ``intel_extension_for_pytorch.optimize``.
+        memory: What this policy needs, against what is there.
+        teacher: The teacher's own policy, when the requirements name one.
+    """
+
+    device: Choice
+    compute_dtype: Choice
+    storage_dtype: Choice
+    quantization: Choice
+    adapter: Choice
+    optimizer: Choice
+    gradient_checkpointing: Choice
+    attention: Choice
+    compile: Choice
+    micro_batch: Choice
+    accumulation: Choice
+    workers: Choice
+    threads: Choice
+    parallel_stages: Choice
+    offload: Choice
+    ipex: Choice
+    memory: MemoryEstimate
+    teacher: "ExecutionPolicy | None" = None
+
+    def choice(self, name: str) -> Choice:
+        """Return the ``Choice`` of one field.
+
+        Raises:
+            KeyError: ``name`` is no field of a policy.
+        """
+        if name not in POLICY_FIELDS:
+            raise KeyError(f"A policy has no field {name!r}; it has {', '.join(POLICY_FIELDS)}.")
+        found: Choice = getattr(self, name)
+        return found
+
+    def value(self, name: str) -> object:
+        """Return the value of one field.
+
+        Raises:
+            KeyError: ``name`` is no field of a policy.
+        """
+        return self.choice(name).value
+
+    def explain(self) -> list[tuple[str, object, str]]:
+        """Return ``(field, value, reason)`` for every field, in the order of the decision."""
+        return [(name, self.value(name), self.choice(name).reason) for name in POLICY_FIELDS]
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain JSON types: ``{field: {value, rule, reason, source, rejected}, memory, teacher}``."""
+        return {
+            **{name: self.choice(name).to_dict() for name in POLICY_FIELDS},
+            "memory": self.memory.to_dict(),
+            "teacher": None if self.teacher is None else self.teacher.to_dict(),
+        }
+
+
+POLICY_FIELDS: tuple[str, ...] = tuple(
+    item.name for item in dataclasses.fields(ExecutionPolicy) if item.name not in ("memory", "teacher")
+)

@@ -1,0 +1,216 @@
+"""The facts of a machine: frozen, free of any library's types, and the same after a trip through JSON."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, cast
+
+from distill_hwdetect.errors import ProfileError
+
+Kind = Literal["cuda", "rocm", "xpu", "mps"]
+
+SCHEMA_VERSION = 1
+
+# Flags that a rule or an explanation reads; the hundred others in /proc/cpuinfo never matter here.
+FLAGS_READ = (
+    "amx_bf16",
+    "amx_tile",
+    "asimd",
+    "avx2",
+    "avx512_bf16",
+    "avx512f",
+    "avx_ne_convert",
+    "avx_vnni",
+    "bf16",
+    "i8mm",
+    "sve",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CpuFacts:
+    """The processor as this process may use it.
+
+    Args:
+        machine: Architecture as the kernel names it: ``x86_64``, ``aarch64``, ``arm64``.
+        vendor: As the processor reports it, or None (ARM reports a number only).
+        name: Model name, or None.
+        logical_cores: Hardware threads of the host.
+        physical_cores: Cores (performance cores on Apple chips), or None when not known.
+        usable_cores: The smallest of host, scheduler affinity and cgroup quota (rounded up).
+        flags: Those of ``FLAGS_READ`` that the processor has, sorted.
+        numa_nodes: Memory nodes, or None.
+    """
+
+    machine: str = ""
+    vendor: str | None = None
+    name: str | None = None
+    logical_cores: int = 1
+    physical_cores: int | None = None
+    usable_cores: int = 1
+    flags: tuple[str, ...] = ()
+    numa_nodes: int | None = None
+
+    @property
+    def computes_bfloat16(self) -> bool:
+        """True where bfloat16 products are computed by the processor, not emulated."""
+        return not {"amx_bf16", "avx512_bf16", "bf16"}.isdisjoint(self.flags)
+
+    @property
+    def is_arm(self) -> bool:
+        """True on 64-bit ARM."""
+        return self.machine in ("aarch64", "arm64")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryFacts:
+    """Main memory as this process may use it.
+
+    Args:
+        total_bytes: The smaller of installed memory and the cgroup limit.
+        available_bytes: What can be had now without swapping, inside the limit.
+        host_bytes: Installed memory.
+        limit_bytes: The tightest cgroup limit on the way to the root, None without one.
+        swap_bytes: Swap space, None when not known.
+    """
+
+    total_bytes: int
+    available_bytes: int
+    host_bytes: int | None = None
+    limit_bytes: int | None = None
+    swap_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accelerator:
+    """One device beside the processor.
+
+    Args:
+        kind: Whose stack drives it: ``cuda`` (NVIDIA), ``rocm`` (AMD), ``xpu`` (Intel), ``mps`` (Apple).
+        index: Position among the devices of its kind.
+        name: As the driver reports it.
+        capability: Compute capability of NVIDIA devices, ``(8, 6)``.
+        target: ISA of AMD devices without its suffix, ``gfx942``.
+        total_bytes: Device memory, None where the driver does not say (unified memory).
+        free_bytes: Free device memory, None when not known.
+        uuid: The driver's identifier, the only safe join between orders of devices.
+        driver: Driver version.
+        driver_cuda: Newest CUDA runtime that this driver runs, ``"12.0"``.
+        unified: True when its memory is the host's.
+        partition: True for a MIG slice; its memory is the slice's, not the card's.
+    """
+
+    kind: Kind
+    index: int = 0
+    name: str = ""
+    capability: tuple[int, int] | None = None
+    target: str | None = None
+    total_bytes: int | None = None
+    free_bytes: int | None = None
+    uuid: str | None = None
+    driver: str | None = None
+    driver_cuda: str | None = None
+    unified: bool = False
+    partition: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchFacts:
+    """The torch that is installed, read without importing it. None means that it is not known.
+
+    Args:
+        version: With its local part where the package carries one.
+        cuda: CUDA version it was built for; ``""`` when built without CUDA.
+        hip: ROCm version it was built for; ``""`` when built without ROCm.
+        xpu: Whether it was built for Intel GPUs.
+        mps: Whether it can use Apple GPUs.
+        arch_list: CUDA kernels inside, ``("sm_75", ...)``.
+        cuda_available: What ``torch.cuda.is_available()`` said when a recording asked.
+    """
+
+    version: str | None = None
+    cuda: str | None = None
+    hip: str | None = None
+    xpu: bool | None = None
+    mps: bool | None = None
+    arch_list: tuple[str, ...] | None = None
+    cuda_available: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HardwareProfile:
+    """Everything that a plan reads about a machine.
+
+    Args:
+        system: ``Linux``, ``Darwin`` or ``Windows``.
+        cpu: The processor.
+        memory: Main memory.
+        accelerators: Other devices, in the order of the driver.
+        torch: None when torch is not installed; fields of None when a recording does not say.
+        packages: Versions of the installed packages a rule reads; None when a recording does not say.
+        environment: Variables and circumstances that matter: ``CUDA_VISIBLE_DEVICES``, ``container``, ``wsl``.
+        notes: What could not be read, or deserves a word.
+    """
+
+    system: str = "Linux"
+    cpu: CpuFacts
+    memory: MemoryFacts
+    accelerators: tuple[Accelerator, ...] = ()
+    torch: TorchFacts | None = field(default_factory=TorchFacts)
+    packages: Mapping[str, str] | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain JSON types, with ``schema_version``; ``from_dict`` reads them back to an equal profile."""
+        return {"schema_version": SCHEMA_VERSION, **_plain(dataclasses.asdict(self))}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, object]) -> "HardwareProfile":
+        """Read what ``to_dict`` wrote.
+
+        Raises:
+            ProfileError: Another schema version, or a field that is missing or unknown.
+        """
+        found = data.get("schema_version")
+        if found != SCHEMA_VERSION:
+            raise ProfileError(
+                f"A profile with schema_version {SCHEMA_VERSION} was expected, found {found!r}. "
+                "Write it anew with `distill-hwdetect --json`."
+            )
+        try:
+            return _profile(data)
+        except (TypeError, KeyError, AttributeError, ValueError) as error:
+            raise ProfileError(
+                f"This is no hardware profile: {error}. Write one with `distill-hwdetect --json`."
+            ) from error
+
+
+def _plain(value: dict[str, object]) -> dict[str, object]:
+    def walk(item: object) -> object:
+        if isinstance(item, dict):
+            return {key: walk(entry) for key, entry in item.items()}
+        return [walk(entry) for entry in item] if isinstance(item, (tuple, list)) else item
+
+    return {key: walk(item) for key, item in value.items()}
+
+
+def _profile(data: Mapping[str, object]) -> HardwareProfile:
+    def arguments(item: object, tuples: tuple[str, ...] = ()) -> dict[str, object]:
+        values = dict(cast("Mapping[str, object]", item))
+        for name in tuples:
+            if values.get(name) is not None:
+                values[name] = tuple(cast("list[object]", values[name]))
+        return values
+
+    values = arguments(data, ("notes",))
+    values.pop("schema_version", None)
+    values["cpu"] = CpuFacts(**arguments(values["cpu"], ("flags",)))  # type: ignore[arg-type]  # from JSON
+    values["memory"] = MemoryFacts(**arguments(values["memory"]))  # type: ignore[arg-type]  # from JSON
+    values["accelerators"] = tuple(
+        Accelerator(**arguments(item, ("capability",)))  # type: ignore[arg-type]  # from JSON
+        for item in cast("list[object]", values.get("accelerators", []))
+    )
+    if values.get("torch") is not None:
+        values["torch"] = TorchFacts(**arguments(values["torch"], ("arch_list",)))  # type: ignore[arg-type]
+    return HardwareProfile(**values)  # type: ignore[arg-type]  # from JSON
