@@ -204,22 +204,12 @@ def compare_many(
     arrays = resampled_values(list(measured.values()), samples=samples, seed=seed)
     resampled = dict(zip(measured, arrays, strict=True))
     values = {name: statistics.result().value for name, statistics in measured.items()}
-    found = []
-    for name in others:
-        difference = values[name] - values[base]
-        interval, p = _difference(resampled[name] - resampled[base], difference, confidence)
-        found.append(
-            Comparison(
-                first=name,
-                second=base,
-                metric=metric,
-                difference=difference,
-                interval=interval,
-                p=p,
-                better=None,
-                confidence=confidence,
-            )
+    found = [
+        _undecided(
+            (name, base), metric, values[name] - values[base], resampled[name] - resampled[base], confidence
         )
+        for name in others
+    ]
     adjusted = _holm([comparison.p for comparison in found])
     return tuple(
         _decided(replace(comparison, p=p), lower_is_better=chosen.lower_is_better)
@@ -236,17 +226,27 @@ def _baseline(systems: Mapping[str, Sequence[str]], baseline: str | None) -> str
     return name
 
 
-def _difference(resampled: object, difference: float, confidence: float) -> tuple[tuple[float, float], float]:
-    """Interval and p of a difference from its resampled values ``(samples,)``."""
+def _undecided(
+    names: tuple[str, str], metric: str, difference: float, resampled: object, confidence: float
+) -> Comparison:
+    """A comparison out of the resampled differences ``(samples,)``, before p is adjusted."""
     import numpy as np
 
     from distill_metrics.bootstrap import percentile_interval
 
     values = np.asarray(resampled, dtype=np.float64)
-    interval = percentile_interval(values, confidence=confidence)
     # A hair of slack, so that equal sums added up in another order count as equal.
     extreme = np.abs(values - values.mean()) >= abs(difference) * (1 - 1e-12) - 1e-12
-    return interval, float((extreme.sum() + 1) / (len(values) + 1))
+    return Comparison(
+        first=names[0],
+        second=names[1],
+        metric=metric,
+        difference=difference,
+        interval=percentile_interval(values, confidence=confidence),
+        p=float((extreme.sum() + 1) / (len(values) + 1)),
+        better=None,
+        confidence=confidence,
+    )
 
 
 def _holm(ps: Sequence[float]) -> list[float]:

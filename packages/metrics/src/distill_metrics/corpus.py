@@ -218,6 +218,6 @@ def _refuse_short(pairs: Pairs, tokenizer: Callable[[str], str], tokenize: str) 
     if any(len(tokenizer(text).split()) >= _BLEU_ORDER for row in pairs.references for text in row):
         return
     raise EmptyTextError(
-        f"No reference has {_BLEU_ORDER} tokens with tokenize={tokenize!r}, so BLEU is undefined (it would be 0 "
-        'for identical texts). Use chrf, or tokenize="zh" or "char" for texts that put no blanks between words.'
+        f"No reference has {_BLEU_ORDER} tokens with tokenize={tokenize!r}, so BLEU is undefined: it would "
+        'be 0 for identical texts. Use chrf, or tokenize="zh" or "char" where no blanks stand between words.'
     )

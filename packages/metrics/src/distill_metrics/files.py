@@ -35,7 +35,7 @@ def read_predictions(path: str) -> list[str]:
 def read_references(path: str) -> list[Reference]:
     """One text or list of texts an example.
 
-    As :func:`read_predictions`, from the fields ``references``, ``reference``, ``target``, ``output``, ``text``.
+    As :func:`read_predictions`, from ``references``, ``reference``, ``target``, ``output`` or ``text``.
     """
     found: list[Reference] = []
     for place, entry in _entries(path, _REFERENCE_KEYS):

@@ -53,7 +53,7 @@ def pair(predictions: Sequence[str], references: Sequence[Reference]) -> Pairs:
 def _references(entry: Reference, row: int) -> tuple[str, ...]:
     if isinstance(entry, str):
         return (entry,)
-    if isinstance(entry, bytes) or not isinstance(entry, Sequence):
+    if not isinstance(entry, Sequence):
         raise TextTypeError(
             f"The reference of example {row} is a {type(entry).__name__}; a str or a list of str is needed."
         )
