@@ -1,0 +1,156 @@
+"""Saving a model and its tokenizer as one sealed folder, and reading its tensors back without torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from distill_deploy.errors import IntegrityError, NonFiniteWeightsError
+from distill_deploy.folders import staged
+from distill_deploy.verification import verify
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+# The exponent bits of each float dtype of safetensors, and the integer that is as wide: all set is NaN or inf.
+_EXPONENTS: Mapping[str, tuple[type[np.unsignedinteger], int]] = {
+    "F64": (np.uint64, 0x7FF0_0000_0000_0000),
+    "F32": (np.uint32, 0x7F80_0000),
+    "F16": (np.uint16, 0x7C00),
+    "BF16": (np.uint16, 0x7F80),
+}
+_CHUNK = 1 << 22  # values looked at together, so that the check needs 32 MB whatever the model
+
+
+class SavesPretrained(Protocol):
+    """Anything with the ``save_pretrained`` of transformers: a model, a PEFT adapter, a tokenizer."""
+
+    def save_pretrained(self, save_directory: str) -> object:
+        """Write itself into a folder."""
+
+
+@dataclass(frozen=True)
+class LoadedFolder:
+    """A verified folder: where it is, its tensors (read when asked for), whether a manifest vouched for it."""
+
+    path: Path
+    tensors: Mapping[str, NDArray[np.generic]]
+    sealed: bool
+
+
+def save(
+    model: SavesPretrained | None,
+    tokenizer: SavesPretrained | None,
+    folder: Path | str,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write one flat ``save_pretrained`` folder with a manifest, whole or not at all.
+
+    Args:
+        model: What to save, or None for a tokenizer alone.
+        tokenizer: Its tokenizer, or None for a model alone.
+        folder: Where it shall stand.
+        metadata: Texts for the manifest.
+        overwrite: Whether an existing folder is replaced.
+
+    Returns:
+        ``folder``.
+
+    Raises:
+        NonFiniteWeightsError: A tensor holds NaN or infinity; nothing is written.
+        FileExistsError: ``folder`` exists and ``overwrite`` is false.
+        ValueError: Both ``model`` and ``tokenizer`` are None.
+    """
+    from pathlib import Path
+
+    if model is None and tokenizer is None:
+        raise ValueError("a model or a tokenizer to save was expected, and both are None")
+    with staged(folder, overwrite=overwrite, metadata=metadata) as staging:
+        for part in (model, tokenizer):
+            if part is not None:
+                part.save_pretrained(str(staging))
+        for path in sorted(staging.glob("*.safetensors")):
+            _refuse_non_finite(path)
+    return Path(folder)
+
+
+def load(folder: Path | str, *, require_manifest: bool = False) -> LoadedFolder:
+    """Verify ``folder`` and return its tensors as a lazy mapping. Models come from distill-adapters.
+
+    Raises:
+        IntegrityError: As :func:`distill_deploy.verify`, or a safetensors file cannot be read, or an index
+            names a tensor that its file lacks.
+        NotADirectoryError: ``folder`` is none.
+    """
+    found = verify(folder, require_manifest=require_manifest)
+    return LoadedFolder(found.path, _Tensors(found.path), found.sealed)
+
+
+class _Tensors(Mapping[str, "NDArray[np.generic]"]):
+    """Tensors of the safetensors files of a folder, each read when it is asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._homes: dict[str, Path] = {}
+        for path in sorted(folder.glob("*.safetensors")):
+            for name in _header(path)[0]:
+                self._homes[name] = path
+        for index in sorted(folder.glob("*.safetensors.index.json")):
+            for name, part in json.loads(index.read_bytes())["weight_map"].items():
+                if self._homes.get(name) != folder / part:
+                    raise IntegrityError(
+                        f"{folder}: {part} lacks the tensor {name!r} that {index.name} names"
+                    )
+
+    def __getitem__(self, name: str) -> NDArray[np.generic]:
+        from safetensors import safe_open
+
+        with safe_open(self._homes[name], framework="numpy") as file:
+            tensor: NDArray[np.generic] = file.get_tensor(name)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._homes)
+
+    def __len__(self) -> int:
+        return len(self._homes)
+
+
+def _header(path: Path) -> tuple[dict[str, tuple[str, int, int]], int]:
+    """Tensors of a safetensors file (dtype, begin, end in bytes) and where their data begins."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy"):
+            pass  # the library's own checks: lengths, overlaps, dtypes
+    except SafetensorError as error:
+        raise IntegrityError(f"{path.parent}: {path.name} is no valid safetensors file ({error})") from error
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    return {name: (e["dtype"], *e["data_offsets"]) for name, e in header.items()}, 8 + length
+
+
+def _refuse_non_finite(path: Path) -> None:
+    tensors, start = _header(path)
+    for name, (dtype, begin, end) in tensors.items():
+        if dtype not in _EXPONENTS or begin == end:
+            continue
+        integer, exponent = _EXPONENTS[dtype]
+        width = np.dtype(integer).itemsize
+        for first in range(begin, end, _CHUNK * width):
+            count = min(end - first, _CHUNK * width) // width
+            bits = np.fromfile(path, integer, count, offset=start + first)
+            if bool(np.any((bits & integer(exponent)) == integer(exponent))):
+                raise NonFiniteWeightsError(
+                    f"the tensor {name!r} holds NaN or infinity, and such a model is not saved; "
+                    "lower the learning rate or load an earlier checkpoint"
+                )

@@ -1,0 +1,118 @@
+"""Checking a folder against its manifest before the first byte of it is parsed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distill_deploy.errors import IntegrityError
+from distill_deploy.manifest import MANIFEST, counted_files, digest, is_plain, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+_LOG = logging.getLogger("distill_deploy")
+_PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill", ".msgpack"})
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found: the folder, whether a manifest vouches for it, its counted files, its metadata."""
+
+    path: Path
+    sealed: bool
+    files: tuple[str, ...]
+    metadata: Mapping[str, str]
+
+
+def verify(
+    folder: Path | str, *, require_manifest: bool = False, allow: Collection[str] = ()
+) -> Verification:
+    """Check every counted file of ``folder`` against MANIFEST.json.
+
+    README.md, .gitattributes and .cache/ do not count. A folder without a manifest, such as a hub
+    snapshot with its links, is accepted as ``sealed=False`` and logged as unverified; pickles are refused
+    there as well.
+
+    Args:
+        folder: A folder.
+        require_manifest: Refuse a folder without a manifest.
+        allow: Names of files with the suffix of a pickle to accept where the manifest lists them, such as
+            the ``optimizer.pt`` of a checkpoint that is read with ``weights_only=True``.
+
+    Raises:
+        IntegrityError: A file is changed, missing, extra, linked, a pickle, or leaves the folder. One
+            line that names the file.
+        NotADirectoryError: ``folder`` is none.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise NotADirectoryError(f"a model folder was expected at {root}, and there is none")
+    present = dict(counted_files(root))
+    sealed = os.path.lexists(root / MANIFEST)
+    if not sealed and require_manifest:
+        raise IntegrityError(f"{root}: {MANIFEST} is missing, and a sealed folder was required")
+    listed: dict[str, tuple[int, str]] = {}
+    metadata: dict[str, str] = {}
+    if sealed:
+        listed, metadata = parse(root / MANIFEST)
+        _compare(root, present, listed)
+    for name, path in present.items():
+        if not (name in listed and name in allow) and _is_pickle(path):
+            raise IntegrityError(f"{root}: {name} is a pickle; pickles are never loaded, save as safetensors")
+    for name, path in present.items():
+        if name.endswith(".index.json"):
+            _check_index(root, name, path)
+    if not sealed:
+        _LOG.warning("%s: unverified (no %s)", root, MANIFEST)
+    return Verification(root, sealed, tuple(present), metadata)
+
+
+def _compare(root: Path, present: Mapping[str, Path], listed: Mapping[str, tuple[int, str]]) -> None:
+    for name in listed:
+        if name not in present:
+            raise IntegrityError(f"{root}: {name} is missing")
+    for name, path in present.items():
+        if path.is_symlink():
+            raise IntegrityError(f"{root}: {name} is a link, and a sealed folder holds none")
+        if name not in listed:
+            raise IntegrityError(f"{root}: {name} is extra, the manifest does not list it")
+        if not path.is_file():
+            raise IntegrityError(f"{root}: {name} is no regular file")
+        size, sha256 = listed[name]
+        found = path.stat().st_size
+        if found != size:
+            raise IntegrityError(f"{root}: {name} has {found} bytes, the manifest says {size}")
+        if digest(path) != sha256:
+            raise IntegrityError(f"{root}: {name} was changed (its SHA-256 differs from the manifest)")
+
+
+def _is_pickle(path: Path) -> bool:
+    """Whether a file has the suffix of a pickle and is not CTranslate2's ``model.bin``.
+
+    That begins with its version, a small little-endian 32-bit number; no pickle and no zip archive begins
+    with a byte under 0x20.
+    """
+    if path.suffix.lower() not in _PICKLES:
+        return False
+    if path.name != "model.bin":
+        return True
+    with path.open("rb") as file:
+        head = file.read(4)
+    return not (len(head) == 4 and 0 < head[0] < 0x20 and head[1:] == b"\0\0\0")
+
+
+def _check_index(root: Path, name: str, path: Path) -> None:
+    try:
+        names = set(json.loads(path.read_bytes())["weight_map"].values())
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise IntegrityError(f"{root}: {name} is no index of weights ({error!r})") from error
+    for part in sorted(map(str, names)):
+        if not is_plain(part) or "/" in part:
+            raise IntegrityError(f"{root}: {name} names {part!r}, which leaves the folder")
+        if not (path.parent / part).is_file():
+            raise IntegrityError(f"{root}: {part} is missing, {name} names it")
