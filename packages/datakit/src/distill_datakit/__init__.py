@@ -1,1 +1,68 @@
 """Load, check, split, tokenize, mask and collate text for language models."""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from distill_datakit.collation import Collator, collator
+    from distill_datakit.errors import DataError, DatakitError, DroppedRowsWarning, TokenizerError
+    from distill_datakit.files import inspect_columns
+    from distill_datakit.generations import existing_ids, read_generations, write_generations
+    from distill_datakit.loading import load
+    from distill_datakit.original import prepare_dataset_dict, prepare_tokenized_dataset
+    from distill_datakit.splitting import split
+    from distill_datakit.tokenization import Task, TokenizedData, tokenize
+    from distill_datakit.training import TokenizerKind, train_tokenizer
+
+    __version__: str
+
+_HOME = {
+    "collation": ("Collator", "collator"),
+    "errors": ("DataError", "DatakitError", "DroppedRowsWarning", "TokenizerError"),
+    "files": ("inspect_columns",),
+    "generations": ("existing_ids", "read_generations", "write_generations"),
+    "loading": ("load",),
+    "original": ("prepare_dataset_dict", "prepare_tokenized_dataset"),
+    "splitting": ("split",),
+    "tokenization": ("Task", "TokenizedData", "tokenize"),
+    "training": ("TokenizerKind", "train_tokenizer"),
+}
+_MODULES = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [
+    "Collator",
+    "DataError",
+    "DatakitError",
+    "DroppedRowsWarning",
+    "Task",
+    "TokenizedData",
+    "TokenizerError",
+    "TokenizerKind",
+    "__version__",
+    "collator",
+    "existing_ids",
+    "inspect_columns",
+    "load",
+    "prepare_dataset_dict",
+    "prepare_tokenized_dataset",
+    "read_generations",
+    "split",
+    "tokenize",
+    "train_tokenizer",
+    "write_generations",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used (PEP 562)."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("distill-datakit")
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"distill_datakit.{_MODULES[name]}"), name)
+    raise AttributeError(f"module 'distill_datakit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,191 @@
+"""Read rows from files one by one, so that every problem can name its row.
+
+Nothing here imports datasets: the columns of a file are known in milliseconds.
+"""
+
+import csv
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from distill_datakit.errors import DataError
+
+FORMATS = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz", ".parquet")
+Row = dict[str, object]
+
+
+def file_format(path: Path) -> str:
+    """The suffix that says how to read ``path``, without ``.gz``; ``"folder"`` for a folder of ``.txt`` files.
+
+    Raises:
+        DataError: There is no such file, or its suffix is none of ``FORMATS``.
+    """
+    if path.is_dir():
+        return "folder"
+    if not path.exists():
+        raise DataError(
+            "no such file. Check the path; relative paths start where the command runs.", file=str(path)
+        )
+    name = path.name.lower().removesuffix(".gz")
+    suffix = Path(name).suffix
+    if suffix not in FORMATS or (suffix == ".parquet" and path.name.lower().endswith(".gz")):
+        raise DataError(f"unknown file type. Readable are {', '.join(FORMATS)}.", file=str(path))
+    return suffix
+
+
+def read_rows(path: Path, *, first_only: bool = False) -> Iterator[tuple[int, Row | DataError]]:
+    """The rows of a file with their numbers (from 1); a row that cannot be read comes as its error.
+
+    Args:
+        path: A file of one of ``FORMATS``, or a folder of ``.txt`` files (one example each, sorted by name).
+        first_only: Whether the caller only wants the first row; then a Parquet file is not read whole.
+
+    Raises:
+        DataError: What makes the rest of the file unreadable: damaged compression, text that is not
+            UTF-8, a CSV whose quotes do not close.
+    """
+    kind = file_format(path)
+    if kind == "folder":
+        yield from _folder(path)
+    elif kind == ".parquet":
+        yield from _parquet(path, first_only=first_only)
+    else:
+        try:
+            with _open(path) as stream:
+                if kind == ".jsonl":
+                    yield from _jsonl(stream, str(path))
+                elif kind == ".txt":
+                    yield from _lines(stream)
+                else:
+                    yield from _table(stream, str(path), "\t" if kind == ".tsv" else ",")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"not UTF-8 ({error.reason}). Convert the file to UTF-8.", file=str(path)
+            ) from error
+        except (EOFError, OSError) as error:
+            raise DataError(f"cannot be read: {error}", file=str(path)) from error
+
+
+def inspect_columns(path: str | Path) -> tuple[str, ...]:
+    """The column names of a file, from its header or first row alone.
+
+    Fast, and without datasets or torch: a run file is checked with it before anything heavy is imported.
+
+    Args:
+        path: A file that ``load`` reads.
+
+    Returns:
+        Names in file order; ``("text",)`` for plain text.
+
+    Raises:
+        DataError: The file is missing, of an unknown type, empty, or its first row cannot be read.
+    """
+    path = Path(path)
+    if file_format(path) in {".csv", ".tsv"}:
+        with _open(path) as stream:
+            header = next(csv.reader(stream, delimiter="\t" if file_format(path) == ".tsv" else ","), None)
+        if header:
+            return tuple(header)
+        raise DataError("holds no row.", file=str(path))
+    rows = read_rows(path, first_only=True)
+    for _, row in rows:
+        rows.close()  # type: ignore[attr-defined]  # a generator: closes the file now, not at collection
+        if isinstance(row, DataError):
+            raise row
+        return tuple(row)
+    raise DataError("holds no row.", file=str(path))
+
+
+def _open(path: Path) -> IO[str]:
+    if path.name.lower().endswith(".gz"):
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
+
+
+def _folder(path: Path) -> Iterator[tuple[int, Row | DataError]]:
+    names = sorted(path.glob("*.txt"))
+    if not names:
+        raise DataError(
+            "a folder without .txt files. Give a file, or a folder of one example a file.", file=str(path)
+        )
+    for number, name in enumerate(names, start=1):
+        try:
+            yield number, {"text": name.read_text(encoding="utf-8-sig")}
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"not UTF-8 ({error.reason}). Convert the file to UTF-8.", file=str(name)
+            ) from error
+
+
+def _lines(stream: IO[str]) -> Iterator[tuple[int, Row]]:
+    for number, line in enumerate(stream, start=1):
+        text = line.rstrip("\r\n")
+        if text.strip():
+            yield number, {"text": text}
+
+
+def _jsonl(stream: IO[str], file: str) -> Iterator[tuple[int, Row | DataError]]:
+    for number, line in enumerate(stream, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line, object_pairs_hook=_object)
+        except RecursionError:
+            yield number, DataError("nested too deeply to be a row of data.", file=file, row=number)
+        except ValueError as error:
+            yield number, DataError(f"not valid JSON: {error}", file=file, row=number)
+        else:
+            if isinstance(row, dict):
+                yield number, row
+            else:
+                found = type(row).__name__
+                yield (
+                    number,
+                    DataError(
+                        f'a {found}; each line must be an object, {{"source": ...}}.', file=file, row=number
+                    ),
+                )
+
+
+def _object(pairs: list[tuple[str, object]]) -> Row:
+    row = dict(pairs)
+    if len(row) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} stands twice")
+    return row
+
+
+def _table(stream: IO[str], file: str, delimiter: str) -> Iterator[tuple[int, Row | DataError]]:
+    reader = csv.reader(stream, delimiter=delimiter, strict=True)
+    header: list[str] | None = None
+    try:
+        for cells in reader:
+            if header is None:
+                header = cells
+                if len(set(header)) < len(header):
+                    raise DataError(f"the header names a column twice: {header}.", file=file, row=1)
+            elif len(cells) == len(header):
+                yield reader.line_num, dict(zip(header, cells, strict=True))
+            elif cells:
+                found = f"{len(cells)} cells where the header has {len(header)}. Quote cells that hold a {delimiter!r}."
+                yield reader.line_num, DataError(found, file=file, row=reader.line_num)
+    except csv.Error as error:
+        raise DataError(f"{error}. Check the quotes.", file=file, row=reader.line_num) from error
+
+
+def _parquet(path: Path, *, first_only: bool) -> Iterator[tuple[int, Row]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    number = 0
+    try:
+        with pq.ParquetFile(path) as table:
+            for batch in table.iter_batches(batch_size=1 if first_only else 4096):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row
+    except pa.ArrowException as error:
+        raise DataError(f"not a readable Parquet file: {error}", file=str(path)) from error

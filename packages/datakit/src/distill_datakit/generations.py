@@ -1,0 +1,193 @@
+"""Teacher generations as files: written resumably, read as training data."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distill_datakit.errors import DataError
+from distill_datakit.files import Row, file_format, read_rows
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+FIELDS = ("id", "input", "output", "score")
+
+
+def write_generations(rows: Iterable[Mapping[str, object]], path: str | Path) -> int:
+    """Append teacher generations to a file, leaving out those whose ``id`` it already holds.
+
+    A ``.jsonl`` file is written row by row, so that what was generated before an interruption stays; half a
+    last line is cut off first. A ``.parquet`` file is replaced as a whole at the end.
+
+    Args:
+        rows: ``id`` (text or integer), ``input``, ``output`` (texts) and ``score`` (a number, or None).
+        path: ``.jsonl`` or ``.parquet``; made, with its folder, if missing.
+
+    Returns:
+        How many rows were added.
+
+    Raises:
+        DataError: A row lacks a field or has one of the wrong type; another kind of file.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in {".jsonl", ".parquet"}:
+        raise DataError("generations are written as .jsonl or .parquet.", file=str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = _fresh(rows, existing_ids(path), str(path))
+    return _append_lines(fresh, path) if suffix == ".jsonl" else _append_parquet(fresh, path)
+
+
+def existing_ids(path: str | Path) -> set[str | int]:
+    """The ids that a file of generations already holds; none when there is no file, or only half a first line.
+
+    Raises:
+        DataError: A whole row that is no generation.
+    """
+    path = Path(path)
+    if not path.exists():
+        return set()
+    _check_ends(path)
+    ids: set[str | int] = set()
+    for number, row in _whole_rows(path):
+        ids.add(_checked(row, str(path), number)["id"])  # type: ignore[arg-type]  # _checked has made sure
+    return ids
+
+
+def read_generations(path: str | Path) -> "Dataset":
+    """Generations as training rows: ``input`` becomes ``source``, ``output`` becomes ``target``.
+
+    Rows whose output is blank are left out: they teach nothing.
+
+    Args:
+        path: A file that ``write_generations`` wrote.
+
+    Returns:
+        Columns ``source`` and ``target``, which concatenate with labelled rows.
+
+    Raises:
+        DataError: No such file, a row that is no generation, or no row with an output.
+    """
+    from datasets import Dataset
+
+    path = Path(path)
+    file_format(path)
+    rows = [_checked(row, str(path), number) for number, row in _whole_rows(path)]
+    kept = [row for row in rows if str(row["output"]).strip()]
+    if not kept:
+        raise DataError(f"0 of {len(rows)} generations has an output.", file=str(path))
+    return Dataset.from_dict(
+        {"source": [row["input"] for row in kept], "target": [row["output"] for row in kept]}
+    )
+
+
+def _whole_rows(path: Path) -> Iterator[tuple[int, Row]]:
+    """Every row, but not a half-written last line."""
+    pending: DataError | None = None
+    for number, row in read_rows(path):
+        if pending is not None:
+            raise pending
+        if isinstance(row, DataError):
+            pending = row
+        else:
+            yield number, row
+    if pending is not None and _ends_whole(path):
+        raise pending
+
+
+def _ends_whole(path: Path) -> bool:
+    if path.name.endswith(".gz") or path.suffix == ".parquet" or not path.stat().st_size:
+        return True
+    with path.open("rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        return stream.read(1) == b"\n"
+
+
+def _fresh(rows: Iterable[Mapping[str, object]], seen: set[str | int], file: str) -> Iterator[Row]:
+    for number, row in enumerate(rows, start=1):
+        checked = _checked(row, f"generation for {file}", number)
+        identity: str | int = checked["id"]  # type: ignore[assignment]  # _checked has made sure
+        if identity not in seen:
+            seen.add(identity)
+            yield checked
+
+
+def _checked(row: Mapping[str, object], file: str, number: int) -> Row:
+    for name in FIELDS[:3]:
+        allowed: tuple[type, ...] = (str, int) if name == "id" else (str,)
+        value = row.get(name)
+        if not isinstance(value, allowed) or isinstance(value, bool):
+            found = "missing" if value is None else f"{value!r:.40}"
+            raise DataError(
+                f"{found}; a generation has id, input, output and score.", file=file, row=number, field=name
+            )
+    score = row.get("score")
+    if score is not None and (isinstance(score, bool) or not isinstance(score, int | float)):
+        raise DataError(f"{score!r:.40} is no number.", file=file, row=number, field="score")
+    return {name: row.get(name) for name in FIELDS}
+
+
+def _append_lines(rows: Iterator[Row], path: Path) -> int:
+    count = 0
+    with path.open("ab+") as stream:
+        _cut_half_line(path)
+        for row in rows:
+            stream.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+            stream.flush()
+            count += 1
+        os.fsync(stream.fileno())
+    return count
+
+
+def _check_ends(path: Path) -> None:
+    """Refuse a compressed file, which cannot be continued after an interruption."""
+    if path.name.lower().endswith(".gz"):
+        raise DataError(
+            "compressed generations cannot be appended to. Decompress the file first.", file=str(path)
+        )
+
+
+def _cut_half_line(path: Path) -> None:
+    """Cut off what an interruption left behind the last whole line."""
+    with path.open("rb+") as stream:
+        end = stream.seek(0, os.SEEK_END)
+        keep, block = end, 65536
+        while keep > 0:
+            start = max(0, keep - block)
+            stream.seek(start)
+            found = stream.read(keep - start).rfind(b"\n")
+            if found >= 0:
+                keep = start + found + 1
+                break
+            keep = start
+        if keep < end:
+            stream.truncate(keep)
+
+
+def _append_parquet(rows: Iterator[Row], path: Path) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    fresh = list(rows)
+    if not fresh and path.exists():
+        return 0
+    old = [row for _, row in _whole_rows(path)] if path.exists() else []
+    everything = [_checked(row, str(path), number) for number, row in enumerate([*old, *fresh], start=1)]
+    try:
+        identities = pa.array([row["id"] for row in everything])
+    except pa.ArrowException as error:
+        raise DataError("a Parquet column holds one type: give all ids as texts or all as integers.",
+                        file=str(path), field="id") from error  # fmt: skip
+    columns = [identities] + [
+        pa.array([row[name] for row in everything], type=pa.string()) for name in FIELDS[1:3]
+    ]
+    columns.append(pa.array([row["score"] for row in everything], type=pa.float64()))
+    staged = path.with_name(f".{path.name}.partial")
+    try:
+        pq.write_table(pa.table(dict(zip(FIELDS, columns, strict=True))), staged)
+        staged.replace(path)
+    finally:
+        staged.unlink(missing_ok=True)
+    return len(fresh)
