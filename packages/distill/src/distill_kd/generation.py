@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class GeneratedRow(TypedDict):
-    """One input and what the teacher made of it; ``score`` is the one that ``distill_adapters.predict`` gives."""
+    """One input and what the teacher made of it, with the score that ``distill_adapters.predict`` gives."""
 
     id: int | str
     input: str

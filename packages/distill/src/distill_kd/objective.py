@@ -79,7 +79,7 @@ class Objective:
             raise ValueError(f"vocab_size = {self.vocab_size} was asked for; it must be at least 1, or None.")
 
     def __call__(
-        self, student_logits: Tensor, target: "DenseTarget", labels: Tensor, *, num_items: int | Tensor
+        self, student_logits: Tensor, target: "DenseTarget", labels: Tensor, *, num_items: float | Tensor
     ) -> LossParts:
         """Loss of one batch.
 

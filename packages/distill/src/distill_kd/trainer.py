@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from distill_adapters import SafeTrainer
 from torch import Tensor, nn
 
+from distill_adapters import SafeTrainer
 from distill_kd.errors import VocabularyError
 from distill_kd.objective import LossParts, Objective
 from distill_kd.teachers import Teacher, accepted_inputs, takes
@@ -51,10 +51,10 @@ class DistillationTrainer(SafeTrainer):
         super().__init__(model, **options)
         self.teacher = teacher
         self.objective = self._checked(model, objective)
-        # Both say the same: the loss is already divided by the effective batch (4.57 reads the first, 5 the
-        second). self.model_accepts_loss_kwargs = True
+        # Both say that the loss is divided by the effective batch already; transformers 4.57 reads the first.
+        self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
-        self._sums = {True: torch.zeros(4), False: torch.zeros(4)}  # by training: ce, kd, total, weight
+        self._sums = {True: torch.zeros(4), False: torch.zeros(4)}  # training or not: ce, kd, total, share
 
     def _checked(self, model: nn.Module, objective: Objective) -> Objective:
         """The objective, cut to the shared vocabulary, once both models are known to fit each other."""
@@ -63,10 +63,10 @@ class DistillationTrainer(SafeTrainer):
             raise ValueError("the teacher is the student itself; give LiveTeacher a model of its own.")
         student, teacher = getattr(model, "config", None), getattr(theirs, "config", None)
         sizes = [getattr(config, "vocab_size", None) for config in (student, teacher)]
-        starts = {getattr(config, "decoder_start_token_id", None) for config in (student, teacher)} - {None}
-        if objective.task == "seq2seq" and len(starts) > 1:
+        starts = [getattr(config, "decoder_start_token_id", None) for config in (student, teacher)]
+        if objective.task == "seq2seq" and None not in starts and starts[0] != starts[1]:
             raise VocabularyError(
-                f"student and teacher start decoding with different tokens ({sorted(starts)}); set the "
+                f"student and teacher start decoding with different tokens ({starts[0]} and {starts[1]}); set the "
                 "student's "
                 "decoder_start_token_id to the teacher's, since both read the same decoder inputs."
             )
@@ -112,11 +112,11 @@ class DistillationTrainer(SafeTrainer):
         target = self.teacher.target(inputs)  # first: the student's graph is not yet in memory
         options = {"use_cache": False} if takes(student, "use_cache") else {}
         outputs = model(**accepted_inputs(student, inputs), **options)
-        counted = model.training and num_items_in_batch is not None
-        items = num_items_in_batch if counted else self.objective.count_tokens(labels)
+        counted = num_items_in_batch if model.training else None
+        items = self.objective.count_tokens(labels) if counted is None else float(counted)
         parts = self.objective(outputs.logits, target, labels, num_items=items)
-        if counted:
-            self._note(parts, training=True, scale=1.0, share=parts.tokens / max(float(items), 1.0))
+        if counted is not None:
+            self._note(parts, training=True, scale=1.0, share=parts.tokens / max(items, 1))
         elif not model.training:
             self._note(parts, training=False, scale=float(parts.tokens), share=float(parts.tokens))
         # Gradients are averaged over processes, but the loss is already divided by the tokens of all of them.
