@@ -254,7 +254,7 @@ def _gated(content: Mapping[str, object], family: str) -> bool:
 
 def _llama_like(family: str) -> bool:
     """Unknown decoder-only families are sized like Llama: gated, no biases, RMS norms."""
-    return family not in _DEFAULTS and family not in _KIN and family not in _MASKED or family == "llama"
+    return (family not in _DEFAULTS and family not in _KIN and family not in _MASKED) or family == "llama"
 
 
 def _count(shape: _Shape) -> tuple[int, int]:

@@ -1,0 +1,372 @@
+"""From a machine and a wish to a policy: pure, no input or output, every field with its reason."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from distill_hwdetect import overrides
+from distill_hwdetect.devices import Target, pick_device
+from distill_hwdetect.errors import UnsupportedPolicyError
+from distill_hwdetect.fitting import NF4_FLOOR, Fit, find_fit
+from distill_hwdetect.policy import Choice, ExecutionPolicy, Requirements
+from distill_hwdetect.precision import pick_dtype
+from distill_hwdetect.profile import HardwareProfile
+from distill_hwdetect.rules import choose, gib
+
+_NO_SDPA = frozenset(
+    {"longt5", "deberta", "deberta-v2", "switch_transformers", "prophetnet", "xlnet", "fnet"}
+)
+_NO_SDPA_BEFORE_5 = frozenset({"t5", "mt5", "umt5"})
+_ATTENTION = ("sdpa", "eager", "flash_attention_2", "flash_attention_3")
+
+
+def plan(profile: HardwareProfile, requirements: Requirements) -> ExecutionPolicy:
+    """Decide how a model runs on a machine.
+
+    The order: what the installed torch can run; the type to compute in, by device and model family; the least lossy
+    storage that fits 0.85 of free memory; the optimizer; checkpointing only if still needed; the batch last, keeping
+    the effective batch.
+
+    Args:
+        profile: The machine, from ``detect()`` or a recording.
+        requirements: What the model shall do, with the user's overrides.
+
+    Returns:
+        A policy whose every field carries value, rule, reason, source and the alternatives rejected. When nothing
+        fits, the most frugal policy, with ``memory.fits`` False.
+
+    Raises:
+        UnsupportedPolicyError: An override that is unknown or cannot work on this machine.
+    """
+    values = overrides.given(requirements)
+    target = pick_device(profile, values.get("device", "auto"))
+    family, training = requirements.model.family, requirements.training
+    dtype = pick_dtype(
+        profile, target, family=family, training=training, wish=values.get("compute_dtype", "auto")
+    )
+    teacher_dtype = "float32"
+    if requirements.teacher is not None:
+        teacher_dtype = str(
+            pick_dtype(profile, target, family=requirements.teacher.family, training=False).value
+        )
+    wishes = overrides.read_wishes(profile, target, requirements, values)
+    fit = find_fit(
+        profile,
+        target,
+        requirements,
+        compute_dtype=str(dtype.value),
+        teacher_dtype=teacher_dtype,
+        wishes=wishes,
+    )
+    threads = _threads(profile, values)
+    return ExecutionPolicy(
+        device=target.choice,
+        compute_dtype=dtype,
+        storage_dtype=_storage(fit, values),
+        quantization=_quantization(requirements, fit, values),
+        adapter=_adapter(requirements, fit, values),
+        optimizer=_optimizer(target, fit, values),
+        gradient_checkpointing=_checkpointing(fit, values),
+        attention=_attention(profile, target, family, values),
+        compile=_compile(values),
+        micro_batch=_micro_batch(requirements, fit, values),
+        accumulation=_accumulation(requirements, fit, values),
+        workers=_workers(profile, requirements, values),
+        threads=threads,
+        parallel_stages=_stages(values),
+        offload=_offload(target, values),
+        ipex=_ipex(profile, target, requirements, str(dtype.value), threads, values),
+        memory=fit.memory,
+        teacher=_teacher(profile, requirements, fit),
+    )
+
+
+def _teacher(profile: HardwareProfile, requirements: Requirements, fit: Fit) -> ExecutionPolicy | None:
+    """Plan the teacher as a model that is only run, in what the common search left it."""
+    if requirements.teacher is None:
+        return None
+    kept = {
+        name: requirements.overrides[name] for name in ("device", "threads") if name in requirements.overrides
+    }
+    kept["quantization"] = fit.teacher_quantization
+    batch = fit.workload.micro_batch
+    policy = plan(
+        profile,
+        replace(
+            requirements,
+            model=requirements.teacher,
+            teacher=None,
+            training=False,
+            adapter="auto",
+            effective_batch=batch,
+            overrides={**kept, "micro_batch": batch},
+        ),
+    )
+    policy = replace(
+        policy, micro_batch=choose("batch-fits", batch, "The student's: both read the same rows.")
+    )
+    if fit.teacher_quantization == "none":
+        reason = "Student and teacher fit side by side as they are."
+        return replace(policy, quantization=choose("quantization-fits", "none", reason))
+    reason = "Student and teacher fit side by side only so."
+    return replace(policy, quantization=choose("quantization-to-fit", fit.teacher_quantization, reason))
+
+
+def _storage(fit: Fit, values: Mapping[str, object]) -> Choice:
+    work = fit.workload
+    if "storage_dtype" in values:
+        return choose("override", work.storage_dtype, "The user asked for it.")
+    if work.training and work.adapter == "full":
+        rejected = (("bfloat16", "small updates are lost when trained weights are kept in 16 bits"),)
+        return choose(
+            "storage-master", "float32", "All weights are trained, and updated in float32.", rejected
+        )
+    what = "Weights are frozen" if work.training else "The model is only run"
+    reason = f"{what}: kept in the type that is computed in."
+    if work.storage_dtype != "float32":
+        return choose(
+            "storage-compute", work.storage_dtype, reason, (("float32", "twice the memory for no gain"),)
+        )
+    return choose(
+        "storage-compute", work.storage_dtype, reason, (("bfloat16", "converted anew in every pass"),)
+    )
+
+
+def _quantization(requirements: Requirements, fit: Fit, values: Mapping[str, object]) -> Choice:
+    kind = fit.workload.quantization
+    needed = {name: gib(size) for name, _, _, size in fit.passed_over}
+    budget = "" if fit.memory.budget_bytes is None else gib(fit.memory.budget_bytes)
+    rejected = tuple((name, f"needs {size} of {budget}") for name, size in needed.items() if name != kind)
+    if "quantization" in values:
+        return choose("override", kind, "The user asked for it.", rejected)
+    if kind == "nf4" and fit.workload.adapter == "qlora" and not rejected:
+        return choose(
+            "quantization-asked", kind, "QLoRA keeps the frozen weights in nf4 with double quantization."
+        )
+    need = gib(fit.memory.total_bytes)
+    if kind != "none":
+        reason = (
+            f"Fits only so: {need} of {budget}."
+            if fit.memory.fits
+            else f"Even so it needs {need} of {budget}."
+        )
+        return choose("quantization-to-fit", kind, reason, rejected)
+    small = requirements.model.parameters < NF4_FLOOR
+    lossy = (
+        ("int8", "loses precision, saves nothing needed"),
+        ("nf4", "loses precision, saves nothing needed"),
+    )
+    if fit.memory.fits:
+        room = f"{need} of {budget}" if budget else f"{need}; the device does not say what is free"
+        return choose("quantization-fits", "none", f"Fits as it is: {room}.", lossy)
+    reason = f"Needs {need} of {budget}, and quantizing is not to be had"
+    reason += " (models below half a billion parameters lose too much in nf4)." if small else "."
+    return choose("quantization-fits", "none", reason)
+
+
+def _adapter(requirements: Requirements, fit: Fit, values: Mapping[str, object]) -> Choice:
+    work = fit.workload
+    if not work.training:
+        return choose("adapter-none", work.adapter, "The model is only run; nothing is trained.")
+    if "adapter" in values:
+        return choose("override", work.adapter, "The user asked for it.")
+    if requirements.adapter != "auto":
+        return choose("adapter-asked", work.adapter, f"The requirements name {requirements.adapter!r}.")
+    if work.adapter == "qlora":
+        reason = "Weights fit only in nf4, and quantized weights are trained through adapters."
+        return choose("adapter-qlora", "qlora", reason, (("lora", "unquantized weights do not fit"),))
+    states = gib(16 * requirements.model.parameters)
+    return choose(
+        "adapter-lora",
+        "lora",
+        "A pretrained model that fits: adapters train a small part of it.",
+        (("full", f"weights, gradients and states take {states}"), ("qlora", "it fits without quantizing")),
+    )
+
+
+def _optimizer(target: Target, fit: Fit, values: Mapping[str, object]) -> Choice:
+    work = fit.workload
+    if "optimizer" in values:
+        return choose("override", work.optimizer, "The user asked for it.")
+    if not work.training:
+        return choose("optimizer-unused", work.optimizer, "The model is only run; no optimizer is made.")
+    if target.kind == "mps":
+        rejected = (("paged_adamw_8bit", "bitsandbytes has no 8-bit optimizer for Apple GPUs"),)
+        return choose("optimizer-mps", work.optimizer, "The plain AdamW of torch.", rejected)
+    if work.optimizer == "adamw_torch_fused":
+        slow = (
+            "silently not paged on a CPU, 22 times slower a step"
+            if target.kind == "cpu"
+            else "states fit as they are"
+        )
+        reason = "Fused AdamW: four times as fast as the plain loop on a CPU (measured)."
+        if target.kind != "cpu":
+            reason = "Fused AdamW: its states fit."
+        return choose("optimizer-fused", work.optimizer, reason, (("paged_adamw_8bit", slow),))
+    fused = (("adamw_torch_fused", "8 bytes a trained parameter instead of 2"),)
+    if work.quantization == "nf4":
+        rule = "optimizer-xpu" if target.kind == "xpu" else "optimizer-paged"
+        return choose(
+            rule, work.optimizer, "QLoRA: 8-bit states, paged out at peaks where the device can.", fused
+        )
+    return choose("optimizer-8bit", work.optimizer, "The states of AdamW would not fit in float32.", fused)
+
+
+def _checkpointing(fit: Fit, values: Mapping[str, object]) -> Choice:
+    on = fit.workload.checkpointing
+    if "gradient_checkpointing" in values:
+        return choose("override", on, "The user asked for it.")
+    if not on:
+        what = "Activations fit" if fit.workload.training else "The model is only run"
+        return choose(
+            "checkpointing-off", on, f"{what}: nothing needs to be recomputed.", (("True", "a third slower"),)
+        )
+    sizes = [
+        size for kind, _, step, size in fit.passed_over if kind == fit.workload.quantization and not step
+    ]
+    why = f"needs {gib(sizes[-1])}" if sizes else "does not fit"
+    return choose("checkpointing-to-fit", on, "Activations do not fit otherwise.", (("False", why),))
+
+
+def _attention(profile: HardwareProfile, target: Target, family: str, values: Mapping[str, object]) -> Choice:
+    version = (profile.packages or {}).get("transformers", "5")
+    eager = family in _NO_SDPA or (family in _NO_SDPA_BEFORE_5 and version.startswith("4."))
+    if "attention" in values:
+        wish = overrides.one_of("attention", values["attention"], _ATTENTION)
+        capability = target.accelerator.capability if target.accelerator else None
+        if wish.startswith("flash") and (target.kind != "cuda" or (capability or (8, 0)) < (8, 0)):
+            raise UnsupportedPolicyError(
+                f"attention {wish!r} was asked for, but it needs an NVIDIA GPU of compute capability 8.0, and the device "
+                f"is {target.name}. Set attention = 'sdpa', or 'auto'."
+            )
+        if wish == "sdpa" and eager:
+            raise UnsupportedPolicyError(
+                f"attention 'sdpa' was asked for, but {family} has no such kernel in transformers. "
+                "Set attention = 'eager', or 'auto'."
+            )
+        return choose("override", wish, "The user asked for it.")
+    if eager:
+        reason = f"{family} has no scaled-dot-product kernel in transformers."
+        return choose("attention-eager", "eager", reason, (("sdpa", "from_pretrained refuses it"),))
+    rejected = (
+        ("eager", "keeps the whole score matrix"),
+        ("flash_attention_2", "pays for packed batches on NVIDIA only"),
+    )
+    return choose("attention-sdpa", "sdpa", "torch's own fused attention runs on every device.", rejected)
+
+
+def _compile(values: Mapping[str, object]) -> Choice:
+    if "compile" in values:
+        return choose("override", overrides.switch("compile", values["compile"]), "The user asked for it.")
+    reason = "Texts of many lengths would compile again and again."
+    return choose(
+        "compile-off", False, reason, (("True", "needs a C++ compiler and a long run of equal shapes"),)
+    )
+
+
+def _micro_batch(requirements: Requirements, fit: Fit, values: Mapping[str, object]) -> Choice:
+    size, batch = fit.workload.micro_batch, requirements.effective_batch
+    if "micro_batch" in values or "accumulation" in values:
+        return choose("override", size, "The user asked for it.")
+    if size == batch:
+        reason = f"The whole effective batch of {batch} fits: {gib(fit.memory.total_bytes)}."
+        return choose("batch-fits", size, reason)
+    reason = f"The largest part of the effective batch of {batch} that fits."
+    return choose("batch-fits", size, reason, ((str(batch), "does not fit at once"),))
+
+
+def _accumulation(requirements: Requirements, fit: Fit, values: Mapping[str, object]) -> Choice:
+    steps = requirements.effective_batch // fit.workload.micro_batch
+    if "accumulation" in values:
+        return choose("override", steps, "The user asked for it.")
+    reason = f"{fit.workload.micro_batch} x {steps} is the effective batch of {requirements.effective_batch}."
+    return choose("accumulation", steps, reason)
+
+
+def _workers(profile: HardwareProfile, requirements: Requirements, values: Mapping[str, object]) -> Choice:
+    if "workers" in values:
+        return choose(
+            "override", overrides.count("workers", values["workers"], least=0), "The user asked for it."
+        )
+    cores = profile.cpu.usable_cores
+    if requirements.pretokenized:
+        return choose("workers-none", 0, "Data is tokenized before training: nothing is left to do aside.")
+    if cores <= 2:
+        return choose("workers-none", 0, f"{cores} usable CPU(s): a worker would take a core from training.")
+    return choose("workers", min(4, cores // 2), f"Tokenizing while training, on {cores} usable CPUs.")
+
+
+def _threads(profile: HardwareProfile, values: Mapping[str, object]) -> Choice:
+    cpu = profile.cpu
+    if "threads" in values:
+        number = overrides.count("threads", values["threads"], least=1)
+        beware = f" Beware: only {cpu.usable_cores} CPUs are usable." if number > cpu.usable_cores else ""
+        return choose("override", number, f"The user asked for it.{beware}")
+    threads = max(1, min(cpu.usable_cores, cpu.physical_cores or cpu.usable_cores))
+    rejected: tuple[tuple[str, str], ...] = ()
+    if threads < cpu.logical_cores:
+        rejected = (
+            (str(cpu.logical_cores), "counts hardware threads, or CPUs that this process may not use"),
+        )
+    return choose(
+        "threads-cores", threads, f"{cpu.usable_cores} usable CPUs of {cpu.logical_cores}.", rejected
+    )
+
+
+def _stages(values: Mapping[str, object]) -> Choice:
+    if "parallel_stages" in values:
+        number = overrides.count("parallel_stages", values["parallel_stages"], least=1)
+        return choose("override", number, "The user asked for it.")
+    return choose("stages-one", 1, "Stages share one device: side by side they would only slow each other.")
+
+
+def _offload(target: Target, values: Mapping[str, object]) -> Choice:
+    if "offload" in values:
+        on = overrides.switch("offload", values["offload"])
+        if on and target.kind in ("cpu", "mps"):
+            raise UnsupportedPolicyError(
+                f"offload was asked for, but {target.name} already uses main memory: there is nowhere to offload to. "
+                "Set offload = 'off'."
+            )
+        return choose("override", on, "The user asked for it.")
+    return choose("offload-off", False, "A smaller type, checkpointing and a smaller batch come first.")
+
+
+def _ipex(
+    profile: HardwareProfile,
+    target: Target,
+    requirements: Requirements,
+    dtype: str,
+    threads: Choice,
+    values: Mapping[str, object],
+) -> Choice:
+    wish = "ipex" in values and overrides.switch("ipex", values["ipex"])
+    obstacle = _ipex_obstacle(profile, target)
+    if wish:
+        if obstacle is not None:
+            raise UnsupportedPolicyError(
+                f"ipex = 'on' was asked for, but {obstacle} Set ipex = 'auto' or 'off'."
+            )
+        return choose("override", True, "The user asked for it, and IPEX matches torch.")
+    if "ipex" in values:
+        return choose("override", False, "The user asked for it.")
+    if obstacle is not None:
+        return choose("ipex-off", False, f"Not used: {obstacle}", (("True", obstacle),))
+    several = isinstance(threads.value, int) and threads.value > 1
+    if not requirements.training and dtype == "bfloat16" and several:
+        return choose(
+            "ipex-helps", True, "Running in bfloat16 on several threads, IPEX is 1.2 times as fast."
+        )
+    reason = "torch's own fused AdamW gains more than IPEX does in training, and float32 runs no faster."
+    return choose("ipex-off", False, reason, (("True", "no gain here; ipex = 'on' uses it all the same"),))
+
+
+def _ipex_obstacle(profile: HardwareProfile, target: Target) -> str | None:
+    if target.kind != "cpu":
+        return f"the device is {target.name}; IPEX speeds up CPUs (Intel GPUs are in torch itself)."
+    version = (profile.packages or {}).get("intel-extension-for-pytorch")
+    if version is None:
+        return "it is not installed; its last release, 2.8, needs torch 2.8."
+    torch = profile.torch.version if profile.torch else None
+    if torch is None or torch.split(".")[:2] != version.split(".")[:2]:
+        return f"IPEX {version} needs torch {'.'.join(version.split('.')[:2])}, found {torch}; beside another its import fails."
+    return None
