@@ -18,7 +18,8 @@ def detect(*, probe: Literal["fast"] = "fast", root: str = "/") -> HardwareProfi
 
     Args:
         probe: ``fast`` reads files and drivers; it is the only one so far.
-        root: Where /proc and /sys are found; a folder that looks like a root describes another machine, and then
+        root: Where /proc and /sys are found; a folder that looks like a root describes another machine, and
+            then
             nothing of this one (drivers, packages, environment) is mixed in.
 
     Returns:

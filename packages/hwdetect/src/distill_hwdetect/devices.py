@@ -72,7 +72,10 @@ def obstacle_of(device: Accelerator, profile: HardwareProfile) -> str | None:
     """Return why the installed torch cannot run a device, with the remedy; None when it can."""
     torch = profile.torch
     if device.kind == "cuda" and device.capability is not None and device.capability < (6, 0):
-        return f"{device.name} has compute capability {_dotted(device.capability)}; bitsandbytes and torch need 6.0."
+        return (
+            f"{device.name} has compute capability "
+            f"{_dotted(device.capability)}; bitsandbytes and torch need 6.0."
+        )
     if torch is None:
         return None
     if device.kind == "cuda":
@@ -101,13 +104,16 @@ def _cuda_obstacle(device: Accelerator, profile: HardwareProfile) -> str | None:
         )
     if torch.cuda and device.driver_cuda and _major(device.driver_cuda) < _major(torch.cuda):
         return (
-            f"{device.name} is there, but driver {device.driver} runs CUDA up to {device.driver_cuda} and this torch "
-            f"needs {torch.cuda}: update the driver, or install a torch built for CUDA {_major(device.driver_cuda)}."
+            f"{device.name} is there, but driver {device.driver} "
+            f"runs CUDA up to {device.driver_cuda} and this torch "
+            f"needs {torch.cuda}: update the driver, or install a "
+            f"torch built for CUDA {_major(device.driver_cuda)}."
         )
     if device.capability is not None and not _has_kernels(device.capability, torch.arch_list, torch.cuda):
         cc = _dotted(device.capability)
         return (
-            f"{device.name} has compute capability {cc}, for which this torch (CUDA {torch.cuda}) has no kernels: "
+            f"{device.name} has compute capability {cc}, for which "
+            f"this torch (CUDA {torch.cuda}) has no kernels: "
             f"install a torch built with sm_{cc.replace('.', '')}, such as the cu126 wheels."
         )
     if torch.cuda_available is False:
@@ -155,7 +161,8 @@ def _asked(
             raise UnsupportedPolicyError(f"device {wish!r} was asked for. {why}")
     found = ", ".join(["cpu", *(device_name(device) for device in usable)])
     raise UnsupportedPolicyError(
-        f"device {wish!r} was asked for, but this machine has {found}. Set hardware.device to one of them, or to 'auto'."
+        f"device {wish!r} was asked for, but this machine has "
+        f"{found}. Set hardware.device to one of them, or to 'auto'."
     )
 
 
@@ -170,7 +177,10 @@ def _accelerated(
     reason = f"{device.name} ({memory}{shared})." + _static(profile)
     others = len(profile.accelerators) - 1
     if others > 0:
-        reason += f" {others} more: data parallel with one process each; a model is never spread by device_map='auto'."
+        reason += (
+            f" {others} more: data parallel with one process "
+            "each; a model is never spread by device_map='auto'."
+        )
     if rule == "override":
         reason = "The user asked for it: " + reason
     rejected = (*rejected, ("cpu", "an accelerator is there and this torch can run it"))

@@ -49,7 +49,8 @@ def find_fit(
     teacher_dtype: str,
     wishes: Wishes,
 ) -> Fit:
-    """Return the first settings, from least to most lossy, that fit with a micro-batch of one, then enlarge the batch.
+    """Return the first settings, from least to most lossy, that fit with a micro-batch of one, then enlarge
+    the batch.
 
     When nothing fits, the most frugal settings come back with ``memory.fits`` False.
     """

@@ -45,7 +45,8 @@ def observe_linux(root: Path) -> dict[str, object]:
 def cgroup_levels(root: Path) -> list[dict[str, object]]:
     """Return the files of every cgroup from this process up to the root, of v1, v2 or both at once.
 
-    Where each hierarchy is mounted is read from mountinfo: on hybrid systems neither the presence nor the absence of
+    Where each hierarchy is mounted is read from mountinfo: on hybrid systems neither the presence nor the
+    absence of
     ``cgroup.controllers`` at ``/sys/fs/cgroup`` says which version holds the limit.
     """
     mounts = _mounts(_read(root / "proc/self/mountinfo"))

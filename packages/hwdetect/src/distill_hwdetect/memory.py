@@ -17,7 +17,8 @@ LOGITS_COPIES = 3
 DISTILLATION_LOGITS_COPIES = 7
 
 BYTES_OF = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
-# int8 keeps a float32 scale a row; nf4 with double quantization 0.516 bytes a weight (QLoRA, arXiv:2305.14314).
+# int8 keeps a float32 scale a row; nf4 with double quantization 0.516 bytes a weight (QLoRA,
+# arXiv:2305.14314).
 QUANTIZED_BYTES = {"int8": 1.01, "nf4": 0.516}
 # Measured: 8-bit AdamW 2.04 bytes a parameter, AdamW 8.
 STATE_BYTES = {"adamw_torch_fused": 8.0, "adamw_torch": 8.0, "adamw_8bit": 2.04, "paged_adamw_8bit": 2.04}
@@ -28,7 +29,8 @@ class MemoryEstimate:
     """Bytes at the peak of a training step, or of a forward pass.
 
     Gradients with optimizer states and activations with logits do not peak together:
-    ``total = weights + teacher + cache + runtime + max(gradients + optimizer step, optimizer + activations + logits)``.
+    ``total = weights + teacher + cache + runtime + max(gradients + optimizer step, optimizer + activations
+    + logits)``.
 
     Args:
         weights_bytes: The model, adapters included.

@@ -57,7 +57,8 @@ class ModelFacts:
         return min(self.vocab_size * self.hidden_size, self.parameters)
 
 
-# The classes' own defaults in transformers 5.24 (configuration_*.py), for keys that a configuration leaves out.
+# The classes' own defaults in transformers 5.24 (configuration_*.py), for keys that a configuration leaves
+# out.
 # hidden, layers (encoder, decoder), heads, inner width, vocabulary, positions, tied embeddings
 _DEFAULTS: Mapping[str, tuple[int, int, int, int, int, int, int, bool]] = {
     "albert": (4096, 12, 0, 64, 16384, 30000, 512, True),
@@ -134,7 +135,8 @@ def read_model_facts(config: Path | str | Mapping[str, object]) -> ModelFacts:
             take the family's defaults in transformers.
 
     Returns:
-        The facts. ``parameters`` is exact for GPT-2, OPT, GPT-NeoX, Llama and Qwen3, T5, BART, Marian, BERT, RoBERTa,
+        The facts. ``parameters`` is exact for GPT-2, OPT, GPT-NeoX, Llama and Qwen3, T5, BART, Marian,
+        BERT, RoBERTa,
         DistilBERT and ModernBERT, and within a few percent for their kin.
 
     Raises:
@@ -281,7 +283,8 @@ def _count_bart(shape: _Shape) -> tuple[int, int]:
     feed = 2 * h * inner + inner + h
     attention = 4 * h * h + 4 * h
     blocks = shape.encoder * (attention + feed + 4 * h) + shape.decoder * (2 * attention + feed + 6 * h)
-    # BART's learned positions have two extra rows; it and mBART normalise the embeddings, mBART the output too.
+    # BART's learned positions have two extra rows; it and mBART normalise the embeddings, mBART the output
+    # too.
     marian = shape.family == "marian"
     positions = 2 * (shape.positions + (0 if marian else 2)) * h
     norms = 0 if marian else 4 * h

@@ -328,7 +328,9 @@ def _offload(target: Target, values: Mapping[str, object]) -> Choice:
                 "Set offload = 'off'."
             )
         return choose("override", on, "The user asked for it.")
-    return choose("offload-off", False, "A smaller type, checkpointing and a smaller batch come first.")
+    return choose(
+        "offload-off", value=False, reason="A smaller type, checkpointing and a smaller batch come first."
+    )
 
 
 def _ipex(
@@ -346,18 +348,23 @@ def _ipex(
             raise UnsupportedPolicyError(
                 f"ipex = 'on' was asked for, but {obstacle} Set ipex = 'auto' or 'off'."
             )
-        return choose("override", True, "The user asked for it, and IPEX matches torch.")
+        return choose("override", value=True, reason="The user asked for it, and IPEX matches torch.")
     if "ipex" in values:
-        return choose("override", False, "The user asked for it.")
+        return choose("override", value=False, reason="The user asked for it.")
     if obstacle is not None:
-        return choose("ipex-off", False, f"Not used: {obstacle}", (("True", obstacle),))
+        return choose("ipex-off", value=False, reason=f"Not used: {obstacle}", rejected=(("True", obstacle),))
     several = isinstance(threads.value, int) and threads.value > 1
     if not requirements.training and dtype == "bfloat16" and several:
         return choose(
             "ipex-helps", True, "Running in bfloat16 on several threads, IPEX is 1.2 times as fast."
         )
     reason = "torch's own fused AdamW gains more than IPEX does in training, and float32 runs no faster."
-    return choose("ipex-off", False, reason, (("True", "no gain here; ipex = 'on' uses it all the same"),))
+    return choose(
+        "ipex-off",
+        value=False,
+        reason=reason,
+        rejected=(("True", "no gain here; ipex = 'on' uses it all the same"),),
+    )
 
 
 def _ipex_obstacle(profile: HardwareProfile, target: Target) -> str | None:

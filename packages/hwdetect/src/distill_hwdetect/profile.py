@@ -148,7 +148,8 @@ class HardwareProfile:
         accelerators: Other devices, in the order of the driver.
         torch: None when torch is not installed; fields of None when a recording does not say.
         packages: Versions of the installed packages a rule reads; None when a recording does not say.
-        environment: Variables and circumstances that matter: ``CUDA_VISIBLE_DEVICES``, ``container``, ``wsl``.
+        environment: Variables and circumstances that matter: ``CUDA_VISIBLE_DEVICES``, ``container``,
+            ``wsl``.
         notes: What could not be read, or deserves a word.
     """
 

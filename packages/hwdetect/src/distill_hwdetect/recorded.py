@@ -27,8 +27,10 @@ def profile_from_recorded(raw: Raw) -> HardwareProfile:
 
     Args:
         raw: What the files, drivers and packages of a machine said: ``cpuinfo``, ``meminfo_kB``, ``cgroup``,
-            ``os_cpu_count``, ``sched_affinity``, ``gpus``, ``nvml``, ``torch`` (null: not installed; absent: not
-            recorded), ``packages``, ``env``, ``sysctl``, ``macos``...; what was not observed may be missing. A whole
+            ``os_cpu_count``, ``sched_affinity``, ``gpus``, ``nvml``, ``torch`` (null: not installed;
+            absent: not
+            recorded), ``packages``, ``env``, ``sysctl``, ``macos``...; what was not observed may be
+            missing. A whole
             recording, ``{"raw": {...}, ...}``, is taken too.
 
     Returns:
@@ -42,7 +44,8 @@ def profile_from_recorded(raw: Raw) -> HardwareProfile:
         raw = inner
     if not {"cpuinfo", "gpus", "meminfo_kB", "sysctl", "pci_display"} & set(raw):
         raise ProfileError(
-            f"A recorded machine holds cpuinfo, meminfo_kB, gpus or sysctl; found {', '.join(sorted(raw)) or 'nothing'}."
+            "A recorded machine holds cpuinfo, meminfo_kB, gpus or "
+            f"sysctl; found {', '.join(sorted(raw)) or 'nothing'}."
         )
     try:
         return _interpret(raw)
