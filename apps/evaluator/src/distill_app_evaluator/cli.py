@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(error, _USAGE)
     except KeyboardInterrupt:
         return _INTERRUPTED
-    except (OSError, ValueError, RuntimeError, MetricError) as error:
+    except (ImportError, OSError, ValueError, RuntimeError, MetricError) as error:
         return _complain(error, _FAILED)
 
 

@@ -165,7 +165,7 @@ def _predict_export(
     runtime = load_runtime(request.model)
     say(f"{request.model} is an export: it runs without torch.")
     if isinstance(runtime, MaskFiller):
-        raise UsageError("masked exports cannot be evaluated yet")
+        return runtime.complete(texts, batch_size=request.batch_size), None, "masked"
     said = runtime.generate(
         texts, max_new_tokens=request.max_new_tokens, beams=request.beams, batch_size=request.batch_size
     )
