@@ -23,8 +23,8 @@ ARCHITECTURES = {
 
 def oracle(
     task: Any,
-    student: PreTrainedModel,
-    teacher: PreTrainedModel,
+    student: Any,
+    teacher: Any,
     batch: dict[str, Tensor],
     *,
     temperature: float,

@@ -43,8 +43,7 @@ def generate_teacher(
         task: "causal", "seq2seq" or "masked".
         generation: How to generate; None is ``distill_adapters.Generation()``, greedy.
         skip: Ids that need no answer any more.
-        chunk_rows: Inputs given to ``distill_adapters.predict`` at once, which sorts them by length; at least
-            1.
+        chunk_rows: Inputs given to ``distill_adapters.predict`` at once, which sorts them by length; > 0.
 
     Yields:
         One row for each input whose id is not in ``skip``.

@@ -40,9 +40,9 @@ class Objective:
     """``(1 - weight) * cross-entropy + weight * temperature^2 * divergence``, per valid token.
 
     A position is valid where its label is not -100, and for no other reason: an end-of-sequence token that
-    shares its id with padding counts when its label says so. Causal logits at ``t`` meet the label at ``t +
-    1``; seq2seq logits meet the label of their own decoder position; masked ones the label of their own,
-    masked, position.
+    shares its id with padding counts when its label says so. Causal logits meet the label of the next
+    position; seq2seq logits that of their own decoder position; masked ones that of their own, masked,
+    position.
 
     Attributes:
         task: "causal", "seq2seq" or "masked".
@@ -94,7 +94,8 @@ class Objective:
 
         Raises:
             ShapeError: Student, teacher and labels do not line up, or a vocabulary is smaller than
-            ``vocab_size``. ValueError: ``num_items`` is smaller than this batch's own tokens.
+                ``vocab_size``.
+            ValueError: ``num_items`` is smaller than this batch's own tokens.
             NonFiniteLogitsError: A valid position is not finite.
         """
         if labels.shape != student_logits.shape[:-1]:
@@ -112,8 +113,7 @@ class Objective:
         if tokens > num_items:
             raise ValueError(
                 f"num_items = {int(num_items)}, but this batch alone holds {tokens} valid tokens; num_items "
-                "counts "
-                "those of the whole effective batch (Objective.count_tokens does so)."
+                "counts those of the whole effective batch (Objective.count_tokens does so)."
             )
         scale = max(float(num_items), 1.0)
         dtype = torch.promote_types(rows.dtype, torch.float32)
@@ -144,8 +144,7 @@ class Objective:
         if student.shape[:-1] != teacher.shape[:-1]:
             raise ShapeError(
                 f"the student's logits are {tuple(student.shape)} and the teacher's {tuple(teacher.shape)}; "
-                "batch and "
-                "seq must be equal, nothing is broadcast. Give both the same inputs."
+                "batch and seq must be equal, nothing is broadcast. Give both the same inputs."
             )
         if self.task == "causal":  # the last position predicts nothing that is known
             student, teacher = student[:, :-1], teacher[:, :-1]
@@ -156,15 +155,13 @@ class Objective:
         if self.vocab_size is None and student != teacher:
             raise ShapeError(
                 f"the student scores {student} tokens and the teacher {teacher}. If they share a tokenizer "
-                "and one is "
-                "padded, pass Objective(vocab_size=check_vocabularies(...).tokens); if not, they cannot be "
-                "compared."
+                "and one is padded, pass Objective(vocab_size=check_vocabularies(...).tokens); if not, they "
+                "cannot be compared."
             )
         if self.vocab_size is not None and min(student, teacher) < self.vocab_size:
             raise ShapeError(
                 f"vocab_size = {self.vocab_size} tokens are shared, but the student scores {student} and "
-                "the teacher "
-                f"{teacher}."
+                f"the teacher {teacher}."
             )
 
     def _divergence(self, rows: Tensor, teacher: Tensor) -> Tensor:

@@ -63,8 +63,7 @@ class LiveTeacher:
         if getattr(config, "is_encoder_decoder", False) and "decoder_input_ids" not in batch:
             raise KeyError(
                 "decoder_input_ids: an encoder-decoder teacher must read the student's own decoder inputs; "
-                "make them "
-                "with student.prepare_decoder_input_ids_from_labels(labels=labels)."
+                "make them with student.prepare_decoder_input_ids_from_labels(labels=labels)."
             )
         self.model.eval()  # whoever called train() on it meanwhile
         inputs = accepted_inputs(self.model, batch)

@@ -32,12 +32,12 @@ class DistillationTrainer(SafeTrainer):
         teacher: What is asked about every batch.
         objective: The loss; its ``task`` says how logits meet labels.
         **options: Those of :class:`SafeTrainer`: ``args``, ``train_dataset``, ``eval_dataset``,
-        ``data_collator``,
-            ``processing_class``, ``on_progress``, ...
+            ``data_collator``, ``processing_class``, ``on_progress``, ...
 
     Raises:
         VocabularyError: Teacher and student do not mean the same token by the same id, or start decoding
-        differently. ValueError: The teacher is the student itself.
+            differently.
+        ValueError: The teacher is the student itself.
     """
 
     def __init__(
@@ -66,9 +66,8 @@ class DistillationTrainer(SafeTrainer):
         starts = [getattr(config, "decoder_start_token_id", None) for config in (student, teacher)]
         if objective.task == "seq2seq" and None not in starts and starts[0] != starts[1]:
             raise VocabularyError(
-                f"student and teacher start decoding with different tokens ({starts[0]} and {starts[1]}); set the "
-                "student's "
-                "decoder_start_token_id to the teacher's, since both read the same decoder inputs."
+                f"student and teacher start decoding with different tokens ({starts[0]} and {starts[1]}); set "
+                "the student's decoder_start_token_id to the teacher's: both read the same decoder inputs."
             )
         smoothing = float(self.args.label_smoothing_factor or objective.label_smoothing)
         objective = replace(objective, label_smoothing=smoothing)

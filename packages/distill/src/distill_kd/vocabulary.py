@@ -63,8 +63,7 @@ def check_vocabularies(
     return SharedVocabulary(
         tokens,
         f"{' and '.join(padded)}, but the tokenizer has {tokens} tokens: the padding beyond is left out of "
-        "the "
-        "divergence.",
+        "the divergence.",
     )
 
 
@@ -87,10 +86,8 @@ def _difference(
     size = "of the same size" if len(ours) == len(theirs) else f"of {len(ours)} and {len(theirs)} tokens"
     return (
         f"student tokenizer {_name(student)} and teacher tokenizer {_name(teacher)} are {size}, but "
-        "disagree on "
-        f"{len(differing)} tokens: {shown}. Logits can be compared id by id only under one tokenizer: build "
-        "the "
-        "student with the teacher's, or distil from the teacher's generated text instead."
+        f"disagree on {len(differing)} tokens: {shown}. Logits can be compared id by id only under one "
+        "tokenizer: build the student with the teacher's, or distil from the teacher's generated text instead."
     )
 
 
