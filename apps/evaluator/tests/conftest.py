@@ -39,7 +39,7 @@ def marian(tmp_path_factory: pytest.TempPathFactory) -> Path:
         decoder_attention_heads=1,
         encoder_ffn_dim=8,
         decoder_ffn_dim=8,
-        max_position_embeddings=32,
+        max_position_embeddings=128,
         pad_token_id=7,
         eos_token_id=5,
         decoder_start_token_id=7,

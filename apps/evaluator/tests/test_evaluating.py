@@ -81,3 +81,19 @@ def test_a_damaged_model_is_a_failure_in_one_line(
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.splitlines()[-1].startswith("distill-eval: ")
+
+
+def test_an_export_is_evaluated_like_the_model(
+    marian: Path, examples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same file, the same predictions, from the folder that runs without torch."""
+    from distill_deploy import export
+
+    folder = tmp_path / "exported"
+    export(marian, folder, task="seq2seq", precision="fp32", held_out=["b c d", "c d"], max_new_tokens=8)
+    arguments = [str(folder), "--data", str(examples), "--metrics", "per", "--max-new-tokens", "4", "--json"]
+    assert main(arguments) == 0
+    printed = capsys.readouterr()
+    found = json.loads(printed.out)
+    assert (found["task"], found["metrics"]["per"]["value"]) == ("seq2seq", 50.0)
+    assert "runs without torch" in printed.err
