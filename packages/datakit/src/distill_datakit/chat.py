@@ -63,8 +63,8 @@ def _spans(tokenizer: "PreTrainedTokenizerBase", messages: Messages) -> tuple[st
         after = _render(tokenizer, messages[: index + 1])
         if not (text.startswith(after) and after.startswith(before)):
             raise DataError(
-                f"the chat template writes message {index + 1} differently when later messages follow, so what the "
-                "assistant says cannot be told apart. Use a template that only appends, or one conversation a turn."
+                f"the chat template writes message {index + 1} differently when later messages follow, so "
+                "what the assistant says cannot be told apart. Use a template that only appends."
             )
         spans.append((len(before), len(after)))
     return text, spans

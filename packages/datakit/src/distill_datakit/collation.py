@@ -25,7 +25,7 @@ class Collator(Protocol):
     fingerprint: Mapping[str, str]
 
     def __call__(self, rows: Sequence[Mapping[str, object]]) -> "dict[str, Tensor]":
-        """``input_ids``, ``attention_mask`` and ``labels``, each ``(batch, seq)``, and ``row_id`` ``(batch,)``."""
+        """``input_ids``, ``attention_mask``, ``labels``: ``(batch, seq)``; ``row_id``: ``(batch,)``."""
 
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch follows; masks change with it."""
@@ -153,7 +153,7 @@ def _decoder_inputs(model: "nn.Module", labels: "Tensor") -> "Tensor":
     prepare = getattr(model, "prepare_decoder_input_ids_from_labels", None)
     if prepare is None:
         raise TypeError(
-            f"{type(model).__name__} has no prepare_decoder_input_ids_from_labels; give a seq2seq model, or none."
+            f"{type(model).__name__} has no prepare_decoder_input_ids_from_labels; give a seq2seq model."
         )
     made: Tensor = prepare(labels=labels)
     return made

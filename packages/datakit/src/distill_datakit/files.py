@@ -17,7 +17,7 @@ Row = dict[str, object]
 
 
 def file_format(path: Path) -> str:
-    """The suffix that says how to read ``path``, without ``.gz``; ``"folder"`` for a folder of ``.txt`` files.
+    """The suffix that says how to read ``path``, without ``.gz``; ``"folder"`` for a folder.
 
     Raises:
         DataError: There is no such file, or its suffix is none of ``FORMATS``.
@@ -170,15 +170,17 @@ def _table(stream: IO[str], file: str, delimiter: str) -> Iterator[tuple[int, Ro
             elif len(cells) == len(header):
                 yield reader.line_num, dict(zip(header, cells, strict=True))
             elif cells:
-                found = f"{len(cells)} cells where the header has {len(header)}. Quote cells that hold a {delimiter!r}."
+                found = (
+                    f"{len(cells)} cells, but {len(header)} in the header. Quote cells with a {delimiter!r}."
+                )
                 yield reader.line_num, DataError(found, file=file, row=reader.line_num)
     except csv.Error as error:
         raise DataError(f"{error}. Check the quotes.", file=file, row=reader.line_num) from error
 
 
 def _parquet(path: Path, *, first_only: bool) -> Iterator[tuple[int, Row]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    import pyarrow as pa  # type: ignore[import-untyped]  # it publishes no types
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]  # nor does this
 
     number = 0
     try:

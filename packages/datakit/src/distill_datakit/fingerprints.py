@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from datasets import Dataset, DatasetDict
     from transformers import PreTrainedTokenizerBase
 
@@ -31,7 +32,7 @@ def data_digest(data: "Dataset | DatasetDict") -> str:
 
 
 def tokenizer_digest(tokenizer: "PreTrainedTokenizerBase") -> str:
-    """SHA-256 of what turns text into ids: the whole ``tokenizer.json`` content, or the vocabulary of a slow one."""
+    """SHA-256 of what turns text into ids: the content of ``tokenizer.json``, or a slow one's vocabulary."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None and hasattr(backend, "to_str"):
         state = json.loads(backend.to_str())

@@ -41,7 +41,7 @@ def write_generations(rows: Iterable[Mapping[str, object]], path: str | Path) ->
 
 
 def existing_ids(path: str | Path) -> set[str | int]:
-    """The ids that a file of generations already holds; none when there is no file, or only half a first line.
+    """The ids that a file of generations already holds; none when there is no file.
 
     Raises:
         DataError: A whole row that is no generation.
@@ -131,10 +131,11 @@ def _checked(row: Mapping[str, object], file: str, number: int) -> Row:
 
 def _append_lines(rows: Iterator[Row], path: Path) -> int:
     count = 0
-    with path.open("ab+") as stream:
-        _cut_half_line(path)
+    with path.open("ab") as stream:
+        _mend_last_line(path)
         for row in rows:
-            stream.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+            # ASCII: a cut in the middle of a character cannot make the file unreadable.
+            stream.write(json.dumps(row, allow_nan=False).encode() + b"\n")
             stream.flush()
             count += 1
         os.fsync(stream.fileno())
@@ -149,26 +150,30 @@ def _check_ends(path: Path) -> None:
         )
 
 
-def _cut_half_line(path: Path) -> None:
-    """Cut off what an interruption left behind the last whole line."""
+def _mend_last_line(path: Path) -> None:
+    """Complete or cut off what an interruption left behind the last whole line."""
     with path.open("rb+") as stream:
         end = stream.seek(0, os.SEEK_END)
-        keep, block = end, 65536
-        while keep > 0:
-            start = max(0, keep - block)
+        tail, start = b"", end
+        while start > 0 and b"\n" not in tail:
+            start = max(0, start - 65536)
             stream.seek(start)
-            found = stream.read(keep - start).rfind(b"\n")
-            if found >= 0:
-                keep = start + found + 1
-                break
-            keep = start
-        if keep < end:
-            stream.truncate(keep)
+            tail = stream.read(end - start)
+        rest = tail[tail.rfind(b"\n") + 1 :]
+        if not rest:
+            return
+        try:
+            json.loads(rest)
+        except ValueError:
+            stream.truncate(end - len(rest))
+        else:
+            stream.seek(end)
+            stream.write(b"\n")
 
 
 def _append_parquet(rows: Iterator[Row], path: Path) -> int:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    import pyarrow as pa  # type: ignore[import-untyped]  # it publishes no types
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]  # nor does this
 
     fresh = list(rows)
     if not fresh and path.exists():

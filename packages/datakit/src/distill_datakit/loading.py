@@ -80,7 +80,7 @@ def load(
     return _dataset(rows, name)
 
 
-def _given(rows: Iterable[Mapping[str, object]]) -> Iterator[tuple[int, Row | DataError]]:
+def _given(rows: Iterable[object]) -> Iterator[tuple[int, Row | DataError]]:
     for number, row in enumerate(rows, start=1):
         if isinstance(row, Mapping):
             yield number, dict(row)
@@ -143,8 +143,10 @@ def _check(row: Row, required: tuple[str, ...], file: str, number: int) -> None:
             raise DataError(problem, file=file, row=number, field=field)
     references = row.get("references")
     if references is not None:
-        problem = "must be a list of texts." if not isinstance(references, list | tuple) else None
-        problem = problem or next(filter(None, map(_text_problem, references)), None)  # type: ignore[arg-type]  # a list by now
+        if isinstance(references, list | tuple):
+            problem = next(filter(None, map(_text_problem, references)), None)
+        else:
+            problem = "must be a list of texts."
         if problem:
             raise DataError(problem, file=file, row=number, field="references")
 
@@ -178,7 +180,7 @@ def _messages_problem(value: object) -> str | None:
 
 
 def _dataset(rows: list[Row], file: str) -> "Dataset":
-    import pyarrow as pa
+    import pyarrow as pa  # type: ignore[import-untyped]  # it publishes no types
     from datasets import Dataset
 
     names = dict.fromkeys(name for row in rows for name in row)

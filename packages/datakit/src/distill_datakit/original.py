@@ -12,8 +12,11 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
     from transformers import PreTrainedTokenizerBase
 
-_TASK_OF: Mapping[str, Task] = {"causal_lm": "causal", "seq2seq_lm": "seq2seq", "masked_lm": "masked"} | {
-    task: task for task in TASKS
+_TASK_OF: Mapping[str, Task] = {
+    "causal_lm": "causal",
+    "seq2seq_lm": "seq2seq",
+    "masked_lm": "masked",
+    **{task: task for task in TASKS},
 }
 SPLIT_CONFIG: Mapping[str, float] = {"train": 0.8, "val": 0.1, "test": 0.1, "seed": 42}
 
@@ -71,7 +74,7 @@ def prepare_dataset_dict(
         max_length: Limit of source and of target, in tokens.
         model_type: As of ``prepare_tokenized_dataset``.
         masking_probability: Checked here; give it to ``collator``.
-        split_config: Any of ``train``, ``val``, ``test`` (shares) and ``seed``; 0.8, 0.1, 0.1 and 42 otherwise.
+        split_config: Any of ``train``, ``val``, ``test`` (shares) and ``seed``; otherwise 0.8, 0.1, 0.1, 42.
 
     Returns:
         Tokenized parts.

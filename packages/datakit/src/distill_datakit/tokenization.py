@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
-from distill_datakit.chat import encode_chat
+from distill_datakit.chat import Messages, encode_chat
 from distill_datakit.errors import DataError, TokenizerError
 from distill_datakit.fingerprints import data_digest, digest, tokenizer_digest
 
@@ -111,7 +111,7 @@ def _tokenize_part(
     first_id: int,
     name: str,
 ) -> "Dataset":
-    import pyarrow as pa
+    import pyarrow as pa  # type: ignore[import-untyped]  # it publishes no types
     from datasets import Dataset
 
     encode = _encoder(part.column_names, tokenizer, task, limits, prefix)
@@ -133,7 +133,7 @@ def _tokenize_part(
         batches.append(pa.record_batch([*arrays, pa.array(ids, type=pa.int64())], schema=schema))
     if len(part) and not learnt:
         raise DataError(
-            f"{name}: 0 of {len(part)} rows has a token to learn. Raise the limits, or check the target texts."
+            f"{name}: 0 of {len(part)} rows has a token to learn. Raise the limits or check the texts."
         )
     return Dataset(pa.Table.from_batches(batches, schema=schema))
 
@@ -159,27 +159,31 @@ def _encoder(
         if prefix:
             raise ValueError(f"prefix={prefix!r} is for seq2seq; write it into the prompt of a causal model.")
         if "messages" in names:
-            return lambda batch: encode_chat(tokenizer, batch["messages"], limits[0])
+            return lambda batch: encode_chat(tokenizer, cast("list[Messages]", batch["messages"]), limits[0])
         if tokenizer.eos_token_id is None:
             raise TokenizerError(
-                "a causal model needs an end-of-text token and this tokenizer has none. Set tokenizer.eos_token."
+                "a causal model needs an end-of-text token, which is missing. Set tokenizer.eos_token."
             )
         if pair:
             return lambda batch: _pairs_causal(tokenizer, batch[pair[0]], batch[pair[1]], limits)
         if "text" in names:
             return lambda batch: _texts_causal(tokenizer, batch["text"], limits[0])
-    needed = {"causal": "text, prompt/completion, source/target or messages", "seq2seq": "source/target or prompt/completion",
-              "masked": "text or target"}[task]  # fmt: skip
+    needed = {
+        "causal": "text, prompt/completion, source/target or messages",
+        "seq2seq": "source/target or prompt/completion",
+        "masked": "text or target",
+    }[task]
     raise DataError(f"task {task!r} needs the columns {needed}; there are {', '.join(names) or 'none'}.")
 
 
 def _encode(
     tokenizer: "PreTrainedTokenizerBase", texts: list[str], limit: int | None, *, target: bool = False
 ) -> Columns:
-    settings = {"truncation": True, "max_length": limit} if limit else {"truncation": False}
     # text_target: some tokenizers (Marian's, mBART's) read the two sides differently.
     given = {"text_target": texts} if target else {"text": texts}
-    encoded = tokenizer(**given, **settings, return_attention_mask=True, verbose=False)  # type: ignore[arg-type]  # mixed settings
+    encoded = tokenizer(
+        **given, truncation=limit is not None, max_length=limit, return_attention_mask=True, verbose=False
+    )
     return {"input_ids": list(encoded["input_ids"]), "attention_mask": list(encoded["attention_mask"])}
 
 
@@ -197,7 +201,7 @@ def _pairs_seq2seq(
 
 def _texts_causal(tokenizer: "PreTrainedTokenizerBase", texts: list[str], limit: int | None) -> Columns:
     eos = tokenizer.eos_token_id
-    rows = [_without_eos(ids, eos) + [eos] for ids in _encode(tokenizer, texts, None)["input_ids"]]
+    rows = [[*_without_eos(ids, eos), eos] for ids in _encode(tokenizer, texts, None)["input_ids"]]
     rows = [ids[:limit] for ids in rows]
     return {"input_ids": rows, "attention_mask": [[1] * len(ids) for ids in rows], "labels": rows}
 
@@ -212,12 +216,12 @@ def _pairs_causal(
     before = [_without_eos(ids, eos) for ids in _encode(tokenizer, prompts, None)["input_ids"]]
     before = [ids[-limits[0] :] if limits[0] else ids for ids in before]
     after = tokenizer(completions, add_special_tokens=False, verbose=False)["input_ids"]
-    after = [(list(ids) + [eos])[: limits[1]] for ids in after]  # type: ignore[union-attr]  # lists of lists here
+    after = [[*ids, eos][: limits[1]] for ids in after]
     rows = [first + second for first, second in zip(before, after, strict=True)]
     labels = [[IGNORED] * len(first) + second for first, second in zip(before, after, strict=True)]
     return {"input_ids": rows, "attention_mask": [[1] * len(ids) for ids in rows], "labels": labels}
 
 
 def _without_eos(ids: list[int], eos: int) -> list[int]:
-    """The row without the end that some tokenizers append and others do not (and never the sole beginning)."""
+    """The row without the end that some tokenizers append; a sole token is kept."""
     return list(ids[:-1]) if len(ids) > 1 and ids[-1] == eos else list(ids)

@@ -7,16 +7,26 @@ from typing import TYPE_CHECKING, Literal
 from distill_datakit.errors import TokenizerError
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from tokenizers import AddedToken, Tokenizer
     from transformers import PreTrainedTokenizerFast
 
 TokenizerKind = Literal["symbols", "wordpiece", "bpe", "unigram"]
 KINDS: tuple[TokenizerKind, ...] = ("symbols", "wordpiece", "bpe", "unigram")
 _ROLES = {
-    "</s>": "eos_token", "<eos>": "eos_token", "<|endoftext|>": "eos_token", "<s>": "bos_token", "<bos>": "bos_token",
-    "<unk>": "unk_token", "[UNK]": "unk_token", "<pad>": "pad_token", "[PAD]": "pad_token", "[CLS]": "cls_token",
-    "[SEP]": "sep_token", "[MASK]": "mask_token", "<mask>": "mask_token",
-}  # fmt: skip
+    "</s>": "eos_token",
+    "<eos>": "eos_token",
+    "<|endoftext|>": "eos_token",
+    "<s>": "bos_token",
+    "<bos>": "bos_token",
+    "<unk>": "unk_token",
+    "[UNK]": "unk_token",
+    "<pad>": "pad_token",
+    "[PAD]": "pad_token",
+    "[CLS]": "cls_token",
+    "[SEP]": "sep_token",
+    "[MASK]": "mask_token",
+    "<mask>": "mask_token",
+}
 _SPECIALS: dict[str, tuple[str, ...]] = {
     "symbols": ("</s>", "<unk>", "<pad>"),
     "wordpiece": ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
@@ -80,7 +90,7 @@ def train_tokenizer(
     roles = {_ROLES[token]: token for token in specials}
     if kind == "bpe":
         roles |= {"bos_token": roles["eos_token"], "unk_token": roles["eos_token"]}
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
         tokenizer_object=backend,
         clean_up_tokenization_spaces=False,
         padding_side="right",
@@ -93,7 +103,6 @@ def _symbols(sources: list[str], targets: list[str], specials: tuple[str, ...]) 
     from tokenizers import Regex, Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import Split
-    from tokenizers.processors import TemplateProcessing
 
     roles = {_ROLES[token]: token for token in specials}
     for role in ("eos_token", "unk_token", "pad_token"):
@@ -103,18 +112,18 @@ def _symbols(sources: list[str], targets: list[str], specials: tuple[str, ...]) 
             )
     characters = sorted({character for text in sources for character in text if not character.isspace()})
     symbols = sorted({symbol for text in targets for symbol in text.split()})
-    clash = {*characters, *symbols} & set(specials)
+    clash = next((token for token in specials for text in (*sources, *targets) if token in text), None)
     if clash:
         raise TokenizerError(
-            f"{min(clash)!r} occurs in the texts and is a special token. Give other special_tokens."
+            f"{clash!r} occurs in the texts and is a special token. Give other special_tokens."
         )
     long = {symbol for symbol in symbols if len(symbol) > 1}
     for number, text in enumerate(sources, start=1):
         both = long.intersection(text.split())
         if both:
             raise TokenizerError(
-                f"source text {number} ({text[:40]!r}) holds {min(both)!r}, which is also a target symbol: it would be "
-                "read as one symbol and not as characters. Write one side differently, for instance in lower case."
+                f"source text {number} ({text[:40]!r}) holds {min(both)!r}, also a target symbol: it would "
+                "be read as one symbol, not as characters. Write one side differently, as in lower case."
             )
     ordered = list(
         dict.fromkeys(
@@ -127,15 +136,22 @@ def _symbols(sources: list[str], targets: list[str], specials: tuple[str, ...]) 
     pattern = rf"(?<!\S)(?:{choice})(?!\S)|\S" if long else r"\S"
     # Inverted and removed: what the pattern does not match (blanks) goes, each match is a piece.
     backend.pre_tokenizer = Split(Regex(pattern), behavior="removed", invert=True)
-    eos = roles["eos_token"]
-    backend.post_processor = TemplateProcessing(
-        single=f"$A {eos}", pair=f"$A {eos} $B:1 {eos}:1", special_tokens=[(eos, vocabulary[eos])]
-    )
     backend.add_special_tokens([_added(token) for token in ordered if token in specials])
+    _append(backend, roles["eos_token"])
     return backend
 
 
-def _added(token: str) -> "object":
+def _append(backend: "Tokenizer", eos: str) -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    backend.post_processor = TemplateProcessing(
+        single=f"$A {eos}",
+        pair=f"$A {eos} $B:1 {eos}:1",
+        special_tokens=[(eos, backend.token_to_id(eos))],
+    )
+
+
+def _added(token: str) -> "AddedToken":
     from tokenizers import AddedToken
 
     return AddedToken(token, special=True, normalized=False)
@@ -145,8 +161,11 @@ def _subwords(texts: list[str], kind: str, size: int, specials: tuple[str, ...])
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
     roles = {_ROLES[token]: token for token in specials}
-    needed = {"wordpiece": ("unk_token", "cls_token", "sep_token", "mask_token", "pad_token"), "bpe": ("eos_token",),
-              "unigram": ("unk_token", "eos_token", "pad_token")}[kind]  # fmt: skip
+    needed = {
+        "wordpiece": ("unk_token", "cls_token", "sep_token", "mask_token", "pad_token"),
+        "bpe": ("eos_token",),
+        "unigram": ("unk_token", "eos_token", "pad_token"),
+    }[kind]
     for role in needed:
         if role not in roles:
             raise TokenizerError(
@@ -179,10 +198,10 @@ def _subwords(texts: list[str], kind: str, size: int, specials: tuple[str, ...])
     if kind == "wordpiece":
         first, last = roles["cls_token"], roles["sep_token"]
         backend.post_processor = processors.TemplateProcessing(
-            single=f"{first} $A {last}", pair=f"{first} $A {last} $B:1 {last}:1",
-            special_tokens=[(first, backend.token_to_id(first)), (last, backend.token_to_id(last))])  # fmt: skip
+            single=f"{first} $A {last}",
+            pair=f"{first} $A {last} $B:1 {last}:1",
+            special_tokens=[(token, backend.token_to_id(token)) for token in (first, last)],
+        )
     elif kind == "unigram":
-        eos = roles["eos_token"]
-        backend.post_processor = processors.TemplateProcessing(
-            single=f"$A {eos}", pair=f"$A {eos} $B:1 {eos}:1", special_tokens=[(eos, backend.token_to_id(eos))])  # fmt: skip
+        _append(backend, roles["eos_token"])
     return backend

@@ -1,0 +1,191 @@
+"""Tokenizing: what is fed and what is learnt, for the three tasks."""
+
+from typing import TYPE_CHECKING
+
+import pytest
+from datasets import DatasetDict
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distill_datakit import DataError, TokenizerError, load, tokenize
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerFast
+
+CHATML = (
+    "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|endoftext|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def learnt(row: dict[str, list[int]], tokenizer: "PreTrainedTokenizerFast") -> str:
+    """The text that the labels teach; every label must be the id at its own position."""
+    assert all(label in (-100, token) for label, token in zip(row["labels"], row["input_ids"], strict=True))
+    return str(tokenizer.decode([label for label in row["labels"] if label != -100]))
+
+
+def test_seq2seq_learns_the_target_and_its_end(words: "Dataset", symbols: "PreTrainedTokenizerFast") -> None:
+    """Labels are the target's ids and not the input's; references and text are gone."""
+    data = tokenize(words, symbols, "seq2seq").data
+    assert data.column_names == ["input_ids", "attention_mask", "labels", "row_id"]
+    assert data["row_id"][:] == list(range(5))
+    assert symbols.convert_ids_to_tokens(data[0]["input_ids"]) == ["c", "a", "t", "</s>"]
+    assert symbols.convert_ids_to_tokens(data[0]["labels"]) == ["K", "AE", "T", "</s>"]
+
+
+def test_seq2seq_limits_keep_the_end_and_prefixes_are_put_before(symbols: "PreTrainedTokenizerFast") -> None:
+    """A cut target still ends; the prefix belongs to the source alone."""
+    rows = load([{"prompt": "bird", "completion": "B ER D"}])
+    data = tokenize(rows, symbols, "seq2seq", max_source_length=3, max_target_length=2, prefix="a").data
+    assert symbols.convert_ids_to_tokens(data[0]["input_ids"]) == ["a", "b", "</s>"]
+    assert symbols.convert_ids_to_tokens(data[0]["labels"]) == ["B", "</s>"]
+
+
+def test_row_ids_run_through_all_splits_and_own_ones_are_kept(
+    words: "Dataset", symbols: "PreTrainedTokenizerFast"
+) -> None:
+    """No two rows of a DatasetDict share one."""
+    parts = DatasetDict({"train": words.select(range(3)), "test": words.select(range(3, 5))})
+    done = tokenize(parts, symbols, "seq2seq").data
+    assert done["train"]["row_id"][:] == [0, 1, 2]
+    assert done["test"]["row_id"][:] == [3, 4]
+    own = words.add_column("row_id", [7, 8, 9, 10, 11])
+    assert tokenize(own, symbols, "seq2seq").data["row_id"][:] == [7, 8, 9, 10, 11]
+
+
+def test_causal_text_learns_everything_and_the_end(
+    sentences: list[str], bpe: "PreTrainedTokenizerFast"
+) -> None:
+    """Labels equal the input, unshifted, and the end is learnt although it is the padding token too."""
+    assert bpe.pad_token_id == bpe.eos_token_id
+    for row in tokenize(load([{"text": text} for text in sentences]), bpe, "causal").data:
+        assert row["labels"] == row["input_ids"]
+        assert row["labels"][-1] == bpe.eos_token_id
+        assert row["labels"].count(bpe.eos_token_id) == 1
+
+
+def test_causal_text_cut_by_a_limit_has_no_end(bpe: "PreTrainedTokenizerFast") -> None:
+    """A text that goes on does not teach to stop."""
+    row = tokenize(load([{"text": "the cat sat on the mat"}]), bpe, "causal", max_source_length=3).data[0]
+    assert len(row["input_ids"]) == 3
+    assert bpe.eos_token_id not in row["labels"]
+
+
+@pytest.mark.parametrize("names", [("prompt", "completion"), ("source", "target")])
+def test_causal_pairs_learn_the_completion_alone(
+    names: tuple[str, str], bpe: "PreTrainedTokenizerFast"
+) -> None:
+    """The prompt is fed, not learnt; prompts are cut on the left, completions on the right."""
+    rows = load([{names[0]: "the cat", names[1]: " sat on the mat"}])
+    row = tokenize(rows, bpe, "causal").data[0]
+    assert bpe.decode(row["input_ids"]) == "the cat sat on the mat<|endoftext|>"
+    assert learnt(row, bpe) == " sat on the mat<|endoftext|>"
+    cut = tokenize(rows, bpe, "causal", max_source_length=1, max_target_length=1).data[0]
+    assert cut["input_ids"][0] == bpe("the cat")["input_ids"][-1]
+    assert len(cut["input_ids"]) == 2
+
+
+def test_a_tokenizer_that_ends_texts_itself_gives_one_end(
+    words: "Dataset", symbols: "PreTrainedTokenizerFast"
+) -> None:
+    """Not after the prompt, and once after the completion."""
+    row = tokenize(words, symbols, "causal").data[0]
+    assert symbols.convert_ids_to_tokens(row["input_ids"]) == ["c", "a", "t", "K", "AE", "T", "</s>"]
+    assert row["labels"][:3] == [-100] * 3
+
+
+@settings(max_examples=40, deadline=None)
+@given(turns=st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=12), min_size=2, max_size=6))
+def test_chats_learn_what_the_assistant_says(turns: list[str]) -> None:
+    """Without generation markers, the learnt ids read as the assistant's turns with their ends."""
+    bpe = chat_tokenizer()
+    roles = ["user", "assistant"]
+    messages = [{"role": roles[n % 2], "content": text} for n, text in enumerate(turns)]
+    row = tokenize(load([{"messages": messages}]), bpe, "causal").data[0]
+    said = "".join(f"{m['content']}<|endoftext|>\n" for m in messages if m["role"] == "assistant")
+    assert learnt(row, bpe) == said
+    assert bpe.decode(row["input_ids"]) == bpe.apply_chat_template(messages, tokenize=False)
+
+
+_CHAT: "list[PreTrainedTokenizerFast]" = []
+
+
+def chat_tokenizer() -> "PreTrainedTokenizerFast":
+    """A byte-level tokenizer with a chat template, made once."""
+    from distill_datakit import train_tokenizer
+
+    if not _CHAT:
+        _CHAT.append(train_tokenizer(["the cat"], kind="bpe", size=270, special_tokens=["<|endoftext|>"]))
+        _CHAT[0].chat_template = CHATML
+    return _CHAT[0]
+
+
+def test_chats_that_cannot_be_told_apart_are_refused(bpe: "PreTrainedTokenizerFast") -> None:
+    """No template; a template that rewrites earlier turns; no assistant turn at all."""
+    chat = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b"},
+        {"role": "user", "content": "c"},
+    ]
+    with pytest.raises(TokenizerError, match="chat template"):
+        tokenize(load([{"messages": chat}]), bpe, "causal")
+    bpe.chat_template = (
+        "{% for m in messages %}{% if loop.last or m['role'] == 'user' %}"
+        "{{ m['content'] }}{% endif %}{% endfor %}"
+    )
+    with pytest.raises(DataError, match="message 2 differently"):
+        tokenize(load([{"messages": chat}]), bpe, "causal")
+    with pytest.raises(DataError, match="0 of 1 rows has a token to learn"):
+        tokenize(load([{"messages": chat[:1]}]), bpe, "causal")
+
+
+def test_masked_rows_have_no_labels_yet(sentences: list[str], wordpiece: "PreTrainedTokenizerFast") -> None:
+    """They are framed by the tokenizer, cut with their frame, and masked by the collator."""
+    data = tokenize(
+        load([{"text": text} for text in sentences]), wordpiece, "masked", max_source_length=6
+    ).data
+    assert data.column_names == ["input_ids", "attention_mask", "row_id"]
+    for row in data:
+        assert row["input_ids"][0] == wordpiece.cls_token_id
+        assert row["input_ids"][-1] == wordpiece.sep_token_id
+        assert len(row["input_ids"]) <= 6
+
+
+def test_columns_that_do_not_suit_the_task_are_refused(
+    words: "Dataset", symbols: "PreTrainedTokenizerFast"
+) -> None:
+    """Never the input as its own target: text alone is no seq2seq data."""
+    with pytest.raises(
+        DataError, match=r"needs the columns source/target or prompt/completion; there are text"
+    ):
+        tokenize(load([{"text": "a"}]), symbols, "seq2seq")
+    with pytest.raises(ValueError, match="allowed are causal, seq2seq, masked"):
+        tokenize(words, symbols, "seq2seq_lm")  # type: ignore[arg-type]  # wrong on purpose
+    with pytest.raises(ValueError, match="max_source_length=0"):
+        tokenize(words, symbols, "seq2seq", max_source_length=0)
+    with pytest.raises(ValueError, match="prefix"):
+        tokenize(words, symbols, "causal", prefix="say: ")
+    symbols.eos_token = None
+    with pytest.raises(TokenizerError, match="end-of-text"):
+        tokenize(words, symbols, "causal")
+
+
+def test_the_fingerprint_changes_with_what_matters_and_only_then(
+    words: "Dataset", symbols: "PreTrainedTokenizerFast"
+) -> None:
+    """Data, settings, tokenizer and template each have their field."""
+    first = tokenize(words, symbols, "seq2seq").fingerprint
+    assert set(first) == {"data", "preprocessing", "tokenizer", "template", "masking"}
+    assert all(len(value) == 64 for value in first.values())
+    symbols(["a"], padding=True, truncation=True, max_length=2)  # leaves traces in the backend
+    assert tokenize(load(list(words)), symbols, "seq2seq").fingerprint == first
+
+    def changed(second: object) -> set[str]:
+        assert isinstance(second, dict)
+        return {field for field in first if first[field] != second[field]}
+
+    assert changed(tokenize(words, symbols, "seq2seq", max_source_length=9).fingerprint) == {"preprocessing"}
+    assert changed(tokenize(words.select([1, 0, 2, 3, 4]), symbols, "seq2seq").fingerprint) == {"data"}
+    symbols.add_tokens(["zz"])
+    assert changed(tokenize(words, symbols, "seq2seq").fingerprint) == {"tokenizer"}
