@@ -37,7 +37,9 @@ class Agreement:
     highest: float = float("-inf")
     _margins: list[float] = field(default_factory=list)
 
-    def add(self, expected: NDArray[np.float32], found: NDArray[np.float32], suppressed: Sequence[int]) -> None:
+    def add(
+        self, expected: NDArray[np.float32], found: NDArray[np.float32], suppressed: Sequence[int]
+    ) -> None:
         """Count the rows of two ``(positions, vocab)`` arrays; ``suppressed`` tokens are left out."""
         keep = np.ones(expected.shape[-1], bool)
         keep[list(suppressed)] = False
@@ -120,7 +122,9 @@ def measure_generator(
     agreement = Agreement()
     for prompt, ids in zip(prompts, generated, strict=True):
         if ids and (agreement.positions < MIN_POSITIONS or agreement.positions == 0):
-            agreement.add(_torch_logits(reference, prompt, ids), runtime.forced_logits(prompt, ids), suppressed)
+            agreement.add(
+                _torch_logits(reference, prompt, ids), runtime.forced_logits(prompt, ids), suppressed
+            )
     few = [list(prompt) for prompt in prompts[:_SPEED_TEXTS]]
     began = time.perf_counter()
     for prompt in few:
@@ -187,7 +191,9 @@ def _torch_logits(model: PreTrainedModel, prompt: Sequence[int], ids: Sequence[i
     return array
 
 
-def mask_rows(rows: Sequence[Sequence[int]], *, mask: int, special: set[int], seed: int = 0) -> list[list[int]]:
+def mask_rows(
+    rows: Sequence[Sequence[int]], *, mask: int, special: set[int], seed: int = 0
+) -> list[list[int]]:
     """Rows with 15 % of their ordinary tokens masked, at least one; rows that hold a mask stay as they are."""
     generator = random.Random(seed)  # noqa: S311 - test material, no secret
     masked = []

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 Task = Literal["causal", "seq2seq", "masked"]
 RUNTIME_FILE = "runtime.json"
 _SEQ2SEQ = frozenset({"bart", "m2m_100", "marian", "mbart", "mt5", "pegasus", "t5", "umt5"})
-_MASKED = frozenset({"albert", "bert", "camembert", "deberta-v2", "distilbert", "electra", "modernbert", "roberta"})
+_MASKED = frozenset(
+    {"albert", "bert", "camembert", "deberta-v2", "distilbert", "electra", "modernbert", "roberta"}
+)
 _AUTO_CLASSES = {
     "causal": "AutoModelForCausalLM",
     "seq2seq": "AutoModelForSeq2SeqLM",
@@ -62,7 +64,9 @@ def open_source(folder: Path, task: Task | None) -> Source:
     try:
         from transformers import AutoTokenizer
     except ImportError as error:
-        raise MissingExtraError("exporting needs torch and transformers: pip install 'distill-deploy[export]'") from error
+        raise MissingExtraError(
+            "exporting needs torch and transformers: pip install 'distill-deploy[export]'"
+        ) from error
     tokenizer = AutoTokenizer.from_pretrained(folder)
     if getattr(tokenizer, "backend_tokenizer", None) is None:
         raise ExportError(f"{folder} has no fast tokenizer (tokenizer.json), which the runtime reads")
@@ -105,7 +109,9 @@ def write_runtime_files(source: Source, model: PreTrainedModel, out: Path, facts
         "mask_token_id": tokenizer.mask_token_id,
         "decoder_start_token_id": pick("decoder_start_token_id"),
         "forced_bos_token_id": pick("forced_bos_token_id"),
-        "suppress_token_ids": [pad] if source.task == "seq2seq" and pad is not None and pad not in ends else [],
+        "suppress_token_ids": [pad]
+        if source.task == "seq2seq" and pad is not None and pad not in ends
+        else [],
         "repetition_penalty": pick("repetition_penalty") or 1.0,
     }
     (out / RUNTIME_FILE).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
@@ -121,15 +127,17 @@ def convert_ctranslate2(source: Source, out: Path, precision: str) -> PreTrained
     try:
         from ctranslate2.converters import transformers as converters
     except ImportError as error:
-        raise MissingExtraError("this export needs ctranslate2: pip install 'distill-deploy[export]'") from error
+        raise MissingExtraError(
+            "this export needs ctranslate2: pip install 'distill-deploy[export]'"
+        ) from error
     import torch
 
     model = source.model()
     config = model.config
     name = type(config).__name__
-    loader = _marian_loader() if name == "MarianConfig" else converters._MODEL_LOADERS.get(name)  # noqa: SLF001 - its only registry
+    loader = _marian_loader() if name == "MarianConfig" else converters._MODEL_LOADERS.get(name)
     if loader is None:
-        known = ", ".join(sorted(key.removesuffix("Config") for key in converters._MODEL_LOADERS))  # noqa: SLF001
+        known = ", ".join(sorted(key.removesuffix("Config") for key in converters._MODEL_LOADERS))
         raise ExportError(f"{name} cannot be exported to ctranslate2; what can: {known}")
     if not hasattr(config, "normalize_before"):  # transformers 5 dropped both, BART's loader reads them
         config.normalize_before = False

@@ -115,7 +115,12 @@ def export(
     with staged(target, overwrite=overwrite, metadata={"source": source_path.name}) as staging:
         convert = convert_onnx if chosen == "onnx" else convert_ctranslate2
         model = convert(source, staging, precision)
-        facts = {"schema_version": 1, "format": chosen, "precision": precision, "max_new_tokens": max_new_tokens}
+        facts = {
+            "schema_version": 1,
+            "format": chosen,
+            "precision": precision,
+            "max_new_tokens": max_new_tokens,
+        }
         write_runtime_files(source, model, staging, facts)
         del model
         certificate = _certify(source, staging, request)
@@ -140,7 +145,9 @@ def _list(value: object) -> list[object]:
 def _format(source: Source, asked: str) -> str:
     right = "onnx" if source.task == "masked" else "ctranslate2"
     if asked not in ("auto", right):
-        raise ExportError(f"format {asked!r} was asked for a {source.task} model, which is exported as {right!r}")
+        raise ExportError(
+            f"format {asked!r} was asked for a {source.task} model, which is exported as {right!r}"
+        )
     return right
 
 
@@ -155,11 +162,15 @@ def _certify(source: Source, folder: Path, request: _Request) -> dict[str, objec
     relative = agreement.largest_difference / agreement.range if agreement.range > 0 else 0.0
     if request.precision == "fp32":
         if agreement.unexplained:
-            failures.append(f"{agreement.unexplained} of {agreement.positions} tokens differ beyond the model's margin")
+            failures.append(
+                f"{agreement.unexplained} of {agreement.positions} tokens differ beyond the model's margin"
+            )
         if relative > TOLERANCE:
             failures.append(f"logits differ by {relative:.2g} of their range, allowed are {TOLERANCE:g}")
     if agreement.rate < floor and (request.precision != "fp32" or request.floor is not None):
-        failures.append(f"{agreement.rate:.2%} of {agreement.positions} tokens agree, the floor is {floor:.2%}")
+        failures.append(
+            f"{agreement.rate:.2%} of {agreement.positions} tokens agree, the floor is {floor:.2%}"
+        )
     metric = _metric(request, measured, failures)
     weights = sum((folder / name).stat().st_size for name in _WEIGHTS if (folder / name).exists())
     saved = sum(path.stat().st_size for path in source.path.glob("*.safetensors"))
@@ -245,7 +256,9 @@ def _metric(request: _Request, measured: Measured, failures: list[str]) -> dict[
     model = request.metric(measured.expected, request.references)
     exported = request.metric(measured.found, request.references)
     if not model[1] <= exported[0] <= model[2]:
-        failures.append(f"the metric is {exported[0]:.4g}, outside the model's interval {model[1]:.4g} to {model[2]:.4g}")
+        failures.append(
+            f"the metric is {exported[0]:.4g}, outside the model's interval {model[1]:.4g} to {model[2]:.4g}"
+        )
     return {
         "model": dict(zip(("value", "low", "high"), model, strict=True)),
         "export": dict(zip(("value", "low", "high"), exported, strict=True)),

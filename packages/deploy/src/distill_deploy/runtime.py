@@ -79,7 +79,9 @@ class TextGenerator:
         try:
             import ctranslate2
         except ImportError as error:
-            raise MissingExtraError("this export needs ctranslate2: pip install 'distill-deploy[ctranslate2]'") from error
+            raise MissingExtraError(
+                "this export needs ctranslate2: pip install 'distill-deploy[ctranslate2]'"
+            ) from error
         self.task: Literal["causal", "seq2seq"] = facts["task"]
         self.tokenizer = _tokenizer(folder)
         self._facts = facts
@@ -93,7 +95,7 @@ class TextGenerator:
         self._finalizer = weakref.finalize(self, self._backend.clear)
 
     @property
-    def backend(self) -> Any:  # noqa: ANN401 - CTranslate2 publishes no types
+    def backend(self) -> Any:
         """The CTranslate2 ``Translator`` or ``Generator``."""
         return self._backend[0]
 
@@ -106,7 +108,9 @@ class TextGenerator:
         ids: list[int] = self.tokenizer.encode(text).ids
         if not ids:
             if self._facts["bos_token_id"] is None:
-                raise ValueError(f"the text {text!r} has no tokens; give at least one that the tokenizer knows")
+                raise ValueError(
+                    f"the text {text!r} has no tokens; give at least one that the tokenizer knows"
+                )
             ids = [self._facts["bos_token_id"]]
         if self.task == "causal" and len(ids) > 1 and ids[-1] in self._facts["eos_token_ids"]:
             del ids[-1]  # some tokenizers append the end, after which nothing continues
@@ -187,7 +191,9 @@ class TextGenerator:
         return np.stack([np.array(row) for row in found[0].logits[0]])
 
     def _limit(self, max_new_tokens: int | None) -> int:
-        limit = self._facts.get("max_new_tokens", MAX_NEW_TOKENS) if max_new_tokens is None else max_new_tokens
+        limit = (
+            self._facts.get("max_new_tokens", MAX_NEW_TOKENS) if max_new_tokens is None else max_new_tokens
+        )
         if limit < 1:
             raise ValueError(f"max_new_tokens must be at least 1, not {limit}")
         return int(limit)
@@ -256,7 +262,9 @@ class MaskFiller:
         try:
             import onnxruntime
         except ImportError as error:
-            raise MissingExtraError("this export needs onnxruntime: pip install 'distill-deploy[onnx]'") from error
+            raise MissingExtraError(
+                "this export needs onnxruntime: pip install 'distill-deploy[onnx]'"
+            ) from error
         self.tokenizer = _tokenizer(folder)
         self._facts = facts
         options = onnxruntime.SessionOptions()
@@ -276,7 +284,9 @@ class MaskFiller:
             ids[number, : len(row)] = row
             attention[number, : len(row)] = 1
         feed = {"input_ids": ids, "attention_mask": attention, "token_type_ids": np.zeros_like(ids)}
-        scores: NDArray[np.float32] = self._session.run(["logits"], {name: feed[name] for name in self._inputs})[0]
+        scores: NDArray[np.float32] = self._session.run(
+            ["logits"], {name: feed[name] for name in self._inputs}
+        )[0]
         return scores
 
     def encode(self, text: str) -> list[int]:
@@ -284,7 +294,9 @@ class MaskFiller:
         ids: list[int] = self.tokenizer.encode(text).ids
         return ids
 
-    def fill(self, texts: Sequence[str], *, top_k: int = 1, batch_size: int = 32) -> list[list[tuple[Fill, ...]]]:
+    def fill(
+        self, texts: Sequence[str], *, top_k: int = 1, batch_size: int = 32
+    ) -> list[list[tuple[Fill, ...]]]:
         """The ``top_k`` likeliest tokens, best first, for every mask of every text.
 
         Raises:

@@ -1,0 +1,110 @@
+"""``python -m distill_deploy verify | run | export`` and ``distill-export``. Results on stdout, talk on stderr."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+OK, FAILED, GATE = 0, 1, 4
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; 0 ok, 1 failed, 2 wrong usage, 4 an export below its floor, 130 interrupted."""
+    parser = argparse.ArgumentParser(
+        prog="python -m distill_deploy", description="verify, run and export models"
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    check = commands.add_parser("verify", help="check a folder against its manifest")
+    check.add_argument("folder", type=Path)
+    check.add_argument("--require-manifest", action="store_true", help="refuse a folder without one")
+    run = commands.add_parser("run", help="run an exported model, without torch")
+    run.add_argument("export", type=Path)
+    run.add_argument("text", nargs="+")
+    run.add_argument("--beams", type=int, default=1)
+    run.add_argument("--max-new-tokens", type=int)
+    run.add_argument("--threads", type=int)
+    _export_arguments(commands.add_parser("export", help="export a saved model"))
+    return _guarded(parser.parse_args(argv))
+
+
+def export_main(argv: Sequence[str] | None = None) -> int:
+    """``distill-export FOLDER OUT``."""
+    parser = argparse.ArgumentParser(prog="distill-export", description="export a saved model, verified")
+    _export_arguments(parser)
+    parser.set_defaults(command="export")
+    return _guarded(parser.parse_args(argv))
+
+
+def _export_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="a save_pretrained folder")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--task", choices=["causal", "seq2seq", "masked"])
+    parser.add_argument("--format", choices=["auto", "ctranslate2", "onnx"], default="auto")
+    parser.add_argument("--precision", choices=["fp32", "int8"], default="int8")
+    parser.add_argument("--held-out", type=Path, help="a text file, one example a line, to compare on")
+    parser.add_argument("--floor", type=float, help="least share of equal tokens")
+    parser.add_argument("--accept", action="store_true", help="keep an export below its floor")
+    parser.add_argument("--overwrite", action="store_true")
+
+
+def _guarded(arguments: argparse.Namespace) -> int:
+    from distill_deploy.errors import ExportRefusedError
+
+    command = {"verify": _verify, "run": _run, "export": _export}[arguments.command]
+    try:
+        return command(arguments)
+    except ExportRefusedError as error:
+        print(error, file=sys.stderr)
+        return GATE
+    except (OSError, ValueError, ImportError) as error:
+        print(error, file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        return 130
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from distill_deploy.verification import verify
+
+    found = verify(arguments.folder, require_manifest=arguments.require_manifest)
+    state = "intact" if found.sealed else "unverified (no MANIFEST.json)"
+    print(f"{found.path}: {len(found.files)} files, {state}")
+    return OK
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from distill_deploy.runtime import MaskFiller, load_runtime
+
+    runtime = load_runtime(arguments.export, threads=arguments.threads)
+    if isinstance(runtime, MaskFiller):
+        texts = runtime.complete(arguments.text)
+    else:
+        texts = runtime.generate(
+            arguments.text, beams=arguments.beams, max_new_tokens=arguments.max_new_tokens
+        )
+    print("\n".join(texts))
+    return OK
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from distill_deploy.exporting import export
+
+    held_out = None
+    if arguments.held_out is not None:
+        held_out = [line for line in arguments.held_out.read_text(encoding="utf-8").splitlines() if line]
+    exported = export(
+        arguments.folder,
+        arguments.out,
+        task=arguments.task,
+        format=arguments.format,
+        precision=arguments.precision,
+        held_out=held_out,
+        floor=arguments.floor,
+        accept=arguments.accept,
+        overwrite=arguments.overwrite,
+    )
+    print(json.dumps(dict(exported.certificate), indent=1))
+    return OK
