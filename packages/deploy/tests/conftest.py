@@ -13,8 +13,10 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 def make_tokenizer(kind: str) -> Any:
     """Characters in, symbols out, in one vocabulary whose special tokens come last, ``<pad>`` at the end."""
+    import transformers
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
+
+    fast: Any = transformers.PreTrainedTokenizerFast
 
     special = ["</s>", "<unk>", "<pad>"] if kind != "bert" else ["[CLS]", "[SEP]", "[MASK]", "<unk>", "<pad>"]
     words = [*LETTERS, *(letter.upper() * 2 for letter in LETTERS), *special]
@@ -33,12 +35,14 @@ def make_tokenizer(kind: str) -> Any:
             tokenizer.post_processor = processors.TemplateProcessing(
                 single="$A </s>", special_tokens=[("</s>", ids["</s>"])]
             )
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<pad>", **named)
+    return fast(tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<pad>", **named)
 
 
 def make_model(kind: str, tokenizer: Any) -> Any:
     """A model of two layers that fits ``tokenizer``."""
-    import transformers as t
+    import transformers
+
+    t: Any = transformers
 
     size, pad, eos = len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id
     heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -23,22 +24,23 @@ from distill_deploy import (
 pytestmark = pytest.mark.extra("export")
 GENERATING = ["marian", "t5", "gpt2", "llama"]
 TEXTS = ["abc", "hello", "xyz", "q", "kite"]
+Precision = Literal["fp32", "int8"]
 Trained = Callable[[str], Path]
 
 
-def torch_texts(folder: Path, texts: list[str]) -> list[str]:
+def torch_texts(folder: Path, texts: list[str]) -> list[object]:
     """What transformers generates from the saved folder, one text at a time."""
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
     config = json.loads((folder / "config.json").read_text())
-    seq2seq = bool(config.get("is_encoder_decoder"))
-    model = (AutoModelForSeq2SeqLM if seq2seq else AutoModelForCausalLM).from_pretrained(folder)
+    is_seq2seq = bool(config.get("is_encoder_decoder"))
+    model = (AutoModelForSeq2SeqLM if is_seq2seq else AutoModelForCausalLM).from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    found = []
+    found: list[object] = []
     for text in texts:
         inputs = tokenizer(text, return_tensors="pt", return_token_type_ids=False)
         row = model.generate(**inputs, max_new_tokens=12, do_sample=False, num_beams=1)[0]
-        skip = 0 if seq2seq else inputs["input_ids"].shape[1]
+        skip = 0 if is_seq2seq else inputs["input_ids"].shape[1]
         found.append(tokenizer.decode(row[skip:], skip_special_tokens=True))
     return found
 
@@ -46,7 +48,7 @@ def torch_texts(folder: Path, texts: list[str]) -> list[str]:
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 @pytest.mark.parametrize("kind", GENERATING)
 def test_an_export_generates_what_transformers_generates(
-    trained: Trained, tmp_path: Path, kind: str, precision: str
+    trained: Trained, tmp_path: Path, kind: str, precision: Precision
 ) -> None:
     """The certificate verifies, the folder is sealed, and the runtime's greedy texts equal transformers'."""
     held_out = (
@@ -61,9 +63,11 @@ def test_an_export_generates_what_transformers_generates(
         accept=precision == "int8",
     )
     certificate = done.certificate
-    assert certificate["distinct_tokens"] >= 5
+    assert not certificate["degenerate"]
     assert certificate["verified"] or precision == "int8"
-    assert certificate["token_agreement"] >= (1.0 if precision == "fp32" else 0.9)
+    agreement = certificate["token_agreement"]
+    assert isinstance(agreement, float)
+    assert agreement >= (1.0 if precision == "fp32" else 0.9)
     assert verify(tmp_path / "e", require_manifest=True).sealed
     if precision == "fp32":
         runtime = load_runtime(tmp_path / "e", threads=1)
@@ -74,7 +78,7 @@ def test_an_export_generates_what_transformers_generates(
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_a_masked_export_fills_as_its_model(trained: Trained, tmp_path: Path, precision: str) -> None:
+def test_a_masked_export_fills_as_its_model(trained: Trained, tmp_path: Path, precision: Precision) -> None:
     """BERT through onnxruntime: verified, and the alphabet it learnt is filled in."""
     texts = ["abcdef", "mnopqr", "bcdefg", "jklmno", "stuvwx", "uvwxyz"]
     done = export(trained("bert"), tmp_path / "e", precision=precision, held_out=texts)
@@ -83,7 +87,7 @@ def test_a_masked_export_fills_as_its_model(trained: Trained, tmp_path: Path, pr
     runtime = load_runtime(tmp_path / "e", threads=1)
     assert isinstance(runtime, MaskFiller)
     (fills,) = runtime.fill(["ab[MASK]def"], top_k=3)
-    assert [fill.token for fill in fills[0]][0] == "c"
+    assert fills[0][0].token == "c"
     assert runtime.complete(["ab[MASK]def"]) == ["a b c d e f"]
     with pytest.raises(ValueError, match=r"no \[MASK\]"):
         runtime.fill(["abc"])

@@ -61,7 +61,7 @@ class Agreement:
 
     @property
     def unexplained(self) -> int:
-        """Positions that differ by more than the arithmetic explains: the model's margin is twice the difference."""
+        """Positions whose tokens differ though the model's margin is at least twice the largest difference."""
         return sum(margin >= 2 * self.largest_difference for margin in self._margins)
 
     @property
@@ -141,7 +141,7 @@ def measure_generator(
         found=[runtime.decode(row) for row in found],
         torch_seconds=middle - began,
         runtime_seconds=time.perf_counter() - middle,
-        method="logits of every position along the model's own greedy generation, which both were forced to follow",
+        method="logits at every position of the model's greedy generations, which both were forced along",
     )
 
 

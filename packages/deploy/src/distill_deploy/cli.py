@@ -1,12 +1,15 @@
-"""``python -m distill_deploy verify | run | export`` and ``distill-export``. Results on stdout, talk on stderr."""
+"""``python -m distill_deploy verify | run | export``, ``distill-export``: results on stdout, talk on stderr."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 OK, FAILED, GATE = 0, 1, 4
 

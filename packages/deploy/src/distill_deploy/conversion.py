@@ -71,7 +71,7 @@ def open_source(folder: Path, task: Task | None) -> Source:
     if getattr(tokenizer, "backend_tokenizer", None) is None:
         raise ExportError(f"{folder} has no fast tokenizer (tokenizer.json), which the runtime reads")
     model_type = str(config.get("model_type"))
-    return Source(folder, task or _task_of(config), model_type, tokenizer)
+    return Source(folder, task or _task_of(config), model_type, cast("PreTrainedTokenizerFast", tokenizer))
 
 
 def _task_of(config: dict[str, object]) -> Task:
@@ -167,7 +167,7 @@ def convert_onnx(source: Source, out: Path, precision: str) -> PreTrainedModel:
     """Write model.onnx with inputs ``(batch, seq)`` of any size and the output ``logits``."""
     try:
         import onnx_ir
-        from transformers.exporters.exporter_onnx import OnnxConfig, OnnxExporter
+        from transformers.exporters import OnnxConfig, OnnxExporter
     except ImportError as error:
         raise MissingExtraError("this export needs onnx: pip install 'distill-deploy[export]'") from error
     import tempfile
@@ -177,7 +177,7 @@ def convert_onnx(source: Source, out: Path, precision: str) -> PreTrainedModel:
     sample = dict(source.tokenizer(["a b c", "a"], padding=True, return_tensors="pt"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own talk about versions it was tested with
-        exported = OnnxExporter().export(model, sample, config=OnnxConfig(dynamic=True))
+        exported = cast("Any", OnnxExporter)().export(model, sample, config=OnnxConfig(dynamic=True))
     target = out / "model.onnx"
     if precision == "fp32":
         onnx_ir.save(exported.program, str(target))

@@ -23,6 +23,8 @@ from distill_deploy.folders import staged
 from distill_deploy.verification import verify
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from distill_deploy.certifying import Measured
 
 Format = Literal["auto", "ctranslate2", "onnx"]
@@ -162,9 +164,7 @@ def _certify(source: Source, folder: Path, request: _Request) -> dict[str, objec
     relative = agreement.largest_difference / agreement.range if agreement.range > 0 else 0.0
     if request.precision == "fp32":
         if agreement.unexplained:
-            failures.append(
-                f"{agreement.unexplained} of {agreement.positions} tokens differ beyond the model's margin"
-            )
+            failures.append(f"{agreement.unexplained} tokens differ beyond the model's margin")
         if relative > TOLERANCE:
             failures.append(f"logits differ by {relative:.2g} of their range, allowed are {TOLERANCE:g}")
     if agreement.rate < floor and (request.precision != "fp32" or request.floor is not None):
@@ -240,9 +240,23 @@ def _measure(source: Source, folder: Path, request: _Request) -> tuple[Measured,
         rows,
         suppressed=facts["suppress_token_ids"],
         ends=facts["eos_token_ids"],
-        max_new_tokens=request.max_new_tokens,
+        max_new_tokens=_room(reference, rows, request.max_new_tokens),
     )
     return measured, same
+
+
+def _room(model: PreTrainedModel, rows: Sequence[Sequence[int]], asked: int) -> int:
+    """As many new tokens as the positions of the model leave room for."""
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions is None:  # relative positions have no end
+        return asked
+    taken = 0 if model.config.is_encoder_decoder else max(map(len, rows))
+    room = min(asked, int(positions) - taken)
+    if room < 1:
+        raise ExportError(
+            f"a held-out text of {taken} tokens leaves no room in the model's {positions} positions"
+        )
+    return room
 
 
 def trimmed(row: list[int], ends: Sequence[int]) -> list[int]:

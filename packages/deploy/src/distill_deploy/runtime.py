@@ -1,11 +1,10 @@
-"""Running an export without torch: the backend's own library generates, ``tokenizers`` reads and writes text."""
+"""Running an export without torch: the backend generates, ``tokenizers`` reads and writes text."""
 
 from __future__ import annotations
 
 import json
 import os
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +15,8 @@ from distill_deploy.errors import IntegrityError, MissingExtraError
 from distill_deploy.verification import verify
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
     from numpy.typing import NDArray
     from tokenizers import Tokenizer
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# The exponent bits of each float dtype of safetensors, and the integer that is as wide: all set is NaN or inf.
+# The integer as wide as each float dtype, and its exponent bits: all set is NaN or infinity.
 _EXPONENTS: Mapping[str, tuple[type[np.unsignedinteger], int]] = {
     "F64": (np.uint64, 0x7FF0_0000_0000_0000),
     "F32": (np.uint32, 0x7F80_0000),
@@ -37,7 +37,7 @@ class SavesPretrained(Protocol):
 
 @dataclass(frozen=True)
 class LoadedFolder:
-    """A verified folder: where it is, its tensors (read when asked for), whether a manifest vouched for it."""
+    """A verified folder, its tensors (read when asked for), and whether a manifest vouched for it."""
 
     path: Path
     tensors: Mapping[str, NDArray[np.generic]]
