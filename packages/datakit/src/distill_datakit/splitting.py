@@ -28,7 +28,8 @@ def split(
 
     Args:
         dataset: Raw rows.
-        fractions: Shares of train, validation and test, summing to 1. A part with share 0 is left out.
+        fractions: Shares of train, validation and test, summing to 1. A part with share 0 is left out. The
+            defaults, with seed 42, are those of the original system.
         seed: Another seed, another partition.
         exact: Exact counts instead, by the rank of the hash; then growing data moves rows at the borders.
         key: Hash this column alone, so that rows which agree in it (one word, several pronunciations)
@@ -40,9 +41,6 @@ def split(
     Raises:
         ValueError: The fractions are negative or do not sum to 1.
         DataError: There is no such column, or a part would be empty.
-
-    Source:
-        The figures 80/10/10 and 42 are those of the original system.
     """
     from datasets import DatasetDict
 

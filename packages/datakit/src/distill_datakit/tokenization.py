@@ -74,26 +74,23 @@ def tokenize(
     Raises:
         DataError: The columns do not suit the task, or no row has a token to learn.
         ValueError: An unknown task or a limit below 1.
-        TokenizerError: A causal tokenizer without an end-of-text token, or ``messages`` without a template.
+        TokenizerError: A causal task without an end-of-text token; ``messages`` without a template.
     """
     from datasets import DatasetDict
 
     check_task(task)
     for name, limit in (("max_source_length", max_source_length), ("max_target_length", max_target_length)):
         if limit is not None and limit < 1:
-            raise ValueError(
-                f"{name}={limit}: a number of tokens of at least 1 is needed, or None for no limit."
-            )
+            raise ValueError(f"{name}={limit}: at least 1 token is needed, or None for no limit.")
     limits = (max_source_length, max_target_length)
     parts: Mapping[str, Dataset] = data if isinstance(data, DatasetDict) else {"data": data}
-    done, first_id = {}, 0
+    done: dict[str, Dataset] = {}
     for name, part in parts.items():
+        first_id = sum(map(len, done.values()))
         done[name] = _tokenize_part(part, tokenizer, task, limits, prefix, first_id=first_id, name=name)
-        first_id += len(part)
-    settings = {"task": task, "limits": limits, "prefix": prefix}
     fingerprint = {
         "data": data_digest(data),
-        "preprocessing": digest(settings),
+        "preprocessing": digest({"task": task, "limits": limits, "prefix": prefix}),
         "tokenizer": tokenizer_digest(tokenizer),
         "template": digest(getattr(tokenizer, "chat_template", None)),
         "masking": digest("dynamic" if task == "masked" else "none"),

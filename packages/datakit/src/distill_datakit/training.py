@@ -53,27 +53,26 @@ def train_tokenizer(
 
     Args:
         texts: Source texts.
-        kind: One of ``KINDS``.
+        kind: What to train.
         size: Vocabulary size of the subword kinds, special tokens included; 8,000 when None. Not for
             ``symbols``, whose vocabulary is what occurs.
         special_tokens: Instead of the kind's own; the roles (end, padding...) follow from the usual names.
         targets: Target texts.
 
     Returns:
-        The tokenizer. ``symbols`` and ``unigram`` append ``</s>``, ``wordpiece`` adds ``[CLS]`` and
-        ``[SEP]``, ``bpe`` adds nothing.
+        It. ``symbols`` and ``unigram`` append ``</s>``; ``wordpiece`` frames in ``[CLS]`` and ``[SEP]``.
 
     Raises:
         TokenizerError: No text; an unknown kind; a size for ``symbols``; a special token whose role is not
             known, or a missing ``</s>``, ``<unk>`` or ``<pad>``; for ``symbols`` a source text that holds a
             target symbol of several characters standing alone, since it would be read as that symbol.
     """
-    from transformers import PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast as Fast
 
     if kind not in KINDS:
         raise TokenizerError(f"kind={kind!r}: allowed are {', '.join(KINDS)}.")
     sources, goals = list(texts), list(targets or ())
-    if not sources or not any(text.strip() for text in sources):
+    if not any(text.strip() for text in sources):
         raise TokenizerError("there is no text to train a tokenizer from.")
     specials = tuple(special_tokens) if special_tokens is not None else _SPECIALS[kind]
     unknown = [token for token in specials if token not in _ROLES]
@@ -90,12 +89,10 @@ def train_tokenizer(
     roles = {_ROLES[token]: token for token in specials}
     if kind == "bpe":
         roles |= {"bos_token": roles["eos_token"], "unk_token": roles["eos_token"]}
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+    return Fast(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
         tokenizer_object=backend,
         clean_up_tokenization_spaces=False,
-        padding_side="right",
-        truncation_side="right",
-        **roles,
+        **{"padding_side": "right", "truncation_side": "right", **roles},
     )
 
 
