@@ -20,7 +20,7 @@ def make_tokenizer(kind: str) -> Any:
 
     special = ["</s>", "<unk>", "<pad>"] if kind != "bert" else ["[CLS]", "[SEP]", "[MASK]", "<unk>", "<pad>"]
     words = [*LETTERS, *(letter.upper() * 2 for letter in LETTERS), *special]
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))  # noqa: S106
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
     ids = {word: i for i, word in enumerate(words)}
     if kind == "bert":
@@ -35,7 +35,7 @@ def make_tokenizer(kind: str) -> Any:
             tokenizer.post_processor = processors.TemplateProcessing(
                 single="$A </s>", special_tokens=[("</s>", ids["</s>"])]
             )
-    return fast(tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<pad>", **named)
+    return fast(tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<pad>", **named)  # noqa: S106
 
 
 def make_model(kind: str, tokenizer: Any) -> Any:
@@ -69,7 +69,7 @@ def make_model(kind: str, tokenizer: Any) -> Any:
         )  # fmt: skip
     if kind == "llama":
         return t.LlamaForCausalLM(
-            t.LlamaConfig(vocab_size=size, **llama, max_position_embeddings=64, pad_token_id=pad, eos_token_id=eos,
+            t.LlamaConfig(vocab_size=size, **llama, max_position_embeddings=64, pad_token_id=pad, eos_token_id=eos,  # noqa: E501
                           bos_token_id=None, rope_parameters={"rope_type": "default", "rope_theta": 500.0})
         )  # fmt: skip
     return t.BertForMaskedLM(

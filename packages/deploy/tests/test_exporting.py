@@ -21,7 +21,7 @@ from distill_deploy import (
     verify,
 )
 
-pytestmark = pytest.mark.extra("export")
+pytestmark = pytest.mark.extra("export")  # noqa: S610
 GENERATING = ["marian", "t5", "gpt2", "llama"]
 TEXTS = ["abc", "hello", "xyz", "q", "kite"]
 Precision = Literal["fp32", "int8"]
@@ -87,14 +87,14 @@ def test_a_masked_export_fills_as_its_model(trained: Trained, tmp_path: Path, pr
     runtime = load_runtime(tmp_path / "e", threads=1)
     assert isinstance(runtime, MaskFiller)
     (fills,) = runtime.fill(["ab[MASK]def"], top_k=3)
-    assert fills[0][0].token == "c"
+    assert fills[0][0].token == "c"  # noqa: S105
     assert runtime.complete(["ab[MASK]def"]) == ["a b c d e f"]
     with pytest.raises(ValueError, match=r"no \[MASK\]"):
         runtime.fill(["abc"])
 
 
 def test_a_planted_fault_is_refused_and_moved_aside(trained: Trained, tmp_path: Path) -> None:
-    """An unreachable floor refuses: nothing at OUT, the export and certificate at OUT.rejected; accept keeps it."""
+    """An unreachable floor refuses: nothing at OUT, the export and certificate at OUT.rejected; accept keeps it."""  # noqa: E501
     with pytest.raises(ExportRefusedError, match=r"floor is 101"):
         export(trained("gpt2"), tmp_path / "e", floor=1.01)
     assert not (tmp_path / "e").exists()

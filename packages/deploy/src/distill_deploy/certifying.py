@@ -61,7 +61,7 @@ class Agreement:
 
     @property
     def unexplained(self) -> int:
-        """Positions whose tokens differ though the model's margin is at least twice the largest difference."""
+        """Positions that differ though the model's margin is at least twice the largest difference."""
         return sum(margin >= 2 * self.largest_difference for margin in self._margins)
 
     @property
@@ -94,10 +94,9 @@ def made_prompts(source: Source, *, seed: int = 0) -> list[list[int]]:
     frame = list(tokenizer("").input_ids)
     first = [number for number in frame[:1] if len(frame) > 1 or number != tokenizer.eos_token_id]
     last = frame[len(first) :] if source.task != "causal" else []
-    rows = []
-    for _ in range(MIN_EXAMPLES):
-        rows.append([*first, *generator.choices(ordinary, k=generator.randint(4, 12)), *last])
-    return rows
+    return [
+        [*first, *generator.choices(ordinary, k=generator.randint(4, 12)), *last] for _ in range(MIN_EXAMPLES)
+    ]
 
 
 def measure_generator(
@@ -194,7 +193,7 @@ def _torch_logits(model: PreTrainedModel, prompt: Sequence[int], ids: Sequence[i
 def mask_rows(
     rows: Sequence[Sequence[int]], *, mask: int, special: set[int], seed: int = 0
 ) -> list[list[int]]:
-    """Rows with 15 % of their ordinary tokens masked, at least one; rows that hold a mask stay as they are."""
+    """Rows with 15 % of their ordinary tokens masked, at least one; rows that hold a mask stay as they are."""  # noqa: E501
     generator = random.Random(seed)  # noqa: S311 - test material, no secret
     masked = []
     for row in rows:

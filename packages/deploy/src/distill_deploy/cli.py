@@ -1,4 +1,4 @@
-"""``python -m distill_deploy verify | run | export``, ``distill-export``: results on stdout, talk on stderr."""
+"""``python -m distill_deploy``, ``distill-export``: results on stdout, talk on stderr."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def _task_of(config: dict[str, object]) -> Task:
 
 def write_runtime_files(source: Source, model: PreTrainedModel, out: Path, facts: dict[str, object]) -> None:
     """Write tokenizer.json, the chat template and runtime.json: all that running needs beside the weights."""
-    tokenizer, config, generation = source.tokenizer, model.config, model.generation_config
+    tokenizer, config, generation = source.tokenizer, model.config, getattr(model, "generation_config", None)
     tokenizer.backend_tokenizer.save(str(out / "tokenizer.json"))
     if isinstance(tokenizer.chat_template, str):
         (out / "chat_template.jinja").write_text(tokenizer.chat_template, encoding="utf-8")
@@ -123,7 +123,7 @@ def convert_ctranslate2(source: Source, out: Path, precision: str) -> PreTrained
     Raises:
         ExportError: Its converter does not know the architecture.
         MissingExtraError: ctranslate2 is not installed.
-    """
+    """  # noqa: E501
     try:
         from ctranslate2.converters import transformers as converters
     except ImportError as error:
@@ -157,7 +157,7 @@ def _marian_loader() -> Callable[..., object]:
     """CTranslate2's own Marian loader drops ``<pad>`` and starts from a zero embedding; training moves that row.
 
     So this one keeps the row, starts from it as transformers does, and the runtime suppresses the token.
-    """
+    """  # noqa: E501
     from ctranslate2.converters.transformers import BartLoader
 
     return cast("Callable[..., object]", BartLoader())
@@ -167,7 +167,10 @@ def convert_onnx(source: Source, out: Path, precision: str) -> PreTrainedModel:
     """Write model.onnx with inputs ``(batch, seq)`` of any size and the output ``logits``."""
     try:
         import onnx_ir
-        from transformers.exporters import OnnxConfig, OnnxExporter
+        from transformers.exporters import (  # type: ignore[attr-defined]  # its stub re-exports neither
+            OnnxConfig,
+            OnnxExporter,
+        )
     except ImportError as error:
         raise MissingExtraError("this export needs onnx: pip install 'distill-deploy[export]'") from error
     import tempfile

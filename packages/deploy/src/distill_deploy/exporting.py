@@ -133,7 +133,7 @@ def export(
             with staged(rejected, overwrite=True) as aside:
                 shutil.copytree(staging, aside, dirs_exist_ok=True)
             raise ExportRefusedError(
-                f"{source_path} exported as {chosen} {precision} was refused: {'; '.join(map(str, _list(failures)))}. "
+                f"{source_path} exported as {chosen} {precision} was refused: {'; '.join(map(str, _list(failures)))}. "  # noqa: E501
                 f"It stands at {rejected}; try fp32, or pass accept=True (--accept) to keep it"
             )
     files = {name: (target / name).stat().st_size for name in verify(target).files}
