@@ -26,7 +26,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     words = ["a", "b", "c", "AA", "BB", "CC", "</s>", "<unk>", "<pad>"]
     raw = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))  # noqa: S106
-    raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # type: ignore[assignment]  # the stub lacks the setter
+    raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     named = {"unk_token": "<unk>", "pad_token": "<pad>", "eos_token": "</s>"}
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=raw, **named)  # type: ignore[no-untyped-call]  # untyped upstream
     torch.manual_seed(0)
