@@ -1,0 +1,170 @@
+"""``distill-train``: quickstart, run, plan. The result goes to stdout, the talk to stderr."""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+_FAILED, _USAGE, _TOO_BIG, _REFUSED, _INTERRUPTED = 1, 2, 3, 4, 130
+
+app = typer.Typer(
+    add_completion=True,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Train, distil, evaluate and export small language models from one run file.",
+)
+
+RunFile = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run file (.toml) or the name of a shipped one.")
+]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Such as stages.twin.train.steps=100.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show where an error comes from, and warnings.")]
+
+
+@app.command()
+def quickstart(
+    overrides: Overrides = None,
+    as_json: AsJson = False,  # noqa: FBT002
+    debug: Debug = False,  # noqa: FBT002
+) -> None:
+    """Run the shipped example: distil a small model, compare it with its twin, export it."""
+    _run("quickstart", overrides or [], as_json=as_json, debug=debug)
+
+
+@app.command()
+def run(
+    run_file: RunFile,
+    overrides: Overrides = None,
+    as_json: AsJson = False,  # noqa: FBT002
+    debug: Debug = False,  # noqa: FBT002
+) -> None:
+    """Run the stages of a run file."""
+    _run(run_file, overrides or [], as_json=as_json, debug=debug)
+
+
+@app.command()
+def plan(
+    run_file: RunFile,
+    overrides: Overrides = None,
+    as_json: AsJson = False,  # noqa: FBT002
+    debug: Debug = False,  # noqa: FBT002
+) -> None:
+    """Show what a run would do here and why, without doing it; exit code 3 when it would not fit."""
+    import json
+
+    from distill_app_trainer.checks import check_run
+    from distill_app_trainer.config import read_run_file
+    from distill_app_trainer.display import plan_text
+    from distill_app_trainer.planning import make_plan
+    from distill_app_trainer.runfiles import find_run_file
+    from distill_app_trainer.runner import quieten
+    from distill_app_trainer.texts import load_texts
+
+    config = read_run_file(find_run_file(run_file), overrides or [])
+    made = make_plan(config, check_run(config))
+    if not debug:
+        quieten()
+    rows = {name: len(part) for name, part in load_texts(config).items()}
+    if as_json:
+        print(json.dumps({**made.to_dict(), "rows": rows}, default=str))
+    else:
+        print(plan_text(made, rows).rstrip("\n"))
+    made.refuse_if_too_big()
+
+
+@app.command()
+def examples() -> None:
+    """Name the run files that ship with this command."""
+    from distill_app_trainer.runfiles import example_names
+
+    print("\n".join(example_names()))
+
+
+def _version(value: bool) -> None:  # noqa: FBT001 - the callback of an option
+    if value:
+        from importlib.metadata import version
+
+        print(f"distill-train {version('distill-app-trainer')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *, version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False
+) -> None:
+    """Train, distil, evaluate and export small language models from one run file."""
+
+
+def _run(name: str, overrides: Sequence[str], *, as_json: bool, debug: bool) -> None:
+    import json
+
+    from distill_app_trainer.checks import check_run
+    from distill_app_trainer.config import read_run_file
+    from distill_app_trainer.display import Display
+    from distill_app_trainer.planning import make_plan
+    from distill_app_trainer.runfiles import find_run_file
+    from distill_app_trainer.runner import execute, shown
+
+    config = read_run_file(find_run_file(name), overrides)
+    made = make_plan(config, check_run(config))
+    finished = execute(config, made, display=Display(quiet=as_json), debug=debug)
+    if as_json:
+        print(json.dumps({"folder": str(finished.path), **finished.report.content}, default=str))
+        return
+    text = finished.report.summary()
+    if text:
+        print(text)
+    print(f"Report: {shown(finished.path / 'report.html')}")
+    if finished.next_command:
+        print(f"Next:   {finished.next_command}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: Arguments without the program's name; None takes the process's own.
+
+    Returns:
+        The exit code: 0; 1 a failure; 2 something asked for cannot be done, found before torch is imported;
+        3 it would not fit this machine; 4 a quality gate failed; 130 interrupted.
+    """
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    if "--debug" in arguments:
+        return _exit_code(arguments)
+    try:
+        return _exit_code(arguments)
+    except KeyboardInterrupt:
+        return _complain("interrupted; run it again to start anew", _INTERRUPTED)
+    except Exception as error:  # noqa: BLE001 - the last place that can turn it into one line
+        return _complain(str(error) or type(error).__name__, _code(error))
+
+
+def _exit_code(arguments: Sequence[str]) -> int:
+    try:
+        app(list(arguments), prog_name="distill-train")
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else int(done.code is not None)
+    return 0
+
+
+def _code(error: Exception) -> int:
+    from distill_app_trainer.errors import RunFileError, WouldNotFitError
+
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if isinstance(error, RunFileError) or names & {"DataError", "UnsupportedPolicyError", "MetricError"}:
+        return _USAGE
+    if isinstance(error, WouldNotFitError):
+        return _TOO_BIG
+    return _REFUSED if "ExportRefusedError" in names else _FAILED
+
+
+def _complain(text: str, code: int) -> int:
+    """One line, whatever the message holds."""
+    print(f"error: {' '.join(text.split())}", file=sys.stderr)
+    return code

@@ -1,0 +1,144 @@
+"""What a person sees while a run goes on: on stderr, live on a terminal and plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from distill_app_trainer.config import DistillStage, FinetuneStage
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from distill_app_trainer.planning import RunPlan
+
+_LINE_EVERY_S = 10.0
+_TRAINING_ONLY = ("adapter", "optimizer", "gradient_checkpointing", "micro_batch", "accumulation")
+
+
+class Display:
+    """Plan, progress and notes of a run, for a person.
+
+    Args:
+        quiet: Say nothing but notes.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        from rich.console import Console
+
+        self.console = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+        self.quiet = quiet
+        self._live: Progress | None = None
+        self._bar: TaskID | None = None
+        self._started = self._said = 0.0
+        self._name = ""
+
+    def note(self, text: str) -> None:
+        """One line."""
+        self.console.print(text, markup=False)
+
+    def plan(self, plan: "RunPlan", rows: Mapping[str, int]) -> None:
+        """Machine, models, data, and what each stage does with what reason."""
+        if not self.quiet:
+            self.console.print(plan_text(plan, rows), markup=False)
+
+    def stage(self, name: str, kind: str, number: int, total: int) -> None:
+        """Say that a stage begins."""
+        self._name, self._started, self._said = name, time.monotonic(), 0.0
+        self.note(f"[{number}/{total}] {name} ({kind})")
+
+    def progress(self, facts: Mapping[str, float]) -> None:
+        """Show a step of a stage: ``step``, ``total_steps``, and whatever else is a number."""
+        step, total = int(facts.get("step", 0)), int(facts.get("total_steps", 0))
+        if self.quiet or not total:
+            return
+        text = describe(facts)
+        if not self.console.is_terminal:
+            self._line(step, total, text)
+            return
+        if self._live is None:
+            self._live = self._new_bar()
+            self._live.start()
+            self._bar = self._live.add_task(self._name, total=total, text=text)
+        if self._bar is not None:
+            self._live.update(self._bar, completed=step, total=total, text=text)
+
+    def stage_done(self, text: str = "") -> None:
+        """Say that a stage is over."""
+        if self._live is not None:
+            self._live.stop()
+        self._live = self._bar = None
+        seconds = time.monotonic() - self._started
+        self.note(f"      {text + ', ' if text else ''}{seconds:.1f} s")
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._live is not None:
+            self._live.stop()
+        self._live = self._bar = None
+
+    def _new_bar(self) -> "Progress":
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        return Progress(
+            TextColumn("      {task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[text]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+        )
+
+    def _line(self, step: int, total: int, text: str) -> None:
+        now = time.monotonic()
+        if step != total and now - max(self._said, self._started) < _LINE_EVERY_S:
+            return
+        self._said = now
+        left = (now - self._started) / max(step, 1) * (total - step)
+        self.note(f"      step {step}/{total}  {text}  {left:.0f} s left")
+
+
+def describe(facts: Mapping[str, float]) -> str:
+    """The loss and its parts, ``loss 0.512  ce 0.6  kd 0.4``."""
+    shown = [f"{name} {facts[name]:.3f}" for name in ("loss", "ce", "kd") if name in facts]
+    return "  ".join(shown)
+
+
+def plan_text(plan: "RunPlan", rows: Mapping[str, int]) -> str:
+    """The plan as plain text."""
+    cpu, memory = plan.profile.cpu, plan.profile.memory
+    lines = [
+        f"Run      {plan.config.run.name} ({plan.task}, seed {plan.config.run.seed})",
+        f"Machine  {cpu.name or cpu.machine}, {cpu.usable_cores} usable cores, "
+        f"{memory.available_bytes / 1e9:.1f} of {memory.total_bytes / 1e9:.1f} GB free"
+        + "".join(f", {device.name or device.kind}" for device in plan.profile.accelerators),
+        "Data     " + ", ".join(f"{name} {count:,} rows" for name, count in rows.items()),
+    ]
+    for name, facts in plan.facts.items():
+        lines.append(
+            f"Model    {name}: {facts.family}, {facts.parameters / 1e6:.2f} M parameters, "
+            f"{4 * facts.parameters / 1e6:.1f} MB in float32"
+        )
+    lines += _policies(plan)
+    return "\n".join(lines) + "\n"
+
+
+def _policies(plan: "RunPlan") -> Iterable[str]:
+    """Each stage's needs; a reason is said once, by the first stage that has it."""
+    said: set[tuple[str, object, str]] = set()
+    for name, stage in plan.config.stages.items():
+        policy = plan.policies.get(name)
+        if policy is None:
+            yield f"Stage    {name} ({stage.kind})"
+            continue
+        need = f"needs about {policy.memory.total_bytes / 1e6:,.0f} MB"
+        yield f"Stage    {name} ({stage.kind}): {need}" + ("" if policy.memory.fits else ", WOULD NOT FIT")
+        training = isinstance(stage, FinetuneStage | DistillStage)
+        for field, value, reason in policy.explain():
+            if not training and field in _TRAINING_ONLY:
+                continue
+            if (field, value, reason) not in said:
+                said.add((field, value, reason))
+                shown = {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
+                yield f"           {field:<22} {shown!s:<18} {reason}"

@@ -1,0 +1,160 @@
+"""What a run found, as report.json, report.html and a card beside each model."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+SCHEMA_VERSION = 1
+_MB = 1e6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """The figures of a run.
+
+    Attributes:
+        content: Plain JSON types: ``schema_version run plan data systems evaluations comparisons stages
+            exports samples notes versions``.
+    """
+
+    content: Mapping[str, object]
+
+    def write(self, folder: Path, cards: Mapping[str, Path]) -> None:
+        """Write report.json and report.html into ``folder`` and a README.md into each model's folder.
+
+        Args:
+            folder: The run folder.
+            cards: Folders of models by system name.
+        """
+        text = json.dumps(self.content, indent=1, ensure_ascii=False, default=str) + "\n"
+        (folder / "report.json").write_text(text, encoding="utf-8")
+        (folder / "report.html").write_text(self.html(), encoding="utf-8")
+        for system, path in cards.items():
+            (path / "README.md").write_text(self.card(system), encoding="utf-8")
+
+    def html(self) -> str:
+        """One page that needs nothing beside it."""
+        return _render(
+            "report.html.jinja", report=self.content, curves=_curves(self.content), rows=self.rows()
+        )
+
+    def card(self, system: str) -> str:
+        """The model card of one system, with the figures of this run."""
+        systems = _table(self.content, "systems")
+        stages = _table(self.content, "stages")
+        return _render(
+            "card.md.jinja",
+            report=self.content,
+            system=system,
+            entry=systems.get(system),
+            stage=stages.get(system),
+            rows=[row for row in self.rows() if row[0] == system],
+        )
+
+    def rows(self) -> list[tuple[str, str, str, str, str]]:
+        """``(system, parameters, size, metrics, ms per example)`` as texts, in the order of the run."""
+        found = []
+        for name, entry in _table(self.content, "systems").items():
+            assert isinstance(entry, Mapping)  # noqa: S101 - written by the stages
+            metrics = [f"{key} {shown_metric(value)}" for key, value in entry["metrics"].items()]
+            parameters = entry["parameters"]
+            found.append(
+                (
+                    name,
+                    "" if parameters is None else f"{parameters / 1e6:.2f} M",
+                    f"{entry['bytes'] / _MB:.2f} MB",
+                    "; ".join(metrics),
+                    f"{entry['ms_per_example']:.2f}",
+                )
+            )
+        return found
+
+    def summary(self) -> str:
+        """The result for a terminal: systems, comparisons, examples side by side."""
+        from rich.console import Console
+        from rich.table import Table
+
+        console = Console(width=120, no_color=True, highlight=False)
+        with console.capture() as captured:
+            if rows := self.rows():
+                table = Table()
+                for title in ("system", "parameters", "size", "metrics [95 % interval]", "ms/example"):
+                    table.add_column(title, justify="left" if title.startswith(("sys", "met")) else "right")
+                for row in rows:
+                    table.add_row(*(cell.replace("; ", "\n").replace("[", r"\[") for cell in row))
+                console.print(table)
+            for text in self.statements():
+                console.print(text, markup=False)
+            for text in self.samples():
+                console.print(text, markup=False)
+        return captured.get().rstrip("\n")
+
+    def statements(self) -> list[str]:
+        """Each comparison, and each thing to know, in a sentence."""
+        said = [
+            str(comparison["statement"])
+            for pair in _table(self.content, "comparisons").values()
+            if isinstance(pair, Mapping)
+            for comparison in pair.values()
+        ]
+        notes = self.content.get("notes", [])
+        assert isinstance(notes, Sequence)  # noqa: S101 - ours
+        return said + [str(note) for note in notes]
+
+    def samples(self) -> list[str]:
+        """A few rows: what was asked, what is right, what each system said."""
+        rows = _table(self.content, "samples").get("rows", [])
+        assert isinstance(rows, Sequence)  # noqa: S101 - written by the stages
+        lines = []
+        for row in rows:
+            right = row["reference"] if isinstance(row["reference"], str) else " | ".join(row["reference"])
+            lines.append(f"{row['input']}  (right: {right})")
+            lines += [f"    {name}: {text}" for name, text in row["answers"].items()]
+        return lines
+
+
+def shown_metric(value: object) -> str:
+    """``13.2 [12.6, 13.8] %``."""
+    assert isinstance(value, Mapping)  # noqa: S101 - MetricResult.to_dict
+    unit = " %" if value["unit"] == "percent" else ""
+    bounds = value.get("interval")
+    interval = f" [{bounds[0]:.2f}, {bounds[1]:.2f}]" if bounds else ""
+    return f"{value['value']:.2f}{interval}{unit}"
+
+
+def _table(content: Mapping[str, object], key: str) -> Mapping[str, object]:
+    found = content.get(key, {})
+    assert isinstance(found, Mapping)  # noqa: S101 - ours
+    return found
+
+
+def _render(name: str, **values: object) -> str:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=jinja2.select_autoescape(enabled_extensions=("html", "html.jinja")),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["metric"] = shown_metric
+    return environment.get_template(name).render(**values)
+
+
+def _curves(content: Mapping[str, object]) -> list[tuple[str, str, float, float]]:
+    """``(stage, points of an SVG polyline in a 400 x 100 box, first loss, last loss)``."""
+    found = []
+    for name, entry in _table(content, "stages").items():
+        curve = entry.get("curve") if isinstance(entry, Mapping) else None
+        if not curve or len(curve) < 2:
+            continue
+        low, high = min(loss for _, loss in curve), max(loss for _, loss in curve)
+        last = curve[-1][0]
+        points = " ".join(
+            f"{400 * step / last:.1f},{100 - 100 * (loss - low) / ((high - low) or 1):.1f}"
+            for step, loss in curve
+        )
+        found.append((name, points, curve[0][1], curve[-1][1]))
+    return found

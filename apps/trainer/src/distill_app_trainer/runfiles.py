@@ -1,0 +1,46 @@
+"""Where run files and what they name lie on disk."""
+
+from pathlib import Path
+
+from distill_app_trainer.errors import RunFileError, nearest
+
+PACKAGED = "packaged:"
+
+
+def examples_folder() -> Path:
+    """The folder of the run files that ship with this app."""
+    return Path(__file__).parent / "examples"
+
+
+def example_names() -> tuple[str, ...]:
+    """Names that ``distill-train run`` takes instead of a path."""
+    return tuple(sorted(path.stem for path in examples_folder().glob("*.toml")))
+
+
+def find_run_file(name: str) -> Path:
+    """The run file that a path, or the name of a shipped example, means.
+
+    Raises:
+        RunFileError: There is neither; the nearest example is named.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    example = examples_folder() / f"{name.replace('_', '-')}.toml"
+    for candidate in (examples_folder() / f"{name}.toml", example):
+        if path.name == name and candidate.is_file():
+            return candidate
+    if path.is_dir():
+        raise RunFileError(f"{name} is a folder; the path of a run file (.toml) is needed.")
+    others = [str(other) for other in path.parent.glob("*.toml")] if path.parent.is_dir() else []
+    hint = nearest(name, [*others, *example_names()])
+    raise RunFileError(
+        f"There is no run file {name}.{hint} Shipped examples: {', '.join(example_names()) or 'none'}."
+    )
+
+
+def resolve(path: str, base: Path) -> Path:
+    """The absolute path of what a run file in ``base`` names; ``packaged:NAME`` lies among the examples."""
+    if path.startswith(PACKAGED):
+        return (examples_folder() / path.removeprefix(PACKAGED)).resolve()
+    return (base / Path(path).expanduser()).resolve()

@@ -1,0 +1,218 @@
+"""Walk through the stages of a run, in the order of its file."""
+
+import datetime as dt
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from distill_app_trainer.config import (
+    DistillStage,
+    EvaluateStage,
+    ExportStage,
+    FinetuneStage,
+    LabelStage,
+    MergeStage,
+    RunConfig,
+    Stage,
+    to_toml,
+)
+from distill_app_trainer.display import Display
+from distill_app_trainer.folders import RunFolder
+from distill_app_trainer.planning import RunPlan
+from distill_app_trainer.report import SCHEMA_VERSION, Report
+
+if TYPE_CHECKING:
+    from distill_app_trainer.stages import Workbench
+
+_PACKAGES = (
+    "torch",
+    "transformers",
+    "datasets",
+    "peft",
+    "distill-kd",
+    "distill-adapters",
+    "distill-app-trainer",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedRun:
+    """Where a finished run lies, and what it found.
+
+    Attributes:
+        path: The run folder.
+        report: Its figures.
+        next_command: What to type next, or None.
+    """
+
+    path: Path
+    report: Report
+    next_command: str | None
+
+
+def execute(config: RunConfig, plan: RunPlan, *, display: Display, debug: bool = False) -> FinishedRun:
+    """Run every stage and write the report.
+
+    Args:
+        config: A checked run.
+        plan: Its plan.
+        display: Who tells a person what happens.
+        debug: Let libraries warn on the screen.
+
+    Returns:
+        The finished run; its folder lost ``.partial`` from its name.
+
+    Raises:
+        WouldNotFitError: Before anything is written: a stage does not fit this machine.
+        DataError: Before anything is written: a row that cannot be used.
+        Exception: What a package raises while a stage runs; the folder then keeps ``.partial`` in its name.
+    """
+    if not debug:
+        quieten()
+    from distill_app_trainer.texts import load_texts
+
+    texts = load_texts(config)
+    rows = {name: len(part) for name, part in texts.items()}
+    display.plan(plan, rows)
+    plan.refuse_if_too_big()
+    from distill_app_trainer.stages import Workbench
+
+    folder = RunFolder(config)
+    bench = Workbench(plan=plan, folder=folder, display=display, texts=texts)
+    folder.event("started", rows=rows, versions=versions())
+    started = time.monotonic()
+    try:
+        _walk(bench)
+    except BaseException as error:
+        folder.event("stopped", reason=f"{type(error).__name__}: {error}")
+        display.note(f"Stopped; what was done so far lies in {shown(folder.path)}")
+        raise
+    finally:
+        display.close()
+    report = write_report(bench, rows, seconds=time.monotonic() - started)
+    path = folder.finish()
+    return FinishedRun(path=path, report=report, next_command=_next_command(bench, path))
+
+
+def _walk(bench: "Workbench") -> None:
+    stages = bench.plan.config.stages
+    for number, (name, stage) in enumerate(stages.items(), start=1):
+        bench.display.stage(name, stage.kind, number, len(stages))
+        bench.folder.event("stage", stage=name, kind=stage.kind)
+        started = time.monotonic()
+        said = run_stage(bench, name, stage)
+        bench.folder.event("stage_done", stage=name, seconds=round(time.monotonic() - started, 3))
+        bench.display.stage_done(said)
+
+
+def run_stage(bench: "Workbench", name: str, stage: Stage) -> str:
+    """Run one stage; a few words on what came out."""
+    from distill_app_trainer import scoring, stages
+
+    if isinstance(stage, FinetuneStage | DistillStage):
+        return stages.run_training(bench, name, stage)
+    if isinstance(stage, LabelStage):
+        return stages.run_label(bench, name, stage)
+    if isinstance(stage, MergeStage):
+        return stages.run_merge(bench, name, stage)
+    if isinstance(stage, EvaluateStage):
+        return scoring.run_evaluate(bench, name, stage)
+    if isinstance(stage, ExportStage):
+        return scoring.run_export(bench, name, stage)
+    write_report(bench, {key: len(part) for key, part in bench.texts.items()}, seconds=None)
+    return "report.json, report.html"
+
+
+def write_report(bench: "Workbench", rows: Mapping[str, int], *, seconds: float | None) -> Report:
+    """Write what is known so far, and give it back."""
+    config, plan = bench.plan.config, bench.plan
+    content: dict[str, object] = {
+        "schema_version": SCHEMA_VERSION,
+        "run": {
+            "name": config.run.name,
+            "task": plan.task,
+            "seed": config.run.seed,
+            "seconds": seconds,
+            "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        },
+        "plan": plan.to_dict(),
+        "data": {name: {"rows": count} for name, count in rows.items()},
+        **bench.results,
+        "notes": notes(config),
+        "versions": versions(),
+        "run_file": to_toml(config),
+    }
+    content["statements"] = Report(content=content).statements()
+    report = Report(content=content)
+    cards = {path.name: path for path in (bench.folder.path / "models").glob("*") if path.is_dir()}
+    report.write(bench.folder.path, cards)
+    return report
+
+
+def notes(config: RunConfig) -> list[str]:
+    """What a reader of the figures should know."""
+    stages = config.stages.items()
+    distilled = [name for name, stage in stages if isinstance(stage, DistillStage)]
+    twins = [name for name, stage in stages if isinstance(stage, FinetuneStage)]
+    if distilled and not twins:
+        missing = f"No stage trains the student of {distilled[0]!r} without its teacher"
+        return [f"{missing}, so nothing here says whether distilling paid."]
+    return []
+
+
+def versions() -> dict[str, str]:
+    """Versions that a result depends on."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def shown(path: Path) -> str:
+    """A path as short as it can be written here."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _next_command(bench: "Workbench", path: Path) -> str | None:
+    exports = list(bench.results["exports"].values())
+    if not exports:
+        return None
+    first = cast("Mapping[str, object]", exports[0])
+    return f"distill-edge run {shown(path / str(first['path']))} {_example(bench)}"
+
+
+def _example(bench: "Workbench") -> str:
+    import shlex
+
+    rows = bench.results["samples"].get("rows")
+    shipped = "hello"
+    if bench.plan.task == "seq2seq" or not rows:
+        return shipped
+    return shlex.quote(str(cast("list[Mapping[str, object]]", rows)[0]["input"]))
+
+
+def quieten() -> None:
+    """Keep what libraries say to themselves from the screen; their errors still come as exceptions."""
+    import logging
+    import os
+    import warnings
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    warnings.filterwarnings("ignore")
+    for name in ("torch", "accelerate", "peft", "onnxruntime", "onnxscript"):
+        logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,0 +1,249 @@
+"""The stages that measure: evaluate and export."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distill_app_trainer.config import EvaluateStage, ExportStage
+from distill_app_trainer.references import variants
+from distill_app_trainer.stages import Workbench
+from distill_app_trainer.texts import Reference, hide_words, inputs_of, references_of
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+    from distill_metrics import Comparison, MetricResult
+
+SAMPLES = 5
+_CERTIFIED_ON = 512  # held-out texts of an export's certificate, which needs 64 at least
+
+Said = tuple[list[str], list[str], list[Reference]]
+"""Inputs as the system read them, what it said, and what would have been right."""
+
+
+def run_evaluate(bench: Workbench, name: str, stage: EvaluateStage) -> str:
+    """Score every system on the same raw texts, and compare the named pairs."""
+    from distill_adapters import model_report, set_threads
+
+    policy = bench.plan.policies[name]
+    set_threads(policy)
+    systems = [(one, system) for one in stage.systems for system, _ in variants(bench.plan.config, one)]
+    said: dict[str, list[str]] = {}
+    right: list[Reference] = []
+    inputs: list[str] = []
+    entries: dict[str, object] = {}
+    for number, (_, system) in enumerate(systems, start=1):
+        loaded = bench.load(system, policy)
+        started = time.perf_counter()
+        inputs, said[system], references = _answers(bench, stage, loaded.model, loaded.tokenizer)
+        seconds = time.perf_counter() - started
+        right = right or references
+        entries[system] = {
+            "parameters": model_report(loaded).total_parameters,
+            "bytes": weights_bytes(bench.path_of(system)),
+            "metrics": {
+                key: value.to_dict()
+                for key, value in _score(bench, said[system], right, stage.metrics).items()
+            },
+            "ms_per_example": 1000 * seconds / len(right),
+        }
+        bench.folder.event("scored", stage=name, system=system)
+        bench.display.progress({"step": number, "total_steps": len(systems)})
+    comparisons = {
+        f"{first}_vs_{second}": {
+            metric: _compare(bench, (first, second), said, right, metric) for metric in stage.metrics
+        }
+        for first, second in stage.compare
+    }
+    bench.results["systems"] |= entries
+    bench.results["comparisons"] |= comparisons
+    bench.results["evaluations"][name] = {"data": stage.data, "n": len(right), "systems": entries}
+    if not bench.results["samples"]:
+        bench.results["samples"] = {"rows": _samples(inputs, right, said)}
+    return f"{len(systems)} systems on {len(right):,} rows of {stage.data}"
+
+
+def _answers(
+    bench: Workbench, stage: EvaluateStage, model: object, tokenizer: "PreTrainedTokenizerBase"
+) -> Said:
+    from distill_adapters import Generation, predict
+
+    inputs, references = questions(bench, bench.texts[stage.data], tokenizer)
+    found = predict(
+        model,  # type: ignore[arg-type]  # what load_model gave
+        tokenizer,
+        inputs,
+        task=bench.plan.task,
+        generation=Generation(
+            max_new_tokens=stage.max_new_tokens, beams=stage.beams, batch_size=stage.batch_size
+        ),
+    )
+    return inputs, list(found.texts), references
+
+
+def questions(
+    bench: Workbench, part: "Dataset", tokenizer: "PreTrainedTokenizerBase | None"
+) -> tuple[list[str], list[Reference]]:
+    """Inputs and references of a named part; of a masked model, texts with one word hidden."""
+    if bench.plan.task != "masked":
+        return inputs_of(part), references_of(part)
+    assert tokenizer is not None  # noqa: S101 - the caller has one for masked models
+    texts = [text for text in inputs_of(part) if text.split()]
+    pieces = [
+        [len(tokenizer(word, add_special_tokens=False)["input_ids"]) for word in text.split()]
+        for text in texts
+    ]
+    hidden = hide_words(texts, str(tokenizer.mask_token), pieces=pieces, seed=bench.plan.config.run.seed)
+    ids = tokenizer(texts)["input_ids"]
+    plain: list[Reference] = [str(text) for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
+    return hidden, plain
+
+
+def _score(
+    bench: Workbench, said: Sequence[str], right: Sequence[Reference], metrics: Sequence[str]
+) -> "dict[str, MetricResult]":
+    """Metrics with intervals; ``accuracy`` is the share of answers that are right."""
+    from distill_metrics import score
+
+    names = {metric: _metric_name(metric) for metric in metrics}
+    found = score(said, right, metrics=tuple(dict.fromkeys(names.values())), seed=bench.plan.config.run.seed)
+    return {metric: found[name] for metric, name in names.items()}
+
+
+def _metric_name(metric: str) -> str:
+    return "exact_match" if metric == "accuracy" else metric
+
+
+def _compare(
+    bench: Workbench,
+    pair: tuple[str, str],
+    said: Mapping[str, Sequence[str]],
+    right: Sequence[Reference],
+    metric: str,
+) -> dict[str, object]:
+    from distill_metrics import compare
+
+    first, second = pair
+    found: Comparison = compare(
+        said[first],
+        said[second],
+        right,
+        metric=_metric_name(metric),
+        names=pair,
+        seed=bench.plan.config.run.seed,
+    )
+    return {**found.to_dict(), "metric": metric, "statement": found.statement()}
+
+
+def _samples(
+    inputs: Sequence[str], right: Sequence[Reference], said: Mapping[str, Sequence[str]]
+) -> list[dict[str, object]]:
+    """A few rows side by side, spread over the data."""
+    step = max(1, len(inputs) // SAMPLES)
+    return [
+        {
+            "input": inputs[index],
+            "reference": right[index],
+            "answers": {name: texts[index] for name, texts in said.items()},
+        }
+        for index in range(0, len(inputs), step)
+    ][:SAMPLES]
+
+
+def run_export(bench: Workbench, name: str, stage: ExportStage) -> str:
+    """Export a model, verified against itself, and score the export as a system."""
+    from distill_adapters import set_threads
+    from distill_deploy import export
+
+    set_threads(bench.plan.policies[name])
+    source = _whole(bench, name, stage.model)
+    held_out, references, metric = _held_out(bench, stage)
+    done = export(
+        source,
+        bench.folder.export(name),
+        task=bench.plan.task,
+        format=stage.format,
+        precision=stage.precision,
+        held_out=held_out,
+        references=references,
+        metric=metric,
+        floor=stage.floor,
+        accept=stage.accept,
+        max_new_tokens=stage.max_new_tokens,
+    )
+    bench.results["exports"][name] = {
+        "path": f"exports/{name}",
+        "model": stage.model,
+        "format": done.format,
+        "precision": done.precision,
+        "size_bytes": done.size_bytes,
+        "certificate": dict(done.certificate),
+    }
+    if stage.data is not None and stage.metrics:
+        _score_export(bench, stage, source, done.path, size=done.size_bytes)
+    return f"{done.format} {done.precision}, {done.size_bytes / 1e6:.2f} MB"
+
+
+def _whole(bench: Workbench, name: str, model: str) -> Path:
+    """The folder of a whole model: an adapter is merged into its base first."""
+    from distill_adapters import merge
+
+    path = bench.path_of(model)
+    if not (path / "adapter_config.json").is_file():
+        return path
+    merged = bench.folder.model(f"{name}_merged")
+    merge(path, merged)
+    return merged
+
+
+def _held_out(
+    bench: Workbench, stage: ExportStage
+) -> tuple[list[str] | None, list[Reference] | None, Callable[..., tuple[float, float, float]] | None]:
+    if stage.data is None:
+        return None, None, None
+    part = bench.texts[stage.data]
+    texts = inputs_of(part)[:_CERTIFIED_ON]
+    if bench.plan.task == "masked" or not stage.metrics:
+        return texts, None, None
+    first = stage.metrics[0]
+
+    def metric(said: Sequence[str], right: Sequence[Reference]) -> tuple[float, float, float]:
+        found = _score(bench, said, right, (first,))[first]
+        low, high = found.interval or (found.value, found.value)
+        return found.value, low, high
+
+    return texts, references_of(part)[:_CERTIFIED_ON], metric
+
+
+def _score_export(bench: Workbench, stage: ExportStage, source: Path, path: Path, *, size: int) -> None:
+    from distill_app_trainer.stages import load_tokenizer
+    from distill_deploy import MaskFiller, load_runtime
+
+    assert stage.data is not None  # noqa: S101 - the caller has looked
+    tokenizer = load_tokenizer(source) if bench.plan.task == "masked" else None
+    inputs, right = questions(bench, bench.texts[stage.data], tokenizer)
+    runtime = load_runtime(path)
+    started = time.perf_counter()
+    if isinstance(runtime, MaskFiller):
+        said = list(runtime.complete(inputs))
+    else:
+        said = list(runtime.generate(inputs, max_new_tokens=stage.max_new_tokens))
+    seconds = time.perf_counter() - started
+    taken = [name for name in bench.results["systems"] if name.startswith("exported")]
+    system = f"exported_{path.name}" if taken else "exported"
+    entry = bench.results["systems"].get(stage.model)
+    facts = bench.results["stages"].get(stage.model)
+    known = entry if isinstance(entry, dict) else facts if isinstance(facts, dict) else {}
+    bench.results["systems"][system] = {
+        "parameters": known.get("parameters"),
+        "bytes": size,
+        "metrics": {key: value.to_dict() for key, value in _score(bench, said, right, stage.metrics).items()},
+        "ms_per_example": 1000 * seconds / len(right),
+    }
+
+
+def weights_bytes(folder: Path) -> int:
+    """Bytes of the weights in a folder."""
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))

@@ -1,0 +1,279 @@
+"""The stages that make models and data. Each reads names, calls the packages, and writes a folder."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distill_app_trainer.config import DistillStage, LabelStage, MergeStage, TrainingStage
+from distill_app_trainer.display import Display
+from distill_app_trainer.folders import RunFolder
+from distill_app_trainer.planning import RunPlan
+from distill_app_trainer.references import tokenizer_of, variants
+from distill_app_trainer.texts import inputs_of, joined
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+    from distill_adapters import LoadedModel
+    from distill_hwdetect import ExecutionPolicy
+
+
+@dataclass(kw_only=True)
+class Workbench:
+    """What the stages of one run share.
+
+    Attributes:
+        plan: What was decided before.
+        folder: Where everything is written.
+        display: Who tells a person.
+        texts: Raw texts by name; label stages add theirs.
+        results: What the stages measured, for the report: ``systems, evaluations, comparisons, stages,
+            exports, samples``.
+    """
+
+    plan: RunPlan
+    folder: RunFolder
+    display: Display
+    texts: "dict[str, Dataset]"
+    results: dict[str, dict[str, object]] = field(
+        default_factory=lambda: {
+            key: {} for key in ("systems", "evaluations", "comparisons", "stages", "exports", "samples")
+        }
+    )
+
+    def path_of(self, name: str) -> Path:
+        """The folder of a saved model of the file, or of what a stage made."""
+        if name in self.plan.config.models:
+            return Path(str(self.plan.config.models[name].path))
+        return self.folder.model(name)
+
+    def load(self, name: str, policy: "ExecutionPolicy") -> "LoadedModel":
+        """A model that is only run."""
+        from distill_adapters import load_model
+
+        return load_model(self.path_of(name), policy, self.plan.task, training=False)
+
+    def progress(self, stage: str) -> Callable[[dict[str, float]], None]:
+        """Who is told about each step: the display, and about every tenth the file of events."""
+
+        def tell(facts: dict[str, float]) -> None:
+            self.display.progress(facts)
+            step, total = int(facts.get("step", 0)), int(facts.get("total_steps", 0))
+            if step in (1, total) or step % 10 == 0:
+                self.folder.event("step", stage=stage, **facts)
+                if "loss" in facts:
+                    curve = self.results["stages"].setdefault(stage, {"curve": []})
+                    assert isinstance(curve, dict)  # noqa: S101 - made in the line above
+                    curve["curve"].append([step, round(float(facts["loss"]), 5)])
+
+        return tell
+
+
+def run_training(bench: Workbench, name: str, stage: TrainingStage) -> str:
+    """Fine-tune or distil, once for each seed, and save ``models/NAME``; a word on how it went."""
+    said = []
+    for system, seed in variants(bench.plan.config, name):
+        said.append(_train_once(bench, name, stage, system=system, seed=seed))
+    return "; ".join(said)
+
+
+def _train_once(bench: Workbench, name: str, stage: TrainingStage, *, system: str, seed: int) -> str:
+    from distill_adapters import model_report, save_model, set_threads
+
+    policy = bench.plan.policies[name]
+    set_threads(policy)
+    _seed_everything(seed)
+    loaded = student(bench, stage, policy, seed)
+    data = tokenized(bench, stage, loaded.tokenizer)
+    # Beside the run and not in it: checkpoints are no result.
+    work = bench.folder.path / "checkpoints" / system
+    train = _distil if isinstance(stage, DistillStage) else _finetune
+    loss = train(bench, name, stage, loaded, data, work, system=system, seed=seed)
+    save_model(
+        loaded, bench.folder.model(system), metadata={"run": bench.plan.config.run.name, "stage": name}
+    )
+    report = model_report(loaded)
+    entry = bench.results["stages"].setdefault(system, {})
+    assert isinstance(entry, dict)  # noqa: S101 - ours
+    entry |= {
+        "kind": stage.kind,
+        "seed": seed,
+        "rows": len(data["train"]),
+        "final_loss": loss,
+        "parameters": report.total_parameters,
+        "trainable_parameters": report.trainable_parameters,
+    }
+    _remove(work)
+    return f"{system}: loss {loss:.3f} on {len(data['train']):,} rows"
+
+
+def student(bench: Workbench, stage: TrainingStage, policy: "ExecutionPolicy", seed: int) -> "LoadedModel":
+    """The model that a stage trains: a fresh one, a saved one, or what an earlier stage made."""
+    from distill_adapters import AdapterConfig, attach, load_model, new_model
+
+    config, task = bench.plan.config, bench.plan.task
+    source = config.models.get(stage.model)
+    if source is not None and source.config is not None:
+        tokenizer = load_tokenizer(Path(tokenizer_of(config, source)))
+        return new_model(source.config, tokenizer, task=task, seed=seed)
+    path = bench.path_of(stage.model)
+    loaded = load_model(path, policy, task, training=True)
+    kind = str(policy.value("adapter"))
+    if kind == "full" or (path / "adapter_config.json").is_file():
+        return loaded
+    return attach(loaded, AdapterConfig(kind=kind))
+
+
+def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
+    """The tokenizer saved in a folder."""
+    from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+    tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    assert isinstance(tokenizer, PreTrainedTokenizerBase)  # noqa: S101 - what the class gives
+    return tokenizer
+
+
+def tokenized(
+    bench: Workbench, stage: TrainingStage, tokenizer: "PreTrainedTokenizerBase"
+) -> "Mapping[str, Dataset]":
+    """The rows a stage learns from, and those of ``validation`` where there are any."""
+    from datasets import DatasetDict
+
+    from distill_datakit import tokenize
+
+    task, limits = bench.plan.task, bench.plan.config.limits
+    names = (stage.data,) if isinstance(stage.data, str) else stage.data
+    parts = {"train": joined(bench.texts, names, task)}
+    if "validation" in bench.texts and "validation" not in names:
+        parts["validation"] = joined(bench.texts, ("validation",), task)
+    done = tokenize(
+        DatasetDict(parts),
+        tokenizer,
+        task,
+        max_source_length=limits.max_source_length,
+        max_target_length=limits.max_target_length,
+    )
+    data: Mapping[str, Dataset] = done.data
+    return data
+
+
+def _finetune(
+    bench: Workbench,
+    name: str,
+    stage: TrainingStage,
+    loaded: "LoadedModel",
+    data: "Mapping[str, Dataset]",
+    work: Path,
+    *,
+    system: str,
+    seed: int,
+) -> float:
+    from distill_adapters import FineTuner
+    from distill_datakit import collator
+
+    tuner = FineTuner(
+        loaded,
+        settings=stage.train,
+        policy=bench.plan.policies[name],
+        output_dir=work,
+        seed=seed,
+        data_collator=collator(loaded.tokenizer, bench.plan.task, seed=seed, model=_seq2seq(bench, loaded)),
+        on_progress=bench.progress(system),
+    )
+    return float(tuner.train(data).loss)
+
+
+def _distil(
+    bench: Workbench,
+    name: str,
+    stage: TrainingStage,
+    loaded: "LoadedModel",
+    data: "Mapping[str, Dataset]",
+    work: Path,
+    *,
+    system: str,
+    seed: int,
+) -> float:
+    from distill_adapters import load_model, training_arguments
+    from distill_datakit import collator
+    from distill_kd import DistillationTrainer, LiveTeacher
+
+    assert isinstance(stage, DistillStage)  # noqa: S101 - chosen by its kind
+    policy, task = bench.plan.policies[name], bench.plan.task
+    teacher = load_model(bench.path_of(stage.teacher), policy.teacher or policy, task, training=False)
+    trainer = DistillationTrainer(
+        loaded.model,
+        teacher=LiveTeacher(teacher.model, tokenizer=teacher.tokenizer),
+        objective=stage.objective.objective(task),
+        args=training_arguments(stage.train, policy, work, task=task, seed=seed),
+        train_dataset=data["train"],
+        eval_dataset=data.get("validation"),
+        data_collator=collator(loaded.tokenizer, task, seed=seed, model=_seq2seq(bench, loaded)),
+        processing_class=loaded.tokenizer,
+        on_progress=bench.progress(system),
+    )
+    return float(trainer.train().training_loss)
+
+
+def _seq2seq(bench: Workbench, loaded: "LoadedModel") -> "object | None":
+    """The model, for collators that make decoder inputs with it."""
+    return loaded.model if bench.plan.task == "seq2seq" else None
+
+
+def run_label(bench: Workbench, name: str, stage: LabelStage) -> str:
+    """Let a model answer texts; the answers become data under the stage's name."""
+    from distill_adapters import Generation, set_threads
+    from distill_datakit import existing_ids, read_generations, write_generations
+    from distill_kd import generate_teacher
+
+    policy = bench.plan.policies[name]
+    set_threads(policy)
+    loaded = bench.load(stage.model, policy)
+    names = (stage.data,) if isinstance(stage.data, str) else stage.data
+    rows = [
+        (f"{part}-{index}", text) for part in names for index, text in enumerate(inputs_of(bench.texts[part]))
+    ]
+    path = bench.folder.path / "data" / f"{name}.jsonl"
+
+    def counted() -> object:
+        made = generate_teacher(
+            loaded.model,
+            loaded.tokenizer,
+            rows,
+            task=bench.plan.task,
+            generation=Generation(
+                max_new_tokens=stage.max_new_tokens, beams=stage.beams, batch_size=stage.batch_size
+            ),
+            skip=existing_ids(path),
+        )
+        for number, row in enumerate(made, start=1):
+            bench.display.progress({"step": number, "total_steps": len(rows)})
+            yield row
+
+    count = write_generations(counted(), path)  # type: ignore[arg-type]  # rows of generate_teacher
+    bench.texts[name] = read_generations(path)
+    bench.results["stages"][name] = {"kind": stage.kind, "rows": count, "kept": len(bench.texts[name])}
+    return f"{count:,} texts labelled, {count - len(bench.texts[name]):,} answers were empty"
+
+
+def run_merge(bench: Workbench, name: str, stage: MergeStage) -> str:
+    """Merge an adapter into its base, and save ``models/NAME``."""
+    from distill_adapters import merge
+
+    merge(bench.path_of(stage.model), bench.folder.model(name))
+    bench.results["stages"][name] = {"kind": stage.kind, "model": stage.model}
+    return f"merged {stage.model}"
+
+
+def _seed_everything(seed: int) -> None:
+    from transformers import set_seed
+
+    set_seed(seed)
+
+
+def _remove(folder: Path) -> None:
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
