@@ -1,5 +1,6 @@
 """What a person sees while a run goes on: on stderr, live on a terminal and plain lines elsewhere."""
 
+import logging
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -97,6 +98,27 @@ class Display:
         self._said = now
         left = (now - self._started) / max(step, 1) * (total - step)
         self.note(f"      step {step}/{total}  {text}  {left:.0f} s left")
+
+
+class Talk(logging.Handler):
+    """Shows what our own packages have to say, from now until ``end``."""
+
+    _PACKAGES = ("distill_adapters", "distill_datakit", "distill_deploy", "distill_hwdetect", "distill_kd")
+
+    def __init__(self, display: Display) -> None:
+        super().__init__(logging.WARNING)
+        self._display = display
+        for name in self._PACKAGES:
+            logging.getLogger(name).addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line."""
+        self._display.note(f"      note: {record.getMessage()}")
+
+    def end(self) -> None:
+        """Listen no longer."""
+        for name in self._PACKAGES:
+            logging.getLogger(name).removeHandler(self)
 
 
 def describe(facts: Mapping[str, float]) -> str:

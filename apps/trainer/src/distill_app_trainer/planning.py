@@ -93,17 +93,16 @@ def requirements(config: RunConfig, task: Task, stage: Stage) -> "Requirements":
         (origin(config, name) for _, name in used_models(stage)),
         key=lambda source: model_facts(config, source).parameters,
     )
-    lengths = {
-        "source_length": config.limits.max_source_length or _DEFAULT_LENGTH,
-        "target_length": config.limits.max_target_length or _DEFAULT_LENGTH,
-    }
+    source_length = config.limits.max_source_length or _DEFAULT_LENGTH
+    target_length = config.limits.max_target_length or _DEFAULT_LENGTH
     if not isinstance(stage, FinetuneStage | DistillStage):
         return Requirements(
             task=task,
             model=model_facts(config, biggest),
             training=False,
             overrides=_running(config.hardware),
-            **lengths,
+            source_length=source_length,
+            target_length=target_length,
         )
     source = origin(config, stage.model)
     teacher = origin(config, stage.teacher) if isinstance(stage, DistillStage) else None
@@ -114,7 +113,8 @@ def requirements(config: RunConfig, task: Task, stage: Stage) -> "Requirements":
         effective_batch=stage.train.batch_size,
         adapter=adapter_of(source),
         overrides=config.hardware,
-        **lengths,
+        source_length=source_length,
+        target_length=target_length,
     )
 
 

@@ -36,7 +36,11 @@ class Report:
     def html(self) -> str:
         """One page that needs nothing beside it."""
         return _render(
-            "report.html.jinja", report=self.content, curves=_curves(self.content), rows=self.rows()
+            "report.html.jinja",
+            report=self.content,
+            curves=_curves(self.content),
+            rows=self.rows(),
+            samples=_table(self.content, "samples").get("rows", []),
         )
 
     def card(self, system: str) -> str:
@@ -85,9 +89,9 @@ class Report:
                     table.add_row(*(cell.replace("; ", "\n").replace("[", r"\[") for cell in row))
                 console.print(table)
             for text in self.statements():
-                console.print(text, markup=False)
+                console.print(text, markup=False, soft_wrap=True)
             for text in self.samples():
-                console.print(text, markup=False)
+                console.print(text, markup=False, soft_wrap=True)
         return captured.get().rstrip("\n")
 
     def statements(self) -> list[str]:

@@ -1,6 +1,8 @@
 """Walk through the stages of a run, in the order of its file."""
 
+import contextlib
 import datetime as dt
+import io
 import platform
 import time
 from collections.abc import Mapping
@@ -19,7 +21,7 @@ from distill_app_trainer.config import (
     Stage,
     to_toml,
 )
-from distill_app_trainer.display import Display
+from distill_app_trainer.display import Display, Talk
 from distill_app_trainer.folders import RunFolder
 from distill_app_trainer.planning import RunPlan
 from distill_app_trainer.report import SCHEMA_VERSION, Report
@@ -36,6 +38,8 @@ _PACKAGES = (
     "distill-adapters",
     "distill-app-trainer",
 )
+
+_CHATTY = ("torch", "torch.onnx", "torch.export", "accelerate", "peft", "onnxruntime", "onnxscript")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +88,7 @@ def execute(config: RunConfig, plan: RunPlan, *, display: Display, debug: bool =
     bench = Workbench(plan=plan, folder=folder, display=display, texts=texts)
     folder.event("started", rows=rows, versions=versions())
     started = time.monotonic()
+    talk = Talk(display)
     try:
         _walk(bench)
     except BaseException as error:
@@ -91,6 +96,7 @@ def execute(config: RunConfig, plan: RunPlan, *, display: Display, debug: bool =
         display.note(f"Stopped; what was done so far lies in {shown(folder.path)}")
         raise
     finally:
+        talk.end()
         display.close()
     report = write_report(bench, rows, seconds=time.monotonic() - started)
     path = folder.finish()
@@ -103,7 +109,8 @@ def _walk(bench: "Workbench") -> None:
         bench.display.stage(name, stage.kind, number, len(stages))
         bench.folder.event("stage", stage=name, kind=stage.kind)
         started = time.monotonic()
-        said = run_stage(bench, name, stage)
+        with contextlib.redirect_stdout(io.StringIO()):  # stdout is the result's alone
+            said = run_stage(bench, name, stage)
         bench.folder.event("stage_done", stage=name, seconds=round(time.monotonic() - started, 3))
         bench.display.stage_done(said)
 
@@ -187,7 +194,11 @@ def shown(path: Path) -> str:
 def _next_command(bench: "Workbench", path: Path) -> str | None:
     exports = list(bench.results["exports"].values())
     if not exports:
-        return None
+        made = list((path / "models").glob("*"))
+        test = bench.plan.config.data.get("test")
+        if not made or test is None:
+            return None
+        return f"distill-eval {shown(made[0])} --data {shown(Path(test.path))}"
     first = cast("Mapping[str, object]", exports[0])
     return f"distill-edge run {shown(path / str(first['path']))} {_example(bench)}"
 
@@ -214,5 +225,11 @@ def quieten() -> None:
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TQDM_DISABLE", "1")
     warnings.filterwarnings("ignore")
-    for name in ("torch", "accelerate", "peft", "onnxruntime", "onnxscript"):
+    import torch  # noqa: F401 - it sets the levels of its loggers when it is imported, so they come after
+    import transformers
+
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # it publishes no types
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # nor here
+    logging.getLogger().addHandler(logging.NullHandler())  # else Python prints what nobody handles
+    for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)

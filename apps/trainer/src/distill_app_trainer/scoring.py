@@ -1,5 +1,6 @@
 """The stages that measure: evaluate and export."""
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from distill_app_trainer.texts import Reference, hide_words, inputs_of, referenc
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from distill_metrics import Comparison, MetricResult
 
@@ -66,13 +67,13 @@ def run_evaluate(bench: Workbench, name: str, stage: EvaluateStage) -> str:
 
 
 def _answers(
-    bench: Workbench, stage: EvaluateStage, model: object, tokenizer: "PreTrainedTokenizerBase"
+    bench: Workbench, stage: EvaluateStage, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase"
 ) -> Said:
     from distill_adapters import Generation, predict
 
     inputs, references = questions(bench, bench.texts[stage.data], tokenizer)
     found = predict(
-        model,  # type: ignore[arg-type]  # what load_model gave
+        model,
         tokenizer,
         inputs,
         task=bench.plan.task,
@@ -134,7 +135,8 @@ def _compare(
         names=pair,
         seed=bench.plan.config.run.seed,
     )
-    return {**found.to_dict(), "metric": metric, "statement": found.statement()}
+    found = dataclasses.replace(found, metric=metric)
+    return {**found.to_dict(), "statement": found.statement()}
 
 
 def _samples(
@@ -142,14 +144,15 @@ def _samples(
 ) -> list[dict[str, object]]:
     """A few rows side by side, spread over the data."""
     step = max(1, len(inputs) // SAMPLES)
-    return [
+    rows: list[dict[str, object]] = [
         {
             "input": inputs[index],
             "reference": right[index],
             "answers": {name: texts[index] for name, texts in said.items()},
         }
         for index in range(0, len(inputs), step)
-    ][:SAMPLES]
+    ]
+    return rows[:SAMPLES]
 
 
 def run_export(bench: Workbench, name: str, stage: ExportStage) -> str:

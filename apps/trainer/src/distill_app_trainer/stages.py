@@ -14,7 +14,7 @@ from distill_app_trainer.texts import inputs_of, joined
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from distill_adapters import LoadedModel
     from distill_hwdetect import ExecutionPolicy
@@ -217,7 +217,7 @@ def _distil(
     return float(trainer.train().training_loss)
 
 
-def _seq2seq(bench: Workbench, loaded: "LoadedModel") -> "object | None":
+def _seq2seq(bench: Workbench, loaded: "LoadedModel") -> "PreTrainedModel | None":
     """The model, for collators that make decoder inputs with it."""
     return loaded.model if bench.plan.task == "seq2seq" else None
 

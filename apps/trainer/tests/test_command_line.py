@@ -1,0 +1,105 @@
+"""The command: exit codes, one line for a mistake, what is on stdout, and how soon."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from distill_app_trainer.cli import main
+
+Edit = Callable[[str, str], None]
+_PROBE = (
+    "import sys; from distill_app_trainer.cli import main; code = main(sys.argv[1:]); "
+    "heavy = {'torch', 'transformers', 'datasets'} & set(sys.modules); "
+    "print(code, sorted(heavy))"
+)
+
+
+def probe(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a fresh interpreter that prints its exit code and the heavy modules it imported."""
+    return subprocess.run(
+        [sys.executable, "-c", _PROBE, *arguments], capture_output=True, text=True, check=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("learning_rate", "learnig_rate", "learning_rate"),
+        ("train.jsonl", "trian.jsonl", "train.jsonl"),
+        ('"exact_match"]', '"exact_mach"]', "exact_match"),
+    ],
+)
+def test_a_mistake_costs_one_line_and_no_torch(
+    old: str, new: str, said: str, workplace: Path, edit: Edit
+) -> None:
+    """Exit code 2 before anything heavy is imported; no folder is left."""
+    edit(old, new)
+    done = probe("run", "tiny.toml")
+    assert done.stdout.strip() == "2 []"
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stderr.startswith("error: ")
+    assert said in done.stderr
+    assert not (workplace / "runs").exists()
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("run", "--help"), ("--version",), ("examples",)])
+def test_help_imports_nothing_heavy(arguments: tuple[str, ...], workplace: Path) -> None:
+    """Asking what there is costs no torch."""
+    done = probe(*arguments)
+    assert done.stdout.strip().splitlines()[-1] == "0 []"
+
+
+def test_a_run_file_that_is_not_there_is_named_with_its_neighbour(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The nearest run file, and the shipped ones."""
+    assert main(["run", "tinny.toml"]) == 2
+    said = capsys.readouterr().err
+    assert "'tiny.toml'" in said
+    assert "quickstart" in said
+
+
+def test_an_unknown_command_is_a_usage_error(workplace: Path) -> None:
+    """Exit code 2, as for every usage error."""
+    assert main(["rum", "tiny.toml"]) == 2
+
+
+def test_plan_shows_machine_models_data_and_reasons(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And writes nothing."""
+    assert main(["plan", "tiny.toml"]) == 0
+    shown = capsys.readouterr().out
+    for part in ("Machine", "train 48 rows", "big: marian", "student (distill)", "compute_dtype", "float32"):
+        assert part in shown
+    assert not (workplace / "runs").exists()
+
+
+def test_plan_as_json_is_one_object(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """For machines: policies with reasons, by stage."""
+    assert main(["plan", "tiny.toml", "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["rows"]["test"] == 24
+    assert content["policies"]["student"]["device"]["reason"]
+
+
+def test_a_run_too_big_for_the_machine_exits_with_3(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything is written, and it says what would help."""
+    arguments = ["--set", "models.big.config.encoder_layers=4000000"]
+    assert main(["run", "tiny.toml", *arguments]) == 3
+    assert "smaller model" in capsys.readouterr().err
+    assert not (workplace / "runs").exists()
+
+
+def test_an_unknown_hardware_field_is_a_usage_error(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The policy's own message, exit code 2."""
+    assert main(["run", "tiny.toml", "--set", "hardware.devise=cpu"]) == 2
+    assert "device" in capsys.readouterr().err
