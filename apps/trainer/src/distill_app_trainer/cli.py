@@ -149,6 +149,8 @@ def _exit_code(arguments: Sequence[str]) -> int:
     try:
         app(list(arguments), prog_name="distill-train")
     except SystemExit as done:
+        if done.code == _INTERRUPTED:  # typer has turned Ctrl-C into it, without a word
+            raise KeyboardInterrupt from None
         return done.code if isinstance(done.code, int) else int(done.code is not None)
     return 0
 
