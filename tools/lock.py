@@ -18,8 +18,8 @@ def portable(text: str) -> str:
         text: A complete or already portable ``uv.lock``.
 
     Returns:
-        The header without the workspace's own metadata, then each package from an index with its name, version,
-        source ``.`` and resolution markers. Workspace members are left out.
+        The header without the workspace's own metadata, then each package from an index with its name,
+        version, source ``.`` and resolution markers. Workspace members are left out.
     """
     header, *blocks = text.split("[[package]]\n")
     header = re.split(r"^\[(?:manifest|options)", header, maxsplit=1, flags=re.MULTILINE)[0].strip()
@@ -37,7 +37,7 @@ def portable(text: str) -> str:
 
 
 def main() -> int:
-    """Write the portable form, or with ``--check`` compare it with ``--against``."""
+    """Write the portable form in place, or with ``--check`` only compare it with a committed lock."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("lock", type=Path, nargs="?", default=Path("uv.lock"))
     parser.add_argument("--check", type=Path, metavar="COMMITTED", help="compare with this committed lock")
