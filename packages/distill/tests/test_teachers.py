@@ -23,6 +23,17 @@ def test_a_live_teacher_is_frozen_and_in_evaluation_mode(make_model: Any) -> Non
     assert target.log_probs.shape == (1, 3, 24)
 
 
+def test_a_teacher_reads_neither_labels_nor_row_ids(make_model: Any) -> None:
+    """With labels it would compute a loss that nobody asked for."""
+    model = make_model("Bert")
+    names: list[str] = []
+    model.register_forward_pre_hook(lambda _, args, kwargs: names.extend(kwargs), with_kwargs=True)
+    ids = torch.tensor([[3, 4, 5]])
+    LiveTeacher(model).target({"input_ids": ids, "labels": ids, "row_id": torch.tensor([0])})
+    assert "input_ids" in names
+    assert not {"labels", "row_id"} & set(names)
+
+
 def test_an_encoder_decoder_without_decoder_inputs_is_refused(make_model: Any) -> None:
     """It would otherwise invent its own."""
     ids = torch.tensor([[3, 4, 1]])

@@ -66,8 +66,8 @@ class DistillationTrainer(SafeTrainer):
         starts = [getattr(config, "decoder_start_token_id", None) for config in (student, teacher)]
         if objective.task == "seq2seq" and None not in starts and starts[0] != starts[1]:
             raise VocabularyError(
-                f"student and teacher start decoding with different tokens ({starts[0]} and {starts[1]}); set "
-                "the student's decoder_start_token_id to the teacher's: both read the same decoder inputs."
+                f"student and teacher start decoding with different tokens ({starts[0]} and {starts[1]}); "
+                "set the student's decoder_start_token_id to the teacher's: both read the same inputs."
             )
         smoothing = float(self.args.label_smoothing_factor or objective.label_smoothing)
         objective = replace(objective, label_smoothing=smoothing)

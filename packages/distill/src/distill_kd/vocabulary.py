@@ -87,7 +87,7 @@ def _difference(
     return (
         f"student tokenizer {_name(student)} and teacher tokenizer {_name(teacher)} are {size}, but "
         f"disagree on {len(differing)} tokens: {shown}. Logits can be compared id by id only under one "
-        "tokenizer: build the student with the teacher's, or distil from the teacher's generated text instead."
+        "tokenizer: build the student with the teacher's, or distil from the teacher's texts instead."
     )
 
 
