@@ -33,7 +33,6 @@ __all__ = [
     "Requirements",
     "TorchFacts",
     "UnsupportedPolicyError",
-    "__version__",
     "detect",
     "estimate_memory",
     "plan",
@@ -75,4 +74,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, "__version__"])

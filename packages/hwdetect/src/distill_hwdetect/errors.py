@@ -1,4 +1,4 @@
-"""What this package raises. Each error is also a built-in one, so a plain ``except ValueError`` catches it."""
+"""What this package raises: each error is also a built-in, so ``except ValueError`` catches it."""
 
 
 class HardwareError(Exception):

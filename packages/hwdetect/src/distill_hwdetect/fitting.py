@@ -1,4 +1,4 @@
-"""Search for the least lossy settings that fit: storage first, then optimizer, checkpointing, and batch last."""
+"""Search for the least lossy settings that fit: storage, then optimizer, checkpointing, and batch last."""
 
 import itertools
 from dataclasses import dataclass, replace
@@ -49,8 +49,7 @@ def find_fit(
     teacher_dtype: str,
     wishes: Wishes,
 ) -> Fit:
-    """Return the first settings, from least to most lossy, that fit with a micro-batch of one, then enlarge
-    the batch.
+    """Return the first settings, from least to most lossy, that fit; then enlarge the batch.
 
     When nothing fits, the most frugal settings come back with ``memory.fits`` False.
     """
@@ -182,7 +181,7 @@ def _teacher_bytes(teacher: ModelFacts | None, dtype: str, quantization: str) ->
 def _largest_batch(
     requirements: Requirements, workload: Workload, memory: MemoryEstimate, teacher_bytes: int
 ) -> tuple[Workload, MemoryEstimate]:
-    """Return the largest divisor of the effective batch that fits, so that the effective batch is kept exactly."""
+    """Return the largest divisor of the effective batch that fits: the effective batch is kept exactly."""
     batch = requirements.effective_batch
     for size in range(batch, 1, -1):
         if batch % size:

@@ -29,7 +29,7 @@ def installed_versions(path: Iterable[str] | None = None) -> dict[str, str]:
     found: dict[str, str] = {}
     for folder in sys.path if path is None else path:
         try:
-            names = os.listdir(folder or ".")  # noqa: PTH208  # a Path for each of a thousand names is the cost here
+            names = os.listdir(folder or ".")  # noqa: PTH208  # a Path per entry costs milliseconds
         except OSError:
             continue
         for entry in names:
@@ -43,7 +43,7 @@ def installed_versions(path: Iterable[str] | None = None) -> dict[str, str]:
 
 
 def torch_observed(path: Iterable[str] | None = None) -> dict[str, object] | None:
-    """Return what ``torch/version.py`` says its build is for, without running it; None when torch is not installed."""
+    """Return what ``torch/version.py`` says its build is for, without running it; None without torch."""
     version = installed_versions(path).get("torch")
     if version is None:
         return None

@@ -17,7 +17,7 @@ _INTEL_XPU = ("0x4f8", "0x56", "0x64", "0x7d", "0x0bd", "0xb0", "0xe2")
 
 
 def observe_linux(root: Path) -> dict[str, object]:
-    """Return raw observations of processor, memory, cgroups and display devices; what cannot be read is left out."""
+    """Return raw observations of processor, memory, cgroups and displays; what cannot be read is left out."""
     observed: dict[str, object] = {}
     info, logical, cores = _cpuinfo(_read(root / "proc/cpuinfo"))
     observed["cpuinfo"] = info

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from distill_hwdetect.models import ModelFacts, Task
 
-# A third of what a plan may not touch goes to fragmentation and to what other processes do meanwhile.
+# The rest is left to fragmentation and to what other processes do meanwhile.
 USABLE_SHARE = 0.85
 # Measured: the constant that makes the form fit six cells on a CPU; a CUDA context is a few hundred MB.
 CPU_RUNTIME_BYTES = 110 * 2**20
@@ -208,7 +208,7 @@ def estimate(
 
 
 def _tokens(workload: Workload) -> tuple[int, int]:
-    """Return the tokens that pass the first stack and those that pass the decoder of an encoder-decoder model."""
+    """Return the tokens that pass the first stack, and those that pass the decoder behind an encoder."""
     source = workload.micro_batch * workload.source_length
     return source, workload.micro_batch * workload.target_length if workload.task == "seq2seq" else 0
 

@@ -118,7 +118,8 @@ def _check_quantization(
         return
     if adapter == "full" and requirements.training:
         raise UnsupportedPolicyError(
-            f"quantization {quantization!r} was asked for with adapter 'full', but quantized weights cannot be "
+            f"quantization {quantization!r} was asked for with "
+            "adapter 'full', but quantized weights cannot be "
             "trained. Set adapter = 'lora' (or 'qlora'), or quantization = 'none'."
         )
     if adapter == "qlora" and quantization == "int8":
@@ -128,12 +129,14 @@ def _check_quantization(
         )
     if quantization == "int8" and not allows_int8(target):
         raise UnsupportedPolicyError(
-            f"quantization 'int8' was asked for, but {target.choice.reason} LLM.int8 needs compute capability 7.5. "
+            f"quantization 'int8' was asked for, but {target.choice.reason} "
+            "LLM.int8 needs compute capability 7.5. "
             "Set quantization = 'nf4' or 'none'."
         )
     if target.kind == "cpu" and not ({"avx2", "asimd"} & set(profile.cpu.flags)):
         raise UnsupportedPolicyError(
-            f"quantization {quantization!r} was asked for, but bitsandbytes needs AVX2 on a CPU, which this one lacks. "
+            f"quantization {quantization!r} was asked for, but "
+            "bitsandbytes needs AVX2 on a CPU, which this one lacks. "
             "Set quantization = 'none'."
         )
     _need_bitsandbytes(profile, f"quantization {quantization!r}")
@@ -144,7 +147,8 @@ def _check_optimizer(profile: HardwareProfile, target: Target, optimizer: str) -
         return
     if optimizer.startswith("paged") and target.kind == "cpu":
         raise UnsupportedPolicyError(
-            "optimizer 'paged_adamw_8bit' was asked for, but on a CPU it is silently not paged and 22 times slower a "
+            "optimizer 'paged_adamw_8bit' was asked for, but on a "
+            "CPU it is silently not paged and 22 times slower a "
             "step than fused AdamW (measured). Set optimizer = 'adamw_torch_fused', or 'auto'."
         )
     if target.kind == "mps":

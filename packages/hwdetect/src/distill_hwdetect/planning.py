@@ -22,8 +22,10 @@ _ATTENTION = ("sdpa", "eager", "flash_attention_2", "flash_attention_3")
 def plan(profile: HardwareProfile, requirements: Requirements) -> ExecutionPolicy:
     """Decide how a model runs on a machine.
 
-    The order: what the installed torch can run; the type to compute in, by device and model family; the least lossy
-    storage that fits 0.85 of free memory; the optimizer; checkpointing only if still needed; the batch last, keeping
+    The order: what the installed torch can run; the type to compute in, by device and model family; the
+    least lossy
+    storage that fits 0.85 of free memory; the optimizer; checkpointing only if still needed; the batch
+    last, keeping
     the effective batch.
 
     Args:
@@ -31,7 +33,8 @@ def plan(profile: HardwareProfile, requirements: Requirements) -> ExecutionPolic
         requirements: What the model shall do, with the user's overrides.
 
     Returns:
-        A policy whose every field carries value, rule, reason, source and the alternatives rejected. When nothing
+        A policy whose every field carries value, rule, reason, source and the alternatives rejected. When
+        nothing
         fits, the most frugal policy, with ``memory.fits`` False.
 
     Raises:
@@ -235,7 +238,8 @@ def _attention(profile: HardwareProfile, target: Target, family: str, values: Ma
         capability = target.accelerator.capability if target.accelerator else None
         if wish.startswith("flash") and (target.kind != "cuda" or (capability or (8, 0)) < (8, 0)):
             raise UnsupportedPolicyError(
-                f"attention {wish!r} was asked for, but it needs an NVIDIA GPU of compute capability 8.0, and the device "
+                f"attention {wish!r} was asked for, but it needs an "
+                "NVIDIA GPU of compute capability 8.0, and the device "
                 f"is {target.name}. Set attention = 'sdpa', or 'auto'."
             )
         if wish == "sdpa" and eager:
@@ -259,7 +263,10 @@ def _compile(values: Mapping[str, object]) -> Choice:
         return choose("override", overrides.switch("compile", values["compile"]), "The user asked for it.")
     reason = "Texts of many lengths would compile again and again."
     return choose(
-        "compile-off", False, reason, (("True", "needs a C++ compiler and a long run of equal shapes"),)
+        "compile-off",
+        value=False,
+        reason=reason,
+        rejected=(("True", "needs a C++ compiler and a long run of equal shapes"),),
     )
 
 
@@ -324,7 +331,8 @@ def _offload(target: Target, values: Mapping[str, object]) -> Choice:
         on = overrides.switch("offload", values["offload"])
         if on and target.kind in ("cpu", "mps"):
             raise UnsupportedPolicyError(
-                f"offload was asked for, but {target.name} already uses main memory: there is nowhere to offload to. "
+                f"offload was asked for, but {target.name} already "
+                "uses main memory: there is nowhere to offload to. "
                 "Set offload = 'off'."
             )
         return choose("override", on, "The user asked for it.")
@@ -356,7 +364,9 @@ def _ipex(
     several = isinstance(threads.value, int) and threads.value > 1
     if not requirements.training and dtype == "bfloat16" and several:
         return choose(
-            "ipex-helps", True, "Running in bfloat16 on several threads, IPEX is 1.2 times as fast."
+            "ipex-helps",
+            value=True,
+            reason="Running in bfloat16 on several threads, IPEX is 1.2 times as fast.",
         )
     reason = "torch's own fused AdamW gains more than IPEX does in training, and float32 runs no faster."
     return choose(
@@ -375,5 +385,8 @@ def _ipex_obstacle(profile: HardwareProfile, target: Target) -> str | None:
         return "it is not installed; its last release, 2.8, needs torch 2.8."
     torch = profile.torch.version if profile.torch else None
     if torch is None or torch.split(".")[:2] != version.split(".")[:2]:
-        return f"IPEX {version} needs torch {'.'.join(version.split('.')[:2])}, found {torch}; beside another its import fails."
+        return (
+            f"IPEX {version} needs torch {'.'.join(version.split('.')[:2])}, "
+            f"found {torch}; beside another its import fails."
+        )
     return None

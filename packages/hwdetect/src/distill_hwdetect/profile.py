@@ -163,7 +163,7 @@ class HardwareProfile:
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
-        """Return plain JSON types, with ``schema_version``; ``from_dict`` reads them back to an equal profile."""
+        """Return plain JSON types, with ``schema_version``; ``from_dict`` reads back an equal profile."""
         return {"schema_version": SCHEMA_VERSION, **_plain(dataclasses.asdict(self))}
 
     @classmethod

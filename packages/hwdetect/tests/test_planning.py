@@ -1,0 +1,288 @@
+"""What a plan promises: reasons everywhere, wishes honoured or refused, never lossier with more memory."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from distill_hwdetect import (
+    CpuFacts,
+    ExecutionPolicy,
+    HardwareProfile,
+    MemoryFacts,
+    ModelFacts,
+    Requirements,
+    TorchFacts,
+    UnsupportedPolicyError,
+    estimate_memory,
+    plan,
+    profile_from_recorded,
+)
+from distill_hwdetect.policy import POLICY_FIELDS
+from distill_hwdetect.rules import RULES
+
+NAMES = sorted(path.stem for path in (Path(__file__).parent / "profiles").glob("*.json"))
+GIB = 2**30
+
+
+def cpu(
+    *flags: str, gib: float = 16, packages: dict[str, str] | None = None, torch: str = "2.15.0"
+) -> HardwareProfile:
+    """Return a four-core x86 machine."""
+    return HardwareProfile(
+        cpu=CpuFacts(machine="x86_64", logical_cores=4, physical_cores=4, usable_cores=4, flags=flags),
+        memory=MemoryFacts(total_bytes=int(gib * GIB), available_bytes=int(gib * GIB)),
+        torch=TorchFacts(version=torch, cuda="", hip="", xpu=False),
+        packages=packages,
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("training", [True, False])
+def test_every_field_carries_rule_reason_and_source(
+    name: str, training: bool, recorded: Callable[[str], HardwareProfile], sized: Callable[[str], ModelFacts]
+) -> None:
+    """No field is 'because default': each names a row of the table, and the plan survives JSON."""
+    model = sized("1b")
+    policy = plan(recorded(name), Requirements(task="causal", model=model, training=training, teacher=model))
+    for each in (policy, policy.teacher):
+        assert isinstance(each, ExecutionPolicy)
+        assert [field for field, _, _ in each.explain()] == list(POLICY_FIELDS)
+        for field in POLICY_FIELDS:
+            choice = each.choice(field)
+            assert choice.rule in RULES
+            assert RULES[choice.rule].field in (field, "*")
+            assert len(choice.reason) > 10
+            assert choice.source
+    json.dumps(policy.to_dict())
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("batch", [1, 7, 24])
+def test_the_effective_batch_is_kept(
+    name: str, batch: int, recorded: Callable[[str], HardwareProfile], sized: Callable[[str], ModelFacts]
+) -> None:
+    """micro_batch times accumulation is what was asked for, on every machine."""
+    policy = plan(recorded(name), Requirements(task="causal", model=sized("8b"), effective_batch=batch))
+    micro, steps = policy.value("micro_batch"), policy.value("accumulation")
+    assert isinstance(micro, int)
+    assert isinstance(steps, int)
+    assert micro * steps == batch
+
+
+LOSS = {"none": 0, "int8": 1, "nf4": 2}
+
+
+@pytest.mark.parametrize("size", ["1b", "8b"])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(gib=st.floats(0.2, 100), more=st.floats(0, 100))
+def test_more_memory_is_never_lossier(
+    size: str, sized: Callable[[str], ModelFacts], gib: float, more: float
+) -> None:
+    """With more memory the storage is the same or less lossy, and what fitted still fits."""
+    needs = Requirements(task="causal", model=sized(size))
+    small, large = plan(cpu("avx2", gib=gib), needs), plan(cpu("avx2", gib=gib + more), needs)
+    assert LOSS[str(large.value("quantization"))] <= LOSS[str(small.value("quantization"))]
+    assert large.memory.fits >= small.memory.fits
+
+
+def test_what_does_not_fit_comes_back_most_frugal(sized: Callable[[str], ModelFacts]) -> None:
+    """A model far too large gives a policy whose memory says that it does not fit."""
+    policy = plan(cpu("avx2", gib=1), Requirements(task="causal", model=sized("70b")))
+    assert not policy.memory.fits
+    assert (policy.value("quantization"), policy.value("micro_batch")) == ("nf4", 1)
+    assert policy.value("gradient_checkpointing") is True
+
+
+def test_small_models_are_not_put_into_nf4_unless_asked(sized: Callable[[str], ModelFacts]) -> None:
+    """Below half a billion parameters nf4 costs too much to be a rule's choice; a user may ask for it."""
+    needs = Requirements(task="causal", model=sized("0.1b"))
+    assert plan(cpu("avx2", gib=0.2), needs).value("quantization") == "int8"
+    asked = plan(cpu("avx2"), replace(needs, adapter="qlora"))
+    assert (asked.value("quantization"), asked.value("adapter")) == ("nf4", "qlora")
+    # Paged optimizers are not paged on a CPU.
+    assert asked.value("optimizer") == "adamw_torch_fused"
+
+
+def test_full_training_keeps_float32_weights(sized: Callable[[str], ModelFacts]) -> None:
+    """Trained weights are stored in float32 even where bfloat16 is computed."""
+    policy = plan(
+        cpu("avx2", "avx512_bf16"), Requirements(task="causal", model=sized("0.1b"), adapter="full")
+    )
+    assert policy.value("compute_dtype") == "bfloat16"
+    assert policy.value("storage_dtype") == "float32"
+    assert policy.value("quantization") == "none"
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "words"),
+    [
+        (
+            "cpu-avx2-zen2-2c-24g",
+            {"compute_dtype": "bfloat16"},
+            "only emulates it (AVX2; measured 10 times slower",
+        ),
+        ("cpu-avx2-zen2-2c-24g", {"compute_dtype": "float16"}, "only emulates"),
+        ("cpu-avx2-zen2-2c-24g", {"compute_dtype": "int4"}, "allowed are float32, bfloat16, float16"),
+        ("cpu-avx2-zen2-2c-24g", {"device": "cuda"}, "this machine has cpu"),
+        ("cpu-avx2-zen2-2c-24g", {"optimizer": "paged_adamw_8bit"}, "22 times slower"),
+        ("cpu-avx2-zen2-2c-24g", {"attention": "flash_attention_2"}, "NVIDIA"),
+        ("cpu-avx2-zen2-2c-24g", {"offload": "on"}, "nowhere to offload"),
+        ("cpu-avx2-zen2-2c-24g", {"ipex": "on"}, "not installed"),
+        ("cpu-avx2-zen2-2c-24g", {"micro_batch": 3}, "effective batch of 8"),
+        ("cpu-avx2-zen2-2c-24g", {"micro_batch": 4, "accumulation": 4}, "effective batch of 8"),
+        ("cpu-avx2-zen2-2c-24g", {"micro_batch": 0}, "at least 1"),
+        ("cpu-avx2-zen2-2c-24g", {"compile": "maybe"}, "'on', 'off' or 'auto'"),
+        ("cpu-avx2-zen2-2c-24g", {"quantisation": "nf4"}, "Did you mean 'quantization'?"),
+        ("cpu-avx2-zen2-2c-24g", {"quantization": "nf"}, "Did you mean 'nf4'?"),
+        ("cpu-avx2-zen2-2c-24g", {"adapter": "full", "quantization": "int8"}, "cannot be trained"),
+        ("cpu-avx2-zen2-2c-24g", {"adapter": "qlora", "quantization": "none"}, "LoRA over nf4"),
+        ("cpu-avx2-zen2-2c-24g", {"adapter": "qlora", "quantization": "int8"}, "QLoRA stores nf4"),
+        ("nvidia-t4-colab", {"compute_dtype": "bfloat16"}, "whatever is_bf16_supported() says"),
+        ("nvidia-t4-colab", {"attention": "flash_attention_2"}, "8.0"),
+        ("nvidia-t4-colab", {"ipex": "on"}, "cuda:0"),
+        ("nvidia-v100-16g", {"device": "cuda:0"}, "no kernels"),
+        ("windows-cuda-driver-too-old", {"device": "cuda"}, "update the driver"),
+        ("apple-m1-8g", {"optimizer": "adamw_8bit"}, "Apple"),
+        ("apple-m1-8g", {"compute_dtype": "bfloat16"}, "Metal only emulates"),
+    ],
+)
+def test_an_override_that_cannot_work_is_refused_with_the_reason(
+    name: str,
+    overrides: dict[str, object],
+    words: str,
+    recorded: Callable[[str], HardwareProfile],
+    sized: Callable[[str], ModelFacts],
+) -> None:
+    """The error says what was found and what is allowed; it is a ValueError."""
+    needs = Requirements(task="causal", model=sized("1b"), overrides=overrides)
+    with pytest.raises(UnsupportedPolicyError) as caught:
+        plan(recorded(name), needs)
+    assert words in str(caught.value)
+    assert isinstance(caught.value, ValueError)
+
+
+def test_overrides_that_work_are_honoured_and_named(sized: Callable[[str], ModelFacts]) -> None:
+    """A user's value comes out unchanged under the rule ``override``; ``auto`` is left to the rules."""
+    wishes: dict[str, object] = {
+        "threads": 1,
+        "workers": 2,
+        "micro_batch": 2,
+        "compile": "on",
+        "gradient_checkpointing": "on",
+        "optimizer": "adamw_torch",
+        "attention": "eager",
+        "quantization": "int8",
+        "device": "auto",
+    }
+    policy = plan(cpu("avx2"), Requirements(task="causal", model=sized("1b"), overrides=wishes))
+    expected = {**wishes, "compile": True, "gradient_checkpointing": True, "device": "cpu"}
+    assert {name: policy.value(name) for name in wishes} == expected
+    assert {policy.choice(name).rule for name in wishes if name != "device"} == {"override"}
+    assert policy.device.rule == "device-cpu"
+    assert policy.value("accumulation") == 4
+
+
+def test_missing_bitsandbytes_refuses_quantization_and_keeps_the_rules_away_from_it(
+    sized: Callable[[str], ModelFacts],
+) -> None:
+    """Without bitsandbytes nothing is quantized, and asking for it names the package to install."""
+    bare = cpu("avx2", gib=3, packages={"torch": "2.15.0"})
+    needs = Requirements(task="causal", model=sized("1b"))
+    assert plan(bare, needs).value("quantization") == "none"
+    with pytest.raises(UnsupportedPolicyError, match="pip install bitsandbytes"):
+        plan(bare, replace(needs, adapter="qlora"))
+
+
+def test_ipex_is_used_only_where_it_is_installed_matches_and_helps(
+    sized: Callable[[str], ModelFacts],
+) -> None:
+    """``auto`` runs bfloat16 with it beside torch 2.8; ``on`` wherever it works; else it is explained."""
+    packages = {"intel-extension-for-pytorch": "2.8.0", "torch": "2.8.0"}
+    training = Requirements(task="causal", model=sized("0.1b"))
+    running = replace(training, training=False)
+    native = cpu("avx2", "avx512_bf16", packages=packages, torch="2.8.0+cpu")
+    assert plan(native, running).value("ipex") is True
+    assert plan(native, training).value("ipex") is False
+    assert "gains more" in plan(native, training).ipex.reason
+    assert plan(native, replace(training, overrides={"ipex": "on"})).value("ipex") is True
+    beside = cpu("avx2", packages=packages, torch="2.15.0")
+    assert "needs torch 2.8, found 2.15.0" in plan(beside, training).ipex.reason
+    with pytest.raises(UnsupportedPolicyError, match=r"needs torch 2\.8"):
+        plan(beside, replace(training, overrides={"ipex": "on"}))
+
+
+def test_families_without_fused_attention_get_the_eager_one(sized: Callable[[str], ModelFacts]) -> None:
+    """``from_pretrained`` refuses sdpa for them; T5 learnt it with transformers 5."""
+    facts = replace(sized("bert"), family="deberta-v2")
+    assert plan(cpu("avx2"), Requirements(task="masked", model=facts)).value("attention") == "eager"
+    old = cpu("avx2", packages={"transformers": "4.57.6"})
+    assert plan(old, Requirements(task="seq2seq", model=sized("t5"))).value("attention") == "eager"
+    assert plan(cpu("avx2"), Requirements(task="seq2seq", model=sized("t5"))).value("attention") == "sdpa"
+
+
+def test_a_teacher_is_planned_beside_the_student(sized: Callable[[str], ModelFacts]) -> None:
+    """Its weights count, it is only run, and it reads the student's batch."""
+    needs = Requirements(task="causal", model=sized("0.1b"), teacher=sized("1b"), effective_batch=4)
+    policy = plan(cpu("avx2"), needs)
+    assert policy.teacher is not None
+    assert policy.memory.teacher_bytes == 4 * sized("1b").parameters
+    assert policy.teacher.value("micro_batch") == policy.value("micro_batch")
+    assert policy.teacher.optimizer.rule == "optimizer-unused"
+
+
+def test_an_estimate_from_a_policy_is_the_policys_own(sized: Callable[[str], ModelFacts]) -> None:
+    """``estimate_memory`` on a finished policy gives the bytes that the plan reported."""
+    model = sized("1b")
+    policy = plan(cpu("avx2"), Requirements(task="causal", model=model, effective_batch=4))
+    again = estimate_memory(model, policy, task="causal", budget_bytes=policy.memory.budget_bytes)
+    assert again == policy.memory
+
+
+def test_the_estimate_reproduces_measured_peaks() -> None:
+    """Five measured cells of a 15.7 M Llama-like model, 256 tokens, float32, AdamW: within 7 percent.
+
+    Source: peak resident memory of a forked child, less that at the fork.
+    """
+    facts = ModelFacts(
+        parameters=15_700_000, layers=6, hidden_size=384, vocab_size=16384, intermediate_size=1024, heads=6
+    )
+    base = Requirements(task="causal", model=facts, source_length=256)
+    cells = [
+        ("full", 2, False, 476),
+        ("full", 2, True, 395),
+        ("full", 4, False, 668),
+        ("lora", 2, False, 412),
+        ("lora", 2, True, 305),
+    ]
+    for adapter, batch, checkpointing, measured in cells:
+        wishes = {"adapter": adapter, "micro_batch": batch, "gradient_checkpointing": checkpointing}
+        policy = plan(cpu("avx2"), replace(base, effective_batch=batch, overrides=wishes))
+        assert policy.memory.total_bytes / 2**20 == pytest.approx(measured, rel=0.07), (
+            adapter,
+            batch,
+            checkpointing,
+        )
+
+
+def test_a_hidden_gpu_is_not_used() -> None:
+    """An empty CUDA_VISIBLE_DEVICES hides every NVIDIA device: the plan takes the CPU and says so."""
+    raw = {
+        "gpus": [{"vendor": "nvidia", "name": "A", "major": 9, "minor": 0, "total_memory_bytes": 80 * GIB}],
+        "env": {"CUDA_VISIBLE_DEVICES": ""},
+        "cpuinfo": {"flags": "avx2"},
+    }
+    facts = ModelFacts(parameters=1000, layers=1, hidden_size=8, vocab_size=16, intermediate_size=16)
+    policy = plan(profile_from_recorded(raw), Requirements(task="masked", model=facts))
+    assert policy.value("device") == "cpu"
+    assert "hidden by CUDA_VISIBLE_DEVICES" in policy.device.reason
+
+
+def test_requirements_refuse_numbers_below_one(sized: Callable[[str], ModelFacts]) -> None:
+    """A batch of zero is a mistake of the caller."""
+    with pytest.raises(ValueError, match="effective_batch"):
+        Requirements(task="causal", model=sized("0.1b"), effective_batch=0)
