@@ -33,18 +33,20 @@ def plan(profile: HardwareProfile, requirements: Requirements) -> ExecutionPolic
         requirements: What the model shall do, with the user's overrides.
 
     Returns:
-        A policy whose every field carries value, rule, reason, source and the alternatives rejected. When
-        nothing
-        fits, the most frugal policy, with ``memory.fits`` False.
+        A policy, each field a ``Choice``; the most frugal one, ``memory.fits`` False, when nothing fits.
 
     Raises:
         UnsupportedPolicyError: An override that is unknown or cannot work on this machine.
     """
     values = overrides.given(requirements)
     target = pick_device(profile, values.get("device", "auto"))
-    family, training = requirements.model.family, requirements.training
+    family = requirements.model.family
     dtype = pick_dtype(
-        profile, target, family=family, training=training, wish=values.get("compute_dtype", "auto")
+        profile,
+        target,
+        family=family,
+        training=requirements.training,
+        wish=values.get("compute_dtype", "auto"),
     )
     teacher_dtype = "float32"
     if requirements.teacher is not None:
