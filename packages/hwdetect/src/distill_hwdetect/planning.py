@@ -48,11 +48,7 @@ def plan(profile: HardwareProfile, requirements: Requirements) -> ExecutionPolic
         training=requirements.training,
         wish=values.get("compute_dtype", "auto"),
     )
-    teacher_dtype = "float32"
-    if requirements.teacher is not None:
-        teacher_dtype = str(
-            pick_dtype(profile, target, family=requirements.teacher.family, training=False).value
-        )
+    teacher_dtype = _teacher_dtype(profile, target, requirements)
     wishes = overrides.read_wishes(profile, target, requirements, values)
     fit = find_fit(
         profile,
@@ -83,6 +79,12 @@ def plan(profile: HardwareProfile, requirements: Requirements) -> ExecutionPolic
         memory=fit.memory,
         teacher=_teacher(profile, requirements, fit),
     )
+
+
+def _teacher_dtype(profile: HardwareProfile, target: Target, requirements: Requirements) -> str:
+    """Return the type a teacher is kept in; of no consequence without one."""
+    family = requirements.teacher.family if requirements.teacher else ""
+    return str(pick_dtype(profile, target, family=family, training=False).value)
 
 
 def _teacher(profile: HardwareProfile, requirements: Requirements, fit: Fit) -> ExecutionPolicy | None:
