@@ -85,7 +85,7 @@ def test_tests_of_a_package_import_no_more_than_it_brings(package: Member) -> No
 def test_importing_a_package_loads_nothing_heavy(member: Member) -> None:
     """Run files are checked before torch is imported, so neither it nor its kin may come with the package.
 
-    What ``__all__`` lists is in ``dir``; that each name resolves is checked by mypy and by the package's tests.
+    What ``__all__`` lists is in ``dir``; that each name resolves is checked by mypy and the package's tests.
     """
     program = (
         f"import sys, {member.import_name} as package; "

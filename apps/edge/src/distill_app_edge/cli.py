@@ -55,8 +55,11 @@ def _positive(text: str) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     from distill_deploy import MaskFiller, load_runtime
+    from distill_hwdetect import detect
 
-    runtime = load_runtime(arguments.export, threads=arguments.threads)
+    # hwdetect knows what a container may use; its quota is less than the cores that are visible.
+    threads = arguments.threads or detect().cpu.usable_cores
+    runtime = load_runtime(arguments.export, threads=threads)
     if isinstance(runtime, MaskFiller):
         outputs = runtime.complete(arguments.text)
     else:
