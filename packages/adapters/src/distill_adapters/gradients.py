@@ -1,0 +1,98 @@
+"""Whether a model can learn at all, asked before it trains, and every number put back."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from distill_adapters.errors import GradientError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+_SHARE = 0.05  # of the loss that a first-order step is to take away
+_HALVINGS = 8
+
+
+def check_gradients(model: "nn.Module", loss_of: "Callable[[], Tensor]") -> None:
+    """Check that every trainable parameter gets a finite gradient, and that following it lowers the loss.
+
+    One forward and backward pass, then small steps down the gradient. Trainable parameters, buffers, gradients
+    and random states are put back bit for bit; frozen weights are never copied.
+
+    Args:
+        model: In the mode it will train in.
+        loss_of: Computes the loss of one fixed batch anew.
+
+    Raises:
+        GradientError: Nothing is trainable, a parameter gets no gradient or one that is not finite, or no small
+            step lowers the loss.
+    """
+    import torch
+
+    trained = {name: part for name, part in model.named_parameters() if part.requires_grad}
+    if not trained:
+        raise GradientError("no parameter is trainable; attach an adapter, or load the model for training.")
+    with _put_back(model, list(trained.values())):
+        with _same_dropout():
+            loss = loss_of()
+        loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch
+        _refuse_missing(trained)
+        first = float(loss.detach())
+        gradients = [part.grad for part in trained.values() if part.grad is not None]
+        squared = sum(float(gradient.float().square().sum()) for gradient in gradients)
+        if squared == 0.0:
+            raise GradientError("every gradient is zero: the loss does not depend on what is trained.")
+        step, values = _SHARE * abs(first) / squared, [part.detach().clone() for part in trained.values()]
+        for _ in range(_HALVINGS):
+            with torch.no_grad():
+                for part, value in zip(trained.values(), values, strict=True):
+                    part.copy_(value if part.grad is None else value - step * part.grad)
+            with _same_dropout(), torch.no_grad():
+                if float(loss_of()) < first:
+                    return
+            step /= 4
+        raise GradientError(
+            f"steps down the gradient do not lower the loss of a batch, which is {first:.4g}."
+        )
+
+
+def _refuse_missing(trained: "dict[str, nn.Parameter]") -> None:
+    import torch
+
+    # An expert that no token of the batch was routed to gets none, and may later.
+    missing = [name for name, part in trained.items() if part.grad is None and "expert" not in name]
+    if missing:
+        raise GradientError(
+            f"{len(missing)} of {len(trained)} trainable parameters get no gradient, such as {missing[0]}; "
+            "freeze them, or leave their module out of the targets."
+        )
+    for name, part in trained.items():
+        if part.grad is not None and not bool(torch.isfinite(part.grad).all()):
+            raise GradientError(f"the gradient of {name} is not finite in the first batch.")
+
+
+@contextmanager
+def _put_back(model: "nn.Module", trained: "list[nn.Parameter]") -> "Iterator[None]":
+    import torch
+
+    values = [part.detach().clone() for part in trained]
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for part, value in zip(trained, values, strict=True):
+                part.copy_(value)
+                part.grad = None
+            for buffer, kept in buffers:
+                buffer.copy_(kept)
+
+
+@contextmanager
+def _same_dropout() -> "Iterator[None]":
+    """Every pass draws the same dropout, and the random states come back as they were."""
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield

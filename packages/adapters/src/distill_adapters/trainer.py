@@ -1,0 +1,383 @@
+"""The one training base: transformers' Trainer, made safe."""
+
+import hashlib
+import inspect
+import json
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PrinterCallback, Trainer, TrainerCallback
+
+from distill_adapters.checkpoints import check_run, checkpoints, newest_verified, rotate, verified, written
+from distill_adapters.errors import LabelError, NonFiniteError, ResumeError
+from distill_adapters.gradients import check_gradients
+from distill_adapters.settings import Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, TrainerControl, TrainerState, TrainingArguments
+    from transformers.trainer_utils import EvalLoopOutput, TrainOutput
+
+_LOG = logging.getLogger(__name__)
+_IGNORED = -100
+_CHECKED_ROWS = 4
+_SKIPPED_IN_A_ROW = 20
+Progress = Callable[[dict[str, float]], None]
+
+
+class SafeTrainer(Trainer):  # type: ignore[misc]  # transformers resolves it lazily
+    """transformers' Trainer with a loss that accumulation does not change, and no silent failures.
+
+    Cross-entropy is summed over the tokens with a label and divided by those of the whole effective batch. A
+    loss or gradient that is not finite stops the run and names the step and rows. Checkpoints are written whole
+    or not at all, with a manifest; resuming takes the newest that verifies and refuses those of another run.
+    Before training, gradients are checked and everything is put back.
+
+    Args:
+        model: What is trained.
+        on_progress: Told after each optimizer step: ``step``, ``total_steps``, ``loss``, ``learning_rate``,
+            ``epoch``.
+        verify_gradients: Check one batch before training.
+        **options: Those of ``transformers.Trainer``, by name.
+    """
+
+    def __init__(
+        self,
+        model: "PreTrainedModel | nn.Module",
+        *,
+        on_progress: Progress | None = None,
+        verify_gradients: bool = True,
+        **options: Any,
+    ) -> None:
+        super().__init__(model, **options)
+        # Our loss divides by the tokens of the effective batch: transformers has to count, and not to divide.
+        self.model_accepts_loss_kwargs = True
+        self.loss_is_scaled_for_ga = True
+        self.remove_callback(PrinterCallback)
+        self.add_callback(_Watch(self, on_progress))
+        self.task: Task = _task_of(self.model)
+        self.memory: list[dict[str, float | str]] = []
+        self.step_loss = 0.0
+        self._last_norm: float | None = None
+        self._verify = verify_gradients
+        self._accepted = _accepted_names(self.model)
+        self._redirected: Path | None = None
+        self._evaluated = torch.zeros(2, dtype=torch.float64)  # sum of losses, tokens
+        self.log_memory("made")
+
+    # ---- loss
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[dict[str, Tensor]], num_batches: int, device: torch.device
+    ) -> tuple[list[dict[str, Tensor]], Tensor]:
+        """The micro-batches of one step, and their tokens with a label over all processes."""
+        samples, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        tokens = torch.tensor([sum(self._tokens(sample) for sample in samples)], device=device)
+        self.step_loss = 0.0
+        return samples, (self.accelerator.gather(tokens) if self.args.world_size > 1 else tokens).sum()
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,  # noqa: FBT001, FBT002 - the overridden signature
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Cross-entropy of one micro-batch: a sum, over the tokens of the effective batch.
+
+        ``row_id`` and other columns that the model does not know stay out of its inputs.
+        """
+        labels = inputs.get("labels")
+        if labels is None:
+            raise LabelError(f"the batch has no labels, only {', '.join(inputs)}; check the collator.")
+        given = {name: value for name, value in inputs.items() if name in self._accepted}
+        if self.task == "seq2seq" and "decoder_input_ids" not in given:
+            student = self.accelerator.unwrap_model(model)
+            given["decoder_input_ids"] = student.prepare_decoder_input_ids_from_labels(labels=labels)
+        if "use_cache" in self._accepted:
+            given["use_cache"] = False
+        outputs = model(**given)
+        loss = self._cross_entropy(outputs.logits, labels)
+        if num_items_in_batch is None or not model.training:
+            tokens = self._tokens(inputs)
+            self._evaluated += torch.tensor([float(loss.detach()), tokens], dtype=torch.float64)
+            loss = loss / max(tokens, 1)
+        else:
+            # Gradients are averaged over processes, and the divisor is already that of all of them.
+            loss = loss * self.args.world_size / max(int(num_items_in_batch), 1)
+        return (loss, outputs) if return_outputs else loss
+
+    def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Sum over tokens with a label; causal logits, ``(batch, seq, vocab)``, meet the label after them."""
+        if self.task == "causal":
+            logits, labels = logits[:, :-1], labels[:, 1:]
+        return nn.functional.cross_entropy(
+            logits.float().reshape(-1, logits.shape[-1]),
+            labels.reshape(-1),
+            ignore_index=_IGNORED,
+            reduction="sum",
+            label_smoothing=float(self.args.label_smoothing_factor),
+        )
+
+    def _tokens(self, inputs: Mapping[str, Any]) -> int:
+        labels = inputs.get("labels")
+        if labels is None:
+            return 0
+        counted = labels[..., 1:] if self.task == "causal" else labels
+        return int((counted != _IGNORED).sum())
+
+    def training_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor:
+        """One forward and backward pass.
+
+        Raises:
+            NonFiniteError: The loss is not finite; names the step and the rows.
+        """
+        loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
+        value = float(loss)
+        if not math.isfinite(value):
+            rows = inputs.get("row_id")
+            which = "" if rows is None else f", rows {', '.join(map(str, rows.reshape(-1).tolist()[:16]))}"
+            raise NonFiniteError(
+                f"the loss is {value} in step {self.state.global_step + 1}{which}. The weights are those of the "
+                "step before. Lower the learning rate, or look at these rows."
+            )
+        self.step_loss += value
+        return loss
+
+    def _clip_grad_norm(self, model: nn.Module) -> Any:
+        norm = super()._clip_grad_norm(model)
+        self._last_norm = None if norm is None else float(norm)
+        return norm
+
+    def gradient_norm(self) -> float:
+        """Norm of all gradients of this step, before they were scaled down."""
+        if self._last_norm is not None:
+            norm, self._last_norm = self._last_norm, None
+            return norm
+        gradients = [part.grad for part in self.model.parameters() if part.grad is not None]
+        return float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0
+
+    # ---- evaluation
+
+    def evaluation_loop(self, *args: Any, **options: Any) -> "EvalLoopOutput":
+        """As transformers', but every token weighs alike, whatever the batches."""
+        self._evaluated.zero_()
+        output = super().evaluation_loop(*args, **options)
+        summed = self.accelerator.reduce(self._evaluated.to(self.args.device, torch.float32), "sum").tolist()
+        prefix = str(options.get("metric_key_prefix", "eval"))
+        if summed[1] and f"{prefix}_loss" in output.metrics:
+            output.metrics[f"{prefix}_loss"] = summed[0] / summed[1]
+        return output
+
+    # ---- training and checkpoints
+
+    def train(
+        self, resume_from_checkpoint: str | bool | None = None, *args: Any, **options: Any
+    ) -> "TrainOutput":
+        """Train, from the beginning or from a checkpoint.
+
+        Args:
+            resume_from_checkpoint: True takes the newest in ``output_dir`` that verifies, or begins where there
+                is none; a path takes that one.
+            *args: As transformers'.
+            **options: As transformers'.
+
+        Raises:
+            LabelError: No row has anything to learn.
+            GradientError: The model cannot learn.
+            ResumeError: A checkpoint is another run's, or would be mixed with this one's.
+            IntegrityError: The named checkpoint is damaged.
+        """
+        _refuse_without_labels(self.train_dataset, self.task)
+        checkpoint = self._resumed(resume_from_checkpoint)
+        if self._verify and self.train_dataset is not None:
+            self.verify_gradients()
+        self.log_memory("before training")
+        output: TrainOutput = super().train(checkpoint, *args, **options)
+        self.log_memory("after training")
+        return output
+
+    def verify_gradients(self) -> None:
+        """Check one small batch: every trainable parameter gets a finite gradient, and the loss can fall.
+
+        Raises:
+            GradientError: It does not; the model is as it was.
+        """
+        rows = self.train_dataset
+        if rows is None or not hasattr(rows, "__getitem__") or not hasattr(rows, "__len__"):
+            return
+        count = min(_CHECKED_ROWS, len(rows), self.args.train_batch_size)
+        batch = self._prepare_inputs(self.data_collator([rows[place] for place in range(count)]))
+        tokens = self._tokens(batch)
+        if not tokens:
+            return
+        mode, model = self.model.training, self.model
+        kind = torch.bfloat16 if self.args.bf16 else torch.float16
+        model.train()
+
+        def loss_of() -> Tensor:
+            mixed = self.args.bf16 or self.args.fp16
+            with torch.autocast(self.args.device.type, kind) if mixed else nullcontext():
+                loss: Tensor = SafeTrainer.compute_loss(self, model, dict(batch), num_items_in_batch=tokens)
+            return loss
+
+        try:
+            check_gradients(model, loss_of)
+        finally:
+            model.train(mode)
+
+    def facts(self) -> dict[str, str]:
+        """What this run is: a checkpoint of a run that differs in one of these is refused."""
+        args = self.args
+        named = {name: str(getattr(args, name)) for name in ("max_steps", "num_train_epochs", "seed")}
+        batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        shapes = sorted((name, tuple(part.shape)) for name, part in self.model.named_parameters())
+        model = hashlib.sha256(json.dumps(shapes).encode()).hexdigest()[:16]
+        rows = len(self.train_dataset) if hasattr(self.train_dataset, "__len__") else "unknown"
+        return {
+            **named,
+            "batch_size": str(batch),
+            "learning_rate": str(args.learning_rate),
+            "schedule": str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)),
+            "rows": str(rows),
+            "model": model,
+        }
+
+    def log_memory(self, stage: str) -> None:
+        """Note resident memory, and the accelerator's peak, at a stage; in ``memory`` and the log."""
+        import psutil
+
+        entry: dict[str, float | str] = {"stage": stage, "rss_bytes": psutil.Process().memory_info().rss}
+        if self.args.device.type == "cuda":
+            entry["peak_bytes"] = torch.cuda.max_memory_allocated()
+        self.memory.append(entry)
+        _LOG.info("memory %s: %.0f MB", stage, float(entry["rss_bytes"]) / 1e6)
+
+    def _resumed(self, asked: str | bool | None) -> str | None:
+        folder = Path(self.args.output_dir)
+        if asked is True:
+            found = newest_verified(folder, self.facts())
+            return None if found is None else str(found)
+        if asked:
+            check_run(Path(asked), verified(Path(asked)), self.facts())
+            return str(asked)
+        saves = str(getattr(self.args.save_strategy, "value", self.args.save_strategy)) != "no"
+        if saves and checkpoints(folder):
+            raise ResumeError(
+                f"{folder} holds checkpoints of an earlier run, which this one would mix with its own. Resume "
+                "from them (resume_from_checkpoint=True), or choose another output_dir."
+            )
+        return None
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._redirected) if self._redirected is not None else str(super()._get_output_dir(trial))
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Write a checkpoint beside its place, seal it, rename it there, then let the oldest go."""
+        from accelerate.utils import broadcast_object_list
+
+        folder = Path(self._get_output_dir(trial))
+        target = folder / f"checkpoint-{self.state.global_step}"
+        if self.state.best_global_step:
+            self.state.best_model_checkpoint = str(folder / f"checkpoint-{self.state.best_global_step}")
+        main = self.args.should_save
+        with written(target, self.facts()) if main else nullcontext(Path()) as staging:
+            shared = [str(staging)]
+            if self.args.world_size > 1:
+                broadcast_object_list(shared)
+            self._redirected = Path(shared[0])
+            try:
+                super()._save_checkpoint(model, trial)
+                self.accelerator.wait_for_everyone()
+            finally:
+                self._redirected = None
+        if main:
+            rotate(folder, keep=self.args.save_total_limit, best=self.state.best_model_checkpoint)
+        self.accelerator.wait_for_everyone()
+
+
+class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers resolves it lazily
+    """Looks at gradients before each optimizer step, and tells about the step after it."""
+
+    def __init__(self, trainer: SafeTrainer, on_progress: Progress | None) -> None:
+        self._trainer = trainer
+        self._on_progress = on_progress
+        self._skipped = 0
+
+    def on_pre_optimizer_step(
+        self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **options: Any
+    ) -> None:
+        """Stop at gradients that are not finite; under a loss scaler only when it never recovers."""
+        norm = self._trainer.gradient_norm()
+        if math.isfinite(norm):
+            self._skipped = 0
+            return
+        self._skipped += 1
+        scaled = getattr(self._trainer.accelerator, "scaler", None) is not None
+        if scaled and self._skipped < _SKIPPED_IN_A_ROW:
+            return
+        times = f" for {self._skipped} steps in a row" if scaled else ""
+        raise NonFiniteError(
+            f"the norm of the gradients is {norm} in step {state.global_step + 1}{times}. The weights are those of "
+            "the step before. Lower the learning rate, or compute in float32."
+        )
+
+    def on_step_end(
+        self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **options: Any
+    ) -> None:
+        """Tell how far it is."""
+        if self._on_progress is not None and state.is_world_process_zero:
+            self._on_progress(
+                {
+                    "step": state.global_step,
+                    "total_steps": state.max_steps,
+                    "loss": self._trainer.step_loss,
+                    "learning_rate": float(self._trainer.optimizer.param_groups[0]["lr"]),
+                    "epoch": float(state.epoch or 0.0),
+                }
+            )
+
+
+def _task_of(model: nn.Module) -> Task:
+    base = _base_of(model)
+    if getattr(getattr(base, "config", None), "is_encoder_decoder", False):
+        return "seq2seq"
+    return "masked" if "MaskedLM" in type(base).__name__ else "causal"
+
+
+def _base_of(model: nn.Module) -> nn.Module:
+    base: nn.Module = model.get_base_model() if hasattr(model, "peft_config") else model  # type: ignore[operator]  # PEFT's
+    return base
+
+
+def _accepted_names(model: nn.Module) -> frozenset[str]:
+    return frozenset(inspect.signature(_base_of(model).forward).parameters) - {"labels", "row_id"}
+
+
+def _refuse_without_labels(rows: Any, task: Task) -> None:
+    """Refuse data in which every label is -100. Rows that a collator labels are not looked at."""
+    if rows is None or not hasattr(rows, "__len__") or not hasattr(rows, "__getitem__"):
+        return
+    if not len(rows):
+        raise LabelError("there are no rows to train on.")
+    first = rows[0]
+    if not isinstance(first, Mapping) or "labels" not in first:
+        return
+    for place in range(len(rows)):
+        labels = torch.as_tensor(rows[place]["labels"])
+        if bool(((labels[1:] if task == "causal" else labels) != _IGNORED).any()):
+            return
+    raise LabelError(
+        f"every label of all {len(rows)} rows is -100: there is nothing to learn. Check how labels are made, and "
+        "that the limits of length leave room for them."
+    )
