@@ -1,0 +1,45 @@
+"""Modules and functions stay small enough to be read in one go."""
+
+from __future__ import annotations
+
+import ast
+from typing import TYPE_CHECKING
+
+from workspace import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+MOST_LINES = 400
+MOST_LINES_OF_A_FUNCTION = 60
+# What was longer when the limits came; entries may only go.
+LONG_FILES: set[str] = set()
+LONG_FUNCTIONS: set[str] = set()
+
+
+def sources() -> Iterator[tuple[str, str]]:
+    """Name and text of each source file of packages, apps, tools and the noxfile."""
+    paths: list[Path] = [ROOT / "noxfile.py", *(ROOT / "tools").glob("*.py")]
+    for kind in ("packages", "apps"):
+        paths += [*(ROOT / kind).glob("*/src/**/*.py"), *(ROOT / kind).glob("*/tools/**/*.py")]
+    for path in sorted(paths):
+        yield str(path.relative_to(ROOT).as_posix()), path.read_text(encoding="utf-8")
+
+
+def test_no_new_file_is_longer_than_four_hundred_lines() -> None:
+    """And what became shorter has left the list."""
+    assert {name for name, text in sources() if len(text.splitlines()) > MOST_LINES} == LONG_FILES
+
+
+def test_no_new_function_is_longer_than_sixty_lines() -> None:
+    """Decorators not counted, docstring counted."""
+    long = {
+        f"{name}::{node.name}"
+        for name, text in sources()
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.end_lineno is not None
+        and node.end_lineno - node.lineno + 1 > MOST_LINES_OF_A_FUNCTION
+    }
+    assert long == LONG_FUNCTIONS
