@@ -48,8 +48,8 @@ class FineTuner:
         policy: On what.
         output_dir: Where checkpoints go, when ``settings.save_every`` asks for them.
         seed: Of order and dropout.
-        data_collator: Makes batches of rows; None takes transformers' own of the task, so that masked rows are
-            masked either way.
+        data_collator: Makes batches of rows; None takes transformers' own of the task, so that masked rows
+            are masked either way.
         on_progress: Told after each step.
         callbacks: Further callbacks of transformers.
         compute_metrics: As ``transformers.Trainer`` takes it.
@@ -131,7 +131,7 @@ class FineTuner:
 
 
 def default_collator(tokenizer: "PreTrainedTokenizerBase", task: Task) -> Collator:
-    """transformers' own collator of a task, with ``row_id`` kept in the batch."""
+    """Return the collator of transformers for a task, with ``row_id`` kept in the batch."""
     return _Kept(tokenizer, task)
 
 
@@ -141,9 +141,9 @@ class _Kept:
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", task: Task) -> None:
         from transformers import DataCollatorForLanguageModeling, DataCollatorForSeq2Seq
 
-        self._names = ("input_ids", "attention_mask", "labels")
+        self._names: tuple[str, ...] = ("input_ids", "attention_mask", "labels")
         if task == "masked":
-            self._names = ("input_ids", "attention_mask")
+            self._names: tuple[str, ...] = ("input_ids", "attention_mask")
             self._inner: Any = DataCollatorForLanguageModeling(tokenizer, mlm=True)
         else:
             self._inner = DataCollatorForSeq2Seq(tokenizer)

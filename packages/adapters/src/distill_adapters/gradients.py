@@ -1,12 +1,13 @@
 """Whether a model can learn at all, asked before it trains, and every number put back."""
 
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from distill_adapters.errors import GradientError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from torch import Tensor, nn
 
 _SHARE = 0.05  # of the loss that a first-order step is to take away
@@ -16,16 +17,16 @@ _HALVINGS = 8
 def check_gradients(model: "nn.Module", loss_of: "Callable[[], Tensor]") -> None:
     """Check that every trainable parameter gets a finite gradient, and that following it lowers the loss.
 
-    One forward and backward pass, then small steps down the gradient. Trainable parameters, buffers, gradients
-    and random states are put back bit for bit; frozen weights are never copied.
+    One forward and backward pass, then small steps down the gradient. Trainable parameters, buffers,
+    gradients and random states are put back bit for bit; frozen weights are never copied.
 
     Args:
         model: In the mode it will train in.
         loss_of: Computes the loss of one fixed batch anew.
 
     Raises:
-        GradientError: Nothing is trainable, a parameter gets no gradient or one that is not finite, or no small
-            step lowers the loss.
+        GradientError: Nothing is trainable, a parameter gets no gradient or one that is not finite, or no
+            small step lowers the loss.
     """
     import torch
 

@@ -107,8 +107,8 @@ def task_of(config: "PretrainedConfig") -> Task:
         if name.endswith(("ForCausalLM", "LMHeadModel")):
             return "causal"
     raise ModelLoadError(
-        f"the task of a {config.model_type!r} model with architectures {config.architectures} cannot be told. "
-        "Give task='causal', 'seq2seq' or 'masked'."
+        f"the task of a {config.model_type!r} model with architectures {config.architectures} cannot be "
+        "told. Give task='causal', 'seq2seq' or 'masked'."
     )
 
 
@@ -140,8 +140,8 @@ def new_model(
     _check_fields(model_type, {name for name in config if name != "model_type"})
     if int(str(fields["vocab_size"])) < len(tokenizer):
         raise ModelLoadError(
-            f"vocab_size = {fields['vocab_size']} was asked for, and the tokenizer has {len(tokenizer)} tokens; "
-            "leave vocab_size out to take its size."
+            f"vocab_size = {fields['vocab_size']} was asked for, and the tokenizer has {len(tokenizer)} "
+            "tokens; leave vocab_size out to take its size."
         )
     if model_type == "marian":
         fields.setdefault("decoder_vocab_size", fields["vocab_size"])
@@ -153,7 +153,8 @@ def new_model(
         except ValueError as error:
             raise ModelLoadError(f"{model_type!r} has no {task} model: {_first_line(error)}") from error
     if task != "masked":
-        model.generation_config = transformers.GenerationConfig(**_special_ids(tokenizer, task))
+        generation: Any = transformers.GenerationConfig  # untyped in transformers
+        model.generation_config = generation(**_special_ids(tokenizer, task))
     return LoadedModel(model=model, tokenizer=tokenizer, task=task)
 
 
@@ -248,13 +249,15 @@ def _quantization(policy: "ExecutionPolicy") -> Any:
 
     if find_spec("bitsandbytes") is None:
         raise ModelLoadError(
-            f"the policy stores weights in {kind}, which needs bitsandbytes: pip install 'distill-adapters[qlora]'"
+            f"the policy stores weights in {kind}, which needs bitsandbytes: "
+            "pip install 'distill-adapters[qlora]'"
         )
-    from transformers import BitsAndBytesConfig
+    import transformers
 
+    settings: Any = transformers.BitsAndBytesConfig  # untyped in transformers
     if kind == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(
+        return settings(load_in_8bit=True)
+    return settings(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
@@ -298,7 +301,8 @@ def _fit_tokenizer(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase
     if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
         tokenizer.pad_token = tokenizer.eos_token
         _LOG.info("no padding token: the end-of-text token pads.")
-    rows = model.get_input_embeddings().weight.shape[0]
+    embeddings: Any = model.get_input_embeddings()
+    rows = embeddings.weight.shape[0]
     if rows < len(tokenizer):
         _LOG.warning("the tokenizer has %d tokens, the model %d rows: resized.", len(tokenizer), rows)
         model.resize_token_embeddings(len(tokenizer))
@@ -329,7 +333,7 @@ def _load_adapted(
         trust_remote_code=trusted,
     )
     with quiet():
-        model = PeftModel.from_pretrained(loaded.model, str(folder), is_trainable=training)
+        model: Any = PeftModel.from_pretrained(loaded.model, str(folder), is_trainable=training)
     model.train(training)
     tokenizer = _own_tokenizer(folder) or loaded.tokenizer
     return LoadedModel(model=model, tokenizer=tokenizer, task=loaded.task, path=folder)

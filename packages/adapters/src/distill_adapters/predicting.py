@@ -111,7 +111,7 @@ def _column(rows: Any, names: list[str]) -> list[str]:
 @contextmanager
 def _evaluating(model: "PreTrainedModel") -> Iterator[None]:
     training = model.training
-    model.eval()
+    model.train(mode=False)
     try:
         yield
     finally:
@@ -145,7 +145,7 @@ class _Recorder:
     def __init__(self) -> None:
         self.steps: list[Tensor] = []
 
-    def __call__(self, input_ids: "Tensor", scores: "Tensor") -> "Tensor":
+    def __call__(self, _input_ids: "Tensor", scores: "Tensor") -> "Tensor":
         """``(batch, tokens), (batch, vocab) -> (batch, vocab)``, unchanged."""
         self.steps.append(scores.float().max(-1).values - scores.float().logsumexp(-1))
         return scores
@@ -208,7 +208,8 @@ def _generation_config(
     }
     for name in ("decoder_start_token_id", "bad_words_ids", "suppress_tokens", "forced_bos_token_id"):
         made[name] = known(name)
-    return GenerationConfig(**{name: value for name, value in made.items() if value is not None})
+    kind: Any = GenerationConfig  # untyped in transformers
+    return kind(**{name: value for name, value in made.items() if value is not None})
 
 
 def _ends(config: Any) -> frozenset[int]:

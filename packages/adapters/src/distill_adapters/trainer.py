@@ -1,7 +1,6 @@
 """The one training base: transformers' Trainer, made safe."""
 
 import hashlib
-import inspect
 import json
 import logging
 import math
@@ -17,6 +16,8 @@ from transformers import PrinterCallback, Trainer, TrainerCallback
 from distill_adapters.checkpoints import check_run, checkpoints, newest_verified, rotate, verified, written
 from distill_adapters.errors import LabelError, NonFiniteError, ResumeError
 from distill_adapters.gradients import check_gradients
+from distill_adapters.inspection import IGNORED, accepted_names, refuse_without_labels, task_of_model
+from distill_adapters.quiet import quiet
 from distill_adapters.settings import Task
 
 if TYPE_CHECKING:
@@ -24,19 +25,18 @@ if TYPE_CHECKING:
     from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 _LOG = logging.getLogger(__name__)
-_IGNORED = -100
 _CHECKED_ROWS = 4
 _SKIPPED_IN_A_ROW = 20
 Progress = Callable[[dict[str, float]], None]
 
 
-class SafeTrainer(Trainer):  # type: ignore[misc]  # transformers resolves it lazily
+class SafeTrainer(Trainer):
     """transformers' Trainer with a loss that accumulation does not change, and no silent failures.
 
     Cross-entropy is summed over the tokens with a label and divided by those of the whole effective batch. A
-    loss or gradient that is not finite stops the run and names the step and rows. Checkpoints are written whole
-    or not at all, with a manifest; resuming takes the newest that verifies and refuses those of another run.
-    Before training, gradients are checked and everything is put back.
+    loss or gradient that is not finite stops the run and names the step and rows. Checkpoints are written
+    whole or not at all, with a manifest; resuming takes the newest that verifies and refuses those of another
+    run. Before training, gradients are checked and everything is put back.
 
     Args:
         model: What is trained.
@@ -60,13 +60,15 @@ class SafeTrainer(Trainer):  # type: ignore[misc]  # transformers resolves it la
         self.loss_is_scaled_for_ga = True
         self.remove_callback(PrinterCallback)
         self.add_callback(_Watch(self, on_progress))
-        self.task: Task = _task_of(self.model)
+        self.model: Any  # never None here, as transformers allows before it is made
+        self.task: Task = task_of_model(self.model)
         self.memory: list[dict[str, float | str]] = []
         self.step_loss = 0.0
         self._last_norm: float | None = None
         self._verify = verify_gradients
-        self._accepted = _accepted_names(self.model)
+        self._accepted = accepted_names(self.model)
         self._redirected: Path | None = None
+        self._parameters: int | None = None
         self._evaluated = torch.zeros(2, dtype=torch.float64)  # sum of losses, tokens
         self.log_memory("made")
 
@@ -77,7 +79,7 @@ class SafeTrainer(Trainer):  # type: ignore[misc]  # transformers resolves it la
     ) -> tuple[list[dict[str, Tensor]], Tensor]:
         """The micro-batches of one step, and their tokens with a label over all processes."""
         samples, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        tokens = torch.tensor([sum(self._tokens(sample) for sample in samples)], device=device)
+        tokens = torch.tensor([sum(map(self._tokens, samples))], device=device)
         self.step_loss = 0.0
         return samples, (self.accelerator.gather(tokens) if self.args.world_size > 1 else tokens).sum()
 
@@ -119,7 +121,7 @@ class SafeTrainer(Trainer):  # type: ignore[misc]  # transformers resolves it la
         return nn.functional.cross_entropy(
             logits.float().reshape(-1, logits.shape[-1]),
             labels.reshape(-1),
-            ignore_index=_IGNORED,
+            ignore_index=IGNORED,
             reduction="sum",
             label_smoothing=float(self.args.label_smoothing_factor),
         )
@@ -129,7 +131,7 @@ class SafeTrainer(Trainer):  # type: ignore[misc]  # transformers resolves it la
         if labels is None:
             return 0
         counted = labels[..., 1:] if self.task == "causal" else labels
-        return int((counted != _IGNORED).sum())
+        return int((counted != IGNORED).sum())
 
     def training_step(
         self,
@@ -148,14 +150,14 @@ class SafeTrainer(Trainer):  # type: ignore[misc]  # transformers resolves it la
             rows = inputs.get("row_id")
             which = "" if rows is None else f", rows {', '.join(map(str, rows.reshape(-1).tolist()[:16]))}"
             raise NonFiniteError(
-                f"the loss is {value} in step {self.state.global_step + 1}{which}. The weights are those of the "
-                "step before. Lower the learning rate, or look at these rows."
+                f"the loss is {value} in step {self.state.global_step + 1}{which}. The weights are those of "
+                "the step before. Lower the learning rate, or look at these rows."
             )
         self.step_loss += value
         return loss
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
-        norm = super()._clip_grad_norm(model)
+        norm = super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]  # untyped in transformers
         self._last_norm = None if norm is None else float(norm)
         return norm
 
@@ -167,6 +169,13 @@ class SafeTrainer(Trainer):  # type: ignore[misc]  # transformers resolves it la
         gradients = [part.grad for part in self.model.parameters() if part.grad is not None]
         return float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0
 
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Six for each parameter and token; transformers would count the parameters anew in each batch."""
+        if self._parameters is None:
+            self._parameters = sum(part.numel() for part in self.model.parameters())
+        ids = inputs.get("input_ids")
+        return 0 if ids is None else 6 * int(ids.numel()) * self._parameters
+
     # ---- evaluation
 
     def evaluation_loop(self, *args: Any, **options: Any) -> "EvalLoopOutput":
@@ -175,20 +184,24 @@ class SafeTrainer(Trainer):  # type: ignore[misc]  # transformers resolves it la
         output = super().evaluation_loop(*args, **options)
         summed = self.accelerator.reduce(self._evaluated.to(self.args.device, torch.float32), "sum").tolist()
         prefix = str(options.get("metric_key_prefix", "eval"))
-        if summed[1] and f"{prefix}_loss" in output.metrics:
-            output.metrics[f"{prefix}_loss"] = summed[0] / summed[1]
+        metrics = output.metrics or {}
+        if summed[1] and f"{prefix}_loss" in metrics:
+            metrics[f"{prefix}_loss"] = summed[0] / summed[1]
         return output
 
     # ---- training and checkpoints
 
     def train(
-        self, resume_from_checkpoint: str | bool | None = None, *args: Any, **options: Any
+        self,
+        resume_from_checkpoint: str | bool | None = None,  # noqa: FBT001 - the overridden signature
+        *args: Any,
+        **options: Any,
     ) -> "TrainOutput":
         """Train, from the beginning or from a checkpoint.
 
         Args:
-            resume_from_checkpoint: True takes the newest in ``output_dir`` that verifies, or begins where there
-                is none; a path takes that one.
+            resume_from_checkpoint: True takes the newest in ``output_dir`` that verifies, or begins where
+                there is none; a path takes that one.
             *args: As transformers'.
             **options: As transformers'.
 
@@ -198,7 +211,7 @@ class SafeTrainer(Trainer):  # type: ignore[misc]  # transformers resolves it la
             ResumeError: A checkpoint is another run's, or would be mixed with this one's.
             IntegrityError: The named checkpoint is damaged.
         """
-        _refuse_without_labels(self.train_dataset, self.task)
+        refuse_without_labels(self.train_dataset, self.task)
         checkpoint = self._resumed(resume_from_checkpoint)
         if self._verify and self.train_dataset is not None:
             self.verify_gradients()
@@ -243,7 +256,8 @@ class SafeTrainer(Trainer):  # type: ignore[misc]  # transformers resolves it la
         batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         shapes = sorted((name, tuple(part.shape)) for name, part in self.model.named_parameters())
         model = hashlib.sha256(json.dumps(shapes).encode()).hexdigest()[:16]
-        rows = len(self.train_dataset) if hasattr(self.train_dataset, "__len__") else "unknown"
+        data: Any = self.train_dataset
+        rows = len(data) if hasattr(data, "__len__") else "unknown"
         return {
             **named,
             "batch_size": str(batch),
@@ -263,19 +277,19 @@ class SafeTrainer(Trainer):  # type: ignore[misc]  # transformers resolves it la
         self.memory.append(entry)
         _LOG.info("memory %s: %.0f MB", stage, float(entry["rss_bytes"]) / 1e6)
 
-    def _resumed(self, asked: str | bool | None) -> str | None:
-        folder = Path(self.args.output_dir)
+    def _resumed(self, asked: object) -> str | None:
+        folder = Path(str(self.args.output_dir))
         if asked is True:
             found = newest_verified(folder, self.facts())
             return None if found is None else str(found)
         if asked:
-            check_run(Path(asked), verified(Path(asked)), self.facts())
+            check_run(Path(str(asked)), verified(Path(str(asked))), self.facts())
             return str(asked)
         saves = str(getattr(self.args.save_strategy, "value", self.args.save_strategy)) != "no"
         if saves and checkpoints(folder):
             raise ResumeError(
-                f"{folder} holds checkpoints of an earlier run, which this one would mix with its own. Resume "
-                "from them (resume_from_checkpoint=True), or choose another output_dir."
+                f"{folder} holds checkpoints of an earlier run, which this one would mix with its own. "
+                "Resume from them (resume_from_checkpoint=True), or choose another output_dir."
             )
         return None
 
@@ -284,7 +298,7 @@ class SafeTrainer(Trainer):  # type: ignore[misc]  # transformers resolves it la
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Write a checkpoint beside its place, seal it, rename it there, then let the oldest go."""
-        from accelerate.utils import broadcast_object_list
+        from accelerate.utils import broadcast_object_list  # type: ignore[import-untyped]  # no types
 
         folder = Path(self._get_output_dir(trial))
         target = folder / f"checkpoint-{self.state.global_step}"
@@ -297,7 +311,8 @@ class SafeTrainer(Trainer):  # type: ignore[misc]  # transformers resolves it la
                 broadcast_object_list(shared)
             self._redirected = Path(shared[0])
             try:
-                super()._save_checkpoint(model, trial)
+                with quiet():
+                    super()._save_checkpoint(model, trial)
                 self.accelerator.wait_for_everyone()
             finally:
                 self._redirected = None
@@ -306,7 +321,7 @@ class SafeTrainer(Trainer):  # type: ignore[misc]  # transformers resolves it la
         self.accelerator.wait_for_everyone()
 
 
-class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers resolves it lazily
+class _Watch(TrainerCallback):
     """Looks at gradients before each optimizer step, and tells about the step after it."""
 
     def __init__(self, trainer: SafeTrainer, on_progress: Progress | None) -> None:
@@ -318,6 +333,7 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers resolves it
         self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **options: Any
     ) -> None:
         """Stop at gradients that are not finite; under a loss scaler only when it never recovers."""
+        del args, control, options
         norm = self._trainer.gradient_norm()
         if math.isfinite(norm):
             self._skipped = 0
@@ -328,56 +344,22 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers resolves it
             return
         times = f" for {self._skipped} steps in a row" if scaled else ""
         raise NonFiniteError(
-            f"the norm of the gradients is {norm} in step {state.global_step + 1}{times}. The weights are those of "
-            "the step before. Lower the learning rate, or compute in float32."
+            f"the norm of the gradients is {norm} in step {state.global_step + 1}{times}. The weights are "
+            "those of the step before. Lower the learning rate, or compute in float32."
         )
 
     def on_step_end(
         self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **options: Any
     ) -> None:
         """Tell how far it is."""
+        del args, control
         if self._on_progress is not None and state.is_world_process_zero:
             self._on_progress(
                 {
                     "step": state.global_step,
                     "total_steps": state.max_steps,
                     "loss": self._trainer.step_loss,
-                    "learning_rate": float(self._trainer.optimizer.param_groups[0]["lr"]),
+                    "learning_rate": float(options["optimizer"].param_groups[0]["lr"]),
                     "epoch": float(state.epoch or 0.0),
                 }
             )
-
-
-def _task_of(model: nn.Module) -> Task:
-    base = _base_of(model)
-    if getattr(getattr(base, "config", None), "is_encoder_decoder", False):
-        return "seq2seq"
-    return "masked" if "MaskedLM" in type(base).__name__ else "causal"
-
-
-def _base_of(model: nn.Module) -> nn.Module:
-    base: nn.Module = model.get_base_model() if hasattr(model, "peft_config") else model  # type: ignore[operator]  # PEFT's
-    return base
-
-
-def _accepted_names(model: nn.Module) -> frozenset[str]:
-    return frozenset(inspect.signature(_base_of(model).forward).parameters) - {"labels", "row_id"}
-
-
-def _refuse_without_labels(rows: Any, task: Task) -> None:
-    """Refuse data in which every label is -100. Rows that a collator labels are not looked at."""
-    if rows is None or not hasattr(rows, "__len__") or not hasattr(rows, "__getitem__"):
-        return
-    if not len(rows):
-        raise LabelError("there are no rows to train on.")
-    first = rows[0]
-    if not isinstance(first, Mapping) or "labels" not in first:
-        return
-    for place in range(len(rows)):
-        labels = torch.as_tensor(rows[place]["labels"])
-        if bool(((labels[1:] if task == "causal" else labels) != _IGNORED).any()):
-            return
-    raise LabelError(
-        f"every label of all {len(rows)} rows is -100: there is nothing to learn. Check how labels are made, and "
-        "that the limits of length leave room for them."
-    )

@@ -1,0 +1,163 @@
+"""predict says what transformers says, in order, whatever the batches."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import GenerationConfig
+
+from distill_adapters import Generation, predict
+
+TEXTS = ["w1 w2", "w3", "w4 w5 w6 w7", "w2 w2 w2", "w9 w1"]
+MASKED = ["w1 <mask> w3", "w2", "<mask> <mask>", "w4 w5 <mask> w7 w8"]
+GENERATING = [
+    ("marian", "seq2seq"),
+    ("bart", "seq2seq"),
+    ("t5", "seq2seq"),
+    ("gpt2", "causal"),
+    ("llama", "causal"),
+]
+
+
+def alone(loaded: Any, text: str, *, beams: int, limit: int) -> tuple[list[int], float]:
+    """Tokens and mean log-probability of one text: generated alone, scored by a second forward pass."""
+    ids = loaded.tokenizer(text, return_tensors="pt").input_ids
+    if loaded.task == "causal":
+        ids = ids[:, :-1]
+    config = GenerationConfig(
+        max_new_tokens=limit,
+        num_beams=beams,
+        do_sample=False,
+        pad_token_id=loaded.tokenizer.pad_token_id,
+        eos_token_id=loaded.tokenizer.eos_token_id,
+        decoder_start_token_id=getattr(loaded.model.config, "decoder_start_token_id", None),
+    )
+    with torch.inference_mode():
+        output = loaded.model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=config)
+        made = output[0, 1 if loaded.task == "seq2seq" else ids.shape[1] :]
+        if loaded.task == "seq2seq":
+            logits = loaded.model(input_ids=ids, decoder_input_ids=output[:, :-1]).logits[0]
+        else:
+            logits = loaded.model(input_ids=output[:, :-1]).logits[0, ids.shape[1] - 1 :]
+    score = float(logits.log_softmax(-1).gather(1, made[:, None]).mean())
+    tokens = made.tolist()
+    end = loaded.tokenizer.eos_token_id
+    return (tokens[: tokens.index(end)] if end in tokens else tokens), score
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize(("family", "task"), GENERATING)
+def test_batches_say_what_texts_alone_say(family: str, task: Any, beams: int, make: Any) -> None:
+    """Ids, decoded texts and scores; the score is the mean log-probability of a second pass."""
+    loaded = make(family, seed=3)
+    loaded.model.eval()
+    expected = [alone(loaded, text, beams=beams, limit=6) for text in TEXTS]
+    for size in (2, 64):
+        found = predict(
+            loaded.model,
+            loaded.tokenizer,
+            TEXTS,
+            task=task,
+            generation=Generation(max_new_tokens=6, beams=beams, batch_size=size),
+        )
+        assert found.ids == [ids for ids, _ in expected]
+        assert found.texts == [loaded.tokenizer.decode(ids, skip_special_tokens=True) for ids in found.ids]
+        assert found.scores == pytest.approx([score for _, score in expected], rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert"])
+def test_every_mask_is_filled(family: str, make: Any) -> None:
+    """With the likeliest token of one pass; other words stay, and a text without a mask is itself."""
+    loaded = make(family)
+    loaded.model.eval()
+    mask = loaded.tokenizer.mask_token_id
+    for size in (1, 64):
+        found = predict(
+            loaded.model, loaded.tokenizer, MASKED, task="masked", generation=Generation(batch_size=size)
+        )
+        for text, filled, ids, score in zip(MASKED, found.texts, found.ids, found.scores, strict=True):
+            given = loaded.tokenizer(text, return_tensors="pt").input_ids
+            with torch.inference_mode():
+                logits = loaded.model(input_ids=given).logits[0]
+            best = logits.log_softmax(-1)[given[0] == mask].max(-1)
+            assert ids == best.indices.tolist()
+            assert score == pytest.approx(float(best.values.mean()) if ids else 0.0, rel=1e-4)
+            whole = given[0].clone()
+            whole[given[0] == mask] = best.indices
+            assert filled == loaded.tokenizer.decode(whole, skip_special_tokens=True)
+    assert found.texts[1] == "w2"
+
+
+def test_datasets_are_read_by_column(make: Any) -> None:
+    """Token ids where they are there, else source, prompt or text."""
+    loaded = make("marian", seed=3)
+    few = Generation(max_new_tokens=4)
+    expected = predict(loaded.model, loaded.tokenizer, TEXTS, task="seq2seq", generation=few)
+    for name, values in (
+        ("source", TEXTS),
+        ("text", TEXTS),
+        ("input_ids", loaded.tokenizer(TEXTS)["input_ids"]),
+    ):
+        rows = Dataset.from_dict({name: values})
+        assert predict(loaded.model, loaded.tokenizer, rows, task="seq2seq", generation=few) == expected
+
+
+def test_mode_and_tokenizer_are_left_as_they_were(make: Any) -> None:
+    """Dropout is off while predicting, and on again after it."""
+    loaded = make("marian", dropout=0.5)
+    side = loaded.tokenizer.padding_side
+    loaded.model.train()
+    first = predict(
+        loaded.model, loaded.tokenizer, TEXTS, task="seq2seq", generation=Generation(max_new_tokens=3)
+    )
+    assert loaded.model.training
+    assert loaded.tokenizer.padding_side == side
+    loaded.model.eval()
+    again = predict(
+        loaded.model, loaded.tokenizer, TEXTS, task="seq2seq", generation=Generation(max_new_tokens=3)
+    )
+    assert first == again
+
+
+def test_a_models_own_generation_file_does_not_decide(make: Any) -> None:
+    """Sampling and lengths that a folder brings along change nothing."""
+    loaded = make("gpt2", seed=3)
+    expected = predict(
+        loaded.model, loaded.tokenizer, TEXTS, task="causal", generation=Generation(max_new_tokens=5)
+    )
+    loaded.model.generation_config.do_sample = True
+    loaded.model.generation_config.temperature = 3.0
+    loaded.model.generation_config.max_length = 3
+    loaded.model.generation_config.num_beams = 4
+    found = predict(
+        loaded.model, loaded.tokenizer, TEXTS, task="causal", generation=Generation(max_new_tokens=5)
+    )
+    assert found == expected
+
+
+def test_nothing_asked_nothing_said(make: Any) -> None:
+    """No rows give empty lists."""
+    loaded = make("marian")
+    found = predict(loaded.model, loaded.tokenizer, [], task="seq2seq")
+    assert (found.texts, found.ids, found.scores) == ([], [], [])
+
+
+def test_what_cannot_be_read_is_refused(make: Any) -> None:
+    """Unknown task, unknown columns, a row without tokens, no mask token."""
+    loaded = make("marian")
+    with pytest.raises(ValueError, match="there are causal, seq2seq, masked"):
+        predict(loaded.model, loaded.tokenizer, TEXTS, task="summary")  # type: ignore[arg-type]  # on purpose
+    with pytest.raises(ValueError, match="found words"):
+        predict(loaded.model, loaded.tokenizer, Dataset.from_dict({"words": TEXTS}), task="seq2seq")
+    rows = Dataset.from_dict({"input_ids": [[1], []]})
+    with pytest.raises(ValueError, match="row 1 has no tokens"):
+        predict(loaded.model, loaded.tokenizer, rows, task="seq2seq")
+
+
+def test_scores_are_finite_and_no_probability_above_one(make: Any) -> None:
+    """Log-probabilities in nats."""
+    loaded = make("t5")
+    found = predict(loaded.model, loaded.tokenizer, TEXTS, task="seq2seq")
+    assert all(math.isfinite(score) and score <= 0 for score in found.scores)
