@@ -2,7 +2,7 @@
 
 The info string of a fenced block says what happens to it:
 
-- ``python run`` and ``bash run``: run, offline and in order, in an empty folder that the blocks of a page share.
+- ``python run``, ``bash run``: run, offline and in order, in an empty folder that the blocks of a page share.
 - ``bash wheelhouse``: run in a fresh environment, where pip finds this project's packages as built wheels.
 - ``python network`` and ``bash network``: only the syntax is checked.
 - another language, or none: it is not looked at.
