@@ -161,3 +161,21 @@ def test_scores_are_finite_and_no_probability_above_one(make: Any) -> None:
     loaded = make("t5")
     found = predict(loaded.model, loaded.tokenizer, TEXTS, task="seq2seq")
     assert all(math.isfinite(score) and score <= 0 for score in found.scores)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "marian", "t5"])
+def test_generating_ends_where_positions_do(family: str, make: Any) -> None:
+    """A model with learnt positions has no more of them; one with relative ones goes on."""
+    loaded = make(family, seed=4)
+    loaded.model.generation_config.eos_token_id = 22  # a token that is hardly ever likeliest
+    found = predict(
+        loaded.model, loaded.tokenizer, ["w1 w2"], task=loaded.task, generation=Generation(max_new_tokens=70)
+    )
+    assert len(found.ids[0]) <= {"gpt2": 31, "marian": 32, "t5": 70}[family]
+
+
+def test_a_row_longer_than_the_positions_is_refused(make: Any) -> None:
+    """Naming the row and both lengths."""
+    loaded = make("gpt2")
+    with pytest.raises(ValueError, match="row 1 has 40 tokens, and the model reads 32"):
+        predict(loaded.model, loaded.tokenizer, ["w1", "w1 " * 40], task="causal")

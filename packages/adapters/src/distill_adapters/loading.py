@@ -22,6 +22,16 @@ _AUTO: Mapping[str, str] = {
     "seq2seq": "AutoModelForSeq2SeqLM",
     "masked": "AutoModelForMaskedLM",
 }
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "source.spm",
+    "vocab.json",
+    "vocab.txt",
+)
 ADAPTER_FILE = "adapter_config.json"
 
 
@@ -65,8 +75,6 @@ def load_model(
         ModelLoadError: There is no such model, or it is none of the three tasks.
         IntegrityError: A file of the folder is not what its manifest says, or is a pickle.
     """
-    from transformers import AutoTokenizer
-
     if task is not None:
         check_task(task)
     source = _source(model)
@@ -77,15 +85,11 @@ def load_model(
         if (source / ADAPTER_FILE).is_file():
             return _load_adapted(source, policy, task, training=training, trusted=trust_remote_code)
     config = _config(source, trusted=trust_remote_code)
+    _refuse_hub_kernels(source, config)
     task = task or task_of(config)
     with quiet():
+        tokenizer = _tokenizer(source, trusted=trust_remote_code)
         loaded = _from_pretrained(source, policy, task, trusted=trust_remote_code)
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=trust_remote_code)
-        except (OSError, ValueError) as error:
-            raise ModelLoadError(
-                f"{source} holds no tokenizer that can be read: {_first_line(error)}"
-            ) from error
     _fit_tokenizer(loaded, tokenizer)
     if policy.value("ipex"):
         loaded = _with_ipex(loaded, policy, training=training)
@@ -231,6 +235,18 @@ def _config(source: Path | str, *, trusted: bool) -> "PretrainedConfig":
     return config
 
 
+def _refuse_hub_kernels(source: Path | str, config: "PretrainedConfig") -> None:
+    """A configuration can name attention code on a hub, which transformers would fetch and run."""
+    for name in ("attn_implementation", "_attn_implementation", "_attn_implementation_internal"):
+        asked = getattr(config, name, None)
+        if "/" in str(asked):
+            raise ModelLoadError(
+                f"the configuration of {source} takes its attention from {asked!r}, code on a hub, which is "
+                "never "
+                "run. Remove attn_implementation from its config.json; the policy chooses."
+            )
+
+
 def _torch_dtype(name: object) -> Any:
     """The one place where a type's name becomes a type."""
     import torch
@@ -296,6 +312,21 @@ def _from_pretrained(
     return model
 
 
+def _tokenizer(source: Path | str, *, trusted: bool) -> "PreTrainedTokenizerBase":
+    from transformers import AutoTokenizer
+
+    # Without any of its files transformers 5 makes up an empty tokenizer.
+    if isinstance(source, Path) and not any((source / name).is_file() for name in _TOKENIZER_FILES):
+        raise ModelLoadError(f"{source} holds no tokenizer (none of {', '.join(_TOKENIZER_FILES)}).")
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            str(source), trust_remote_code=trusted
+        )
+    except (OSError, ValueError) as error:
+        raise ModelLoadError(f"the tokenizer of {source} cannot be read: {_first_line(error)}") from error
+    return tokenizer
+
+
 def _fit_tokenizer(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
     """Give the tokenizer a padding token, and the model room for every token."""
     if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
@@ -305,7 +336,8 @@ def _fit_tokenizer(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase
     rows = embeddings.weight.shape[0]
     if rows < len(tokenizer):
         _LOG.warning("the tokenizer has %d tokens, the model %d rows: resized.", len(tokenizer), rows)
-        model.resize_token_embeddings(len(tokenizer))
+        with quiet():
+            model.resize_token_embeddings(len(tokenizer))
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
 
@@ -335,18 +367,9 @@ def _load_adapted(
     with quiet():
         model: Any = PeftModel.from_pretrained(loaded.model, str(folder), is_trainable=training)
     model.train(training)
-    tokenizer = _own_tokenizer(folder) or loaded.tokenizer
+    own = any((folder / name).is_file() for name in _TOKENIZER_FILES)
+    tokenizer = _tokenizer(folder, trusted=trusted) if own else loaded.tokenizer
     return LoadedModel(model=model, tokenizer=tokenizer, task=loaded.task, path=folder)
-
-
-def _own_tokenizer(folder: Path) -> "PreTrainedTokenizerBase | None":
-    from transformers import AutoTokenizer
-
-    if not (folder / "tokenizer_config.json").is_file():
-        return None
-    with quiet():
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(folder))
-    return tokenizer
 
 
 def _with_ipex(model: "PreTrainedModel", policy: "ExecutionPolicy", *, training: bool) -> "PreTrainedModel":

@@ -45,6 +45,8 @@ def predict(
     Texts are taken in batches of like length and put back in order. Greedy unless ``generation`` names
     beams. The mode of the model is put back afterwards.
 
+    Generating ends where the positions of the model do.
+
     Args:
         model: Any model of the task, an adapted one too.
         tokenizer: Its tokenizer; it is not changed.
@@ -53,14 +55,16 @@ def predict(
         generation: How; None is ``Generation()``.
 
     Raises:
-        ValueError: An unknown task, a dataset without a column to read, a text without tokens, or a masked
-            task and a tokenizer without a mask token.
+        ValueError: An unknown task, a dataset without a column to read, a text without tokens or
+            longer than the positions of the model, or a masked task
+            and a tokenizer without a mask token.
     """
     import torch
 
     check_task(task)
     generation = generation or Generation()
     inputs = _inputs(tokenizer, rows, task)
+    _check_lengths(model, inputs)
     order = sorted(range(len(inputs)), key=lambda place: -len(inputs[place]))
     found: list[tuple[str, list[int], float]] = [("", [], 0.0)] * len(inputs)
     if task == "masked" and tokenizer.mask_token_id is None:
@@ -99,6 +103,14 @@ def _inputs(
         if not row:
             raise ValueError(f"row {place} has no tokens; leave empty texts out.")
     return ids
+
+
+def _check_lengths(model: "PreTrainedModel", inputs: list[list[int]]) -> None:
+    """Refuse rows that are longer than the positions a model has."""
+    limit = getattr(model.config, "max_position_embeddings", None)
+    for place, row in enumerate(inputs):
+        if limit is not None and len(row) > limit:
+            raise ValueError(f"row {place} has {len(row)} tokens, and the model reads {limit}; shorten it.")
 
 
 def _column(rows: Any, names: list[str]) -> list[str]:
@@ -161,8 +173,8 @@ def _generate(
     import torch
     from transformers import LogitsProcessorList
 
-    config = _generation_config(model, tokenizer, generation)
     ids, mask = _padded(batch, _pad_id(tokenizer), model.device, left=task == "causal")
+    config = _generation_config(model, tokenizer, generation, before=ids.shape[1] if task == "causal" else 1)
     recorder = _Recorder()
     output: Any = model.generate(  # type: ignore[operator]  # transformers types the mixin's method as a Tensor
         input_ids=ids,
@@ -185,7 +197,7 @@ def _generate(
 
 
 def _generation_config(
-    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", generation: Generation
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", generation: Generation, *, before: int
 ) -> Any:
     """Everything explicit: what a model's own file says about lengths and sampling does not count."""
     from transformers import GenerationConfig
@@ -196,9 +208,11 @@ def _generation_config(
         value = getattr(own, name, None)
         return value if value is not None else getattr(config, name, None)
 
-    end = known("eos_token_id")
+    end, positions = known("eos_token_id"), getattr(config, "max_position_embeddings", None)
+    # A token is read at a position of its own, but for the last one.
+    room = generation.max_new_tokens if positions is None else positions - before + 1
     made = {
-        "max_new_tokens": generation.max_new_tokens,
+        "max_new_tokens": max(1, min(generation.max_new_tokens, room)),
         "num_beams": generation.beams,
         "do_sample": False,
         "use_cache": True,

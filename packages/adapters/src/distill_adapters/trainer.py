@@ -18,11 +18,12 @@ from distill_adapters.errors import LabelError, NonFiniteError, ResumeError
 from distill_adapters.gradients import check_gradients
 from distill_adapters.inspection import IGNORED, accepted_names, refuse_without_labels, task_of_model
 from distill_adapters.quiet import quiet
-from distill_adapters.settings import Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainerControl, TrainerState, TrainingArguments
     from transformers.trainer_utils import EvalLoopOutput, TrainOutput
+
+    from distill_adapters.settings import Task
 
 _LOG = logging.getLogger(__name__)
 _CHECKED_ROWS = 4
