@@ -1,0 +1,106 @@
+"""From settings and a policy to ``transformers.TrainingArguments``, every precision flag explicit."""
+
+import dataclasses
+import difflib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distill_adapters.settings import Task, TrainSettings, check_task
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
+    from distill_hwdetect import ExecutionPolicy
+
+_LOG_EVERY = 10
+_KEPT_CHECKPOINTS = 2
+
+
+def training_arguments(
+    settings: TrainSettings, policy: "ExecutionPolicy", output_dir: str | Path, *, task: Task, seed: int
+) -> "TrainingArguments":
+    """Build the arguments of a :class:`SafeTrainer`.
+
+    Args:
+        settings: What the user chose.
+        policy: What the machine allows; its micro-batch is used where it divides the batch.
+        output_dir: Where checkpoints go.
+        task: For generation during evaluation (seq2seq).
+        seed: Of data order, dropout and masking.
+
+    Raises:
+        ValueError: ``settings.extra`` holds what ``TrainingArguments`` does not know, or what the policy
+            or another setting decides.
+    """
+    from transformers import Seq2SeqTrainingArguments, TrainingArguments
+
+    made = Seq2SeqTrainingArguments if check_task(task) == "seq2seq" else TrainingArguments
+    known = {field.name for field in dataclasses.fields(made)}
+    micro, accumulation = _micro_batches(settings.batch_size, policy)
+    options: dict[str, Any] = {
+        "output_dir": str(output_dir),
+        "max_steps": settings.steps or -1,
+        "num_train_epochs": settings.epochs or 3.0,
+        "per_device_train_batch_size": micro,
+        "per_device_eval_batch_size": micro,
+        "gradient_accumulation_steps": accumulation,
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": settings.schedule,
+        "weight_decay": settings.weight_decay,
+        "max_grad_norm": settings.max_grad_norm,
+        "label_smoothing_factor": settings.label_smoothing,
+        "optim": str(policy.value("optimizer")),
+        "bf16": policy.value("compute_dtype") == "bfloat16",
+        "fp16": policy.value("compute_dtype") == "float16",
+        "use_cpu": policy.value("device") == "cpu",
+        "torch_compile": bool(policy.value("compile")),
+        "dataloader_num_workers": policy.value("workers"),
+        "dataloader_pin_memory": policy.value("device") != "cpu",
+        "eval_strategy": "steps" if settings.evaluate_every else "no",
+        "eval_steps": settings.evaluate_every,
+        "save_strategy": "steps" if settings.save_every else "no",
+        "save_steps": settings.save_every or 500,
+        "save_total_limit": _KEPT_CHECKPOINTS,
+        "logging_steps": _LOG_EVERY,
+        "logging_first_step": True,
+        # A loss that is not finite stops the run; it is never logged as 0.0.
+        "logging_nan_inf_filter": False,
+        "remove_unused_columns": False,
+        "label_names": ["labels"],
+        "report_to": "none",
+        "disable_tqdm": True,
+        "seed": seed,
+        "data_seed": seed,
+    }
+    checkpointing = (
+        "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
+    )
+    options[checkpointing] = bool(policy.value("gradient_checkpointing"))
+    options |= _warmup(settings, known)
+    _check_extra(settings, known, options)
+    return made(**{**options, **settings.extra})
+
+
+def _micro_batches(batch_size: int, policy: "ExecutionPolicy") -> tuple[int, int]:
+    """Micro-batch and accumulation whose product is the effective batch, nearest to the policy's."""
+    asked = policy.value("micro_batch")
+    limit = min(asked, batch_size) if isinstance(asked, int) and asked > 0 else batch_size
+    micro = next(size for size in range(limit, 0, -1) if batch_size % size == 0)
+    return micro, batch_size // micro
+
+
+def _warmup(settings: TrainSettings, known: set[str]) -> dict[str, float]:
+    if settings.steps is not None:
+        return {"warmup_steps": round(settings.warmup * settings.steps)}
+    # transformers 5 reads a number below 1 as a share; before, the share had a field of its own.
+    return {"warmup_ratio" if "warmup_ratio" in known else "warmup_steps": settings.warmup}
+
+
+def _check_extra(settings: TrainSettings, known: set[str], taken: dict[str, Any]) -> None:
+    for name in settings.extra:
+        if name not in known:
+            near = difflib.get_close_matches(name, sorted(known), n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"extra: {name!r} is no field of TrainingArguments.{hint}")
+        if name in taken and name not in ("report_to", "logging_steps", "eval_strategy", "save_total_limit"):
+            raise ValueError(f"extra: {name!r} is decided by the settings or the policy; set it there.")
