@@ -1,6 +1,6 @@
 """Tiny real models of the three families, their tokenizer, rows and policy, made on the spot."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,14 @@ FAMILIES: dict[str, tuple[Task, dict[str, object]]] = {
     ),
 }
 WORDS = [f"w{index}" for index in range(20)]
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    """A policy gives torch threads; the next test has those it had."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(name="tokenizer", scope="session")

@@ -191,5 +191,6 @@ def test_embeddings_grow_with_the_tokenizer(
     grown.add_tokens(["w99"])
     save_model(LoadedModel(model=made.model, tokenizer=grown, task="causal"), tmp_path / "model")
     loaded = load_model(tmp_path / "model", make_policy("gpt2"))
-    assert loaded.model.get_input_embeddings().weight.shape[0] == 25
+    embeddings: Any = loaded.model.get_input_embeddings()
+    assert embeddings.weight.shape[0] == 25
     assert predict(loaded.model, loaded.tokenizer, ["w99"], task="causal").scores[0] < 0

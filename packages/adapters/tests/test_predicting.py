@@ -26,7 +26,7 @@ def alone(loaded: Any, text: str, *, beams: int, limit: int) -> tuple[list[int],
     ids = loaded.tokenizer(text, return_tensors="pt").input_ids
     if loaded.task == "causal":
         ids = ids[:, :-1]
-    config = GenerationConfig(
+    config = GenerationConfig(  # type: ignore[no-untyped-call]  # untyped in transformers
         max_new_tokens=limit,
         num_beams=beams,
         do_sample=False,

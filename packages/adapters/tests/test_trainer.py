@@ -197,7 +197,8 @@ def test_a_loss_that_cannot_fall_is_refused() -> None:
 
     def wrong() -> torch.Tensor:
         loss = (model(inputs) - 100).square().sum()
-        return 2 * loss.detach() - loss
+        flipped: torch.Tensor = 2 * loss.detach() - loss
+        return flipped
 
     with pytest.raises(GradientError, match="do not lower the loss"):
         check_gradients(model, wrong)

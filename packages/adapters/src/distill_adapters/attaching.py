@@ -1,9 +1,13 @@
 """Putting a low-rank adapter on a model."""
 
 import logging
+from typing import Any
+
+from transformers.pytorch_utils import Conv1D
 
 from distill_adapters.errors import ModelLoadError
 from distill_adapters.loading import LoadedModel
+from distill_adapters.quiet import quiet
 from distill_adapters.settings import AdapterConfig
 from distill_adapters.targets import resolve_targets
 
@@ -29,7 +33,7 @@ def attach(loaded: LoadedModel, config: AdapterConfig | None = None) -> LoadedMo
     Source:
         Hu et al. 2021, arXiv:2106.09685; Dettmers et al. 2023, arXiv:2305.14314.
     """
-    from peft import LoraConfig, get_peft_model
+    import peft
 
     chosen = config or AdapterConfig()
     model = loaded.model
@@ -41,21 +45,22 @@ def attach(loaded: LoadedModel, config: AdapterConfig | None = None) -> LoadedMo
         )
     report = resolve_targets(model, chosen.targets)
     model.requires_grad_(False)  # noqa: FBT003 - torch's signature
-    adapted = get_peft_model(
-        model,
-        LoraConfig(
-            r=chosen.rank,
-            lora_alpha=chosen.alpha,
-            lora_dropout=chosen.dropout,
-            target_modules=report.patterns(),
-            modules_to_save=list(chosen.modules_to_save) or None,
-            use_rslora=chosen.rank_stabilized,
-            use_dora=chosen.decomposed,
-            task_type=_PEFT_TASKS[loaded.task],
-            **chosen.extra,
-        ),
-        autocast_adapter_dtype=False,
-    )
+    options: dict[str, Any] = {
+        "r": chosen.rank,
+        "lora_alpha": chosen.alpha,
+        "lora_dropout": chosen.dropout,
+        "target_modules": report.patterns(),
+        # GPT-2's Conv1D keeps its weight transposed.
+        "fan_in_fan_out": isinstance(model.get_submodule(report.names[0]), Conv1D),
+        "modules_to_save": list(chosen.modules_to_save) or None,
+        "use_rslora": chosen.rank_stabilized,
+        "use_dora": chosen.decomposed,
+        "task_type": _PEFT_TASKS[loaded.task],
+    }
+    if chosen.modules_to_save:
+        options["ensure_weight_tying"] = bool(getattr(model.config, "tie_word_embeddings", False))
+    with quiet():
+        adapted: Any = peft.get_peft_model(model, peft.LoraConfig(**{**options, **chosen.extra}))
     trainable = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
     _logger.info("%s on %d layers: %d trainable parameters", chosen.kind, len(report.names), trainable)
     return LoadedModel(model=adapted, tokenizer=loaded.tokenizer, task=loaded.task, path=loaded.path)

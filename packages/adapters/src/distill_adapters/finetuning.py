@@ -1,5 +1,6 @@
 """Fine-tuning of a loaded model, adapted or whole."""
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -94,7 +95,7 @@ class FineTuner:
         from distill_adapters.trainer import SafeTrainer
 
         self._check_splits(data)
-        started = time.perf_counter()
+        started, existed = time.perf_counter(), self.output_dir.exists()
         set_threads(self.policy)
         set_seed(self.seed)
         trainer = SafeTrainer(
@@ -111,6 +112,9 @@ class FineTuner:
             on_progress=self._on_progress,
         )
         output = trainer.train(resume_from_checkpoint=resume)
+        if not existed:  # transformers makes the folder whether anything is written or not
+            with contextlib.suppress(OSError):
+                self.output_dir.rmdir()
         evaluated = [entry for entry in trainer.state.log_history if "eval_loss" in entry]
         return TrainOutcome(
             steps=int(output.global_step),
@@ -141,12 +145,13 @@ class _Kept:
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", task: Task) -> None:
         from transformers import DataCollatorForLanguageModeling, DataCollatorForSeq2Seq
 
-        self._names: tuple[str, ...] = ("input_ids", "attention_mask", "labels")
-        if task == "masked":
-            self._names: tuple[str, ...] = ("input_ids", "attention_mask")
-            self._inner: Any = DataCollatorForLanguageModeling(tokenizer, mlm=True)
-        else:
-            self._inner = DataCollatorForSeq2Seq(tokenizer)
+        names = ("input_ids", "attention_mask", "labels")
+        self._names = names[:2] if task == "masked" else names  # that collator makes labels by masking
+        self._inner: Any = (
+            DataCollatorForLanguageModeling(tokenizer, mlm=True)
+            if task == "masked"
+            else DataCollatorForSeq2Seq(tokenizer)
+        )
 
     def __call__(self, rows: list[dict[str, Any]]) -> "dict[str, Tensor]":
         """Rows of unequal length to tensors, ``(batch, longest)``."""

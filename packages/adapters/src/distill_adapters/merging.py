@@ -2,11 +2,15 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from distill_adapters.errors import MergeError, ModelLoadError
 from distill_adapters.loading import LoadedModel, load_model, save_model
+
+if TYPE_CHECKING:
+    from distill_hwdetect import ExecutionPolicy
 
 _PROBE = (4, 16)  # batch and tokens of the random texts that drift is measured on
 
@@ -42,13 +46,13 @@ def merge(folder: str | Path, out: str | Path, *, bound: float = 1e-4) -> Path:
     drift = float((_logits(result) - before).abs().max() / before.abs().max().clamp_min(1e-12))
     if not drift <= bound:
         raise MergeError(
-            f"merging moves the logits by {drift:.2e} of the largest, more than {bound:.0e}; nothing was written. "
-            "Keep the adapter, or raise bound= where that is acceptable."
+            f"merging moves the logits by {drift:.2e} of the largest, more than {bound:.0e}; nothing was "
+            "written. Keep the adapter, or raise bound= where that is acceptable."
         )
     return save_model(result, out, metadata={"merged_from": source.name, "merge_drift": f"{drift:.2e}"})
 
 
-def _plain_policy(folder: Path) -> "object":
+def _plain_policy(folder: Path) -> "ExecutionPolicy":
     from distill_hwdetect import Requirements, detect, plan, read_model_facts
 
     base = json.loads((folder / "adapter_config.json").read_bytes())["base_model_name_or_path"]
@@ -66,7 +70,7 @@ def _logits(loaded: LoadedModel) -> torch.Tensor:
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     if loaded.task == "seq2seq":
         batch["decoder_input_ids"] = ids.flip(1)
-    loaded.model.eval()
+    loaded.model.train(mode=False)
     with torch.inference_mode():
         logits: torch.Tensor = loaded.model(**batch).logits.float()
     return logits

@@ -1,20 +1,23 @@
 """The names that users of the original system know, with their meaning and without its faults."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill_adapters.attaching import attach
 from distill_adapters.finetuning import FineTuner, TrainOutcome
-from distill_adapters.loading import LoadedModel, load_model, save_model
+from distill_adapters.loading import load_model, save_model
 from distill_adapters.reports import model_report
 from distill_adapters.settings import AdapterConfig, Task, TrainSettings
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
+    from torch import Tensor
 
     from distill_hwdetect import ExecutionPolicy
 
+_LOG = logging.getLogger(__name__)
 _TASKS: dict[str, Task] = {"causal_lm": "causal", "seq2seq_lm": "seq2seq", "masked_lm": "masked"}
 
 
@@ -44,45 +47,86 @@ class ModelLoader:
     Args:
         model_name: A folder or a hub name.
         model_type: ``causal_lm``, ``seq2seq_lm`` or ``masked_lm``.
+        adapter_path: A folder with an adapter that was trained on this model.
+        lora_config: A fresh adapter to attach; True is the default one.
+        use_qlora: Load the weights in 4 bits, where the device can.
         max_length: Tokens of a text, at least 1.
-        use_qlora: Load the weights in 4 bits.
         train_mode: Whether the model is to be trained.
 
     Attributes:
         model, tokenizer: What was loaded.
         device, dtype: Where and in what it computes.
+        use_cuda, use_xpu, use_gpu, use_fp16, use_bf16: The same as flags.
         policy: Every decision with its reason.
 
     Raises:
-        ValueError: ``max_length`` is below 1, the name is empty, or the type is unknown.
+        ValueError: ``max_length`` is below 1, the name is empty, the type is unknown, or two adapters are
+            given.
+        ModelLoadError: There is no such model or adapter.
     """
 
     def __init__(
         self,
         model_name: str,
         model_type: str = "causal_lm",
+        adapter_path: str | Path | None = None,
+        lora_config: AdapterConfig | bool | None = None,  # noqa: FBT001 - the original's signature
         *,
-        max_length: int = 128,
         use_qlora: bool = False,
+        max_length: int = 128,
         train_mode: bool = False,
     ) -> None:
         if not str(model_name).strip():
             raise ValueError("model_name is empty; give a folder or a hub name.")
         if max_length < 1:
             raise ValueError(f"max_length = {max_length} was asked for; it must be at least 1.")
+        if adapter_path is not None and lora_config:
+            raise ValueError("adapter_path and lora_config were both given; give one.")
         task = _task(model_type)
         self.max_length = max_length
-        self.policy = _policy(
-            str(model_name), task, adapter="qlora" if use_qlora else "auto", training=train_mode
-        )
-        self.loaded: LoadedModel = load_model(model_name, self.policy, task, training=train_mode)
+        adapter = "qlora" if use_qlora else "lora" if adapter_path or lora_config else "auto"
+        self.policy = _policy(str(model_name), task, adapter=adapter, training=train_mode)
+        self.loaded = load_model(adapter_path or model_name, self.policy, task, training=train_mode)
+        if lora_config:
+            self.loaded = attach(self.loaded, lora_config if isinstance(lora_config, AdapterConfig) else None)
         self.model, self.tokenizer = self.loaded.model, self.loaded.tokenizer
         self.device = str(self.policy.value("device"))
         self.dtype = str(self.policy.value("compute_dtype"))
+        self.use_cuda, self.use_xpu = self.device.startswith("cuda"), self.device.startswith("xpu")
+        self.use_gpu = self.device != "cpu"
+        self.use_fp16, self.use_bf16 = self.dtype == "float16", self.dtype == "bfloat16"
 
     def get_model_profile(self) -> dict[str, object]:
         """The model's size: parameters, bytes, quantized share."""
         return model_report(self.loaded).to_dict()
+
+    def generate_logits(self, texts: Sequence[str]) -> dict[str, "Tensor"]:
+        """Scores of every token for texts cut to ``max_length``, padded on the right.
+
+        A seq2seq model reads each text as its own target, as the original did.
+
+        Returns:
+            ``logits``, ``(texts, longest, vocabulary)``, and ``attention_mask``, ``(texts, longest)``.
+        """
+        import torch
+
+        batch = self.tokenizer(
+            list(texts),
+            padding=True,
+            truncation=True,
+            max_length=self.max_length,
+            return_tensors="pt",
+            padding_side="right",
+        ).to(self.model.device)
+        given = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        model, mode = self.model, self.model.training
+        if self.loaded.task == "seq2seq":
+            given["labels"] = batch["input_ids"]
+        model.train(mode=False)
+        with torch.inference_mode():
+            logits = model(**given).logits
+        model.train(mode=mode)
+        return {"logits": logits, "attention_mask": batch["attention_mask"]}
 
 
 class QLoRAFineTuner:
@@ -117,8 +161,14 @@ class QLoRAFineTuner:
 
         task = _task(model_type)
         possible = use_qlora and importlib.util.find_spec("bitsandbytes") is not None
+        if use_qlora and not possible:
+            _LOG.warning(
+                "QLoRA needs bitsandbytes, so LoRA is trained: pip install 'distill-adapters[qlora]'"
+            )
         self.policy = _policy(base_model, task, adapter="qlora" if possible else "lora", training=True)
         self.method = str(self.policy.value("adapter"))
+        if possible and self.method != "qlora":
+            _LOG.warning("%s is trained instead of QLoRA: %s", self.method, self.policy.adapter.reason)
         self.seed = seed
         set_seed(seed)
         base = load_model(base_model, self.policy, task)
@@ -129,7 +179,7 @@ class QLoRAFineTuner:
                 rank=lora_rank,
                 alpha=lora_alpha,
                 dropout=lora_dropout,
-                targets=list(target_modules) if target_modules else "auto",
+                targets=tuple(target_modules) if target_modules else "auto",
             ),
         )
         self.model, self.tokenizer = self.loaded.model, self.loaded.tokenizer
@@ -157,7 +207,7 @@ class QLoRAFineTuner:
             data_collator: Makes batches; None is transformers' own for the task.
 
         Raises:
-            LabelError: There is no ``train`` split.
+            ValueError: There is no ``train`` split.
             FileExistsError: ``output_dir/model`` is there.
         """
         from distill_deploy import save

@@ -1,5 +1,6 @@
 """Third-party talk kept off the screen while one call runs."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,7 +20,12 @@ def quiet() -> Iterator[None]:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            # PEFT asks transformers 5 for a name that goes away in 6.
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+            # PEFT then does what it says: an adapter trained on 4-bit GPT-2 meets its transposed weights.
+            warnings.filterwarnings("ignore", message="fan_in_fan_out is set to", category=UserWarning)
+            yield
     finally:
         logging.set_verbosity(verbosity)
         if bars:

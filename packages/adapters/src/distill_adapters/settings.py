@@ -84,7 +84,7 @@ class AdapterConfig:
         alpha: Scale: the adapter's output is multiplied by ``alpha / rank``.
         dropout: Of the adapter's input.
         targets: ``auto`` and ``all-linear`` (every linear layer that is no head), ``attention``, or names
-            and patterns as :func:`resolve_targets` takes.
+            as :func:`resolve_targets` takes.
         rank_stabilized: Scale by ``alpha / sqrt(rank)`` (rsLoRA).
         decomposed: Train magnitude and direction (DoRA).
         modules_to_save: Modules trained whole and saved with the adapter.

@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -64,7 +65,8 @@ def resolve_targets(model: PreTrainedModel, targets: str | Sequence[str] = "auto
         TargetError: A name matches no layer, or nothing is left to adapt.
     """
     linear = {name: module for name, module in model.named_modules() if is_linear(module)}
-    excluded = {name: why for name in linear if (why := _unfit(model, name))}
+    head: Any = getattr(model, "get_output_embeddings", lambda: None)()
+    excluded = {name: why for name, module in linear.items() if (why := _unfit(model, name, module is head))}
     if isinstance(targets, str) and targets in ("auto", "all-linear"):
         chosen = [name for name in linear if name not in excluded]
     elif targets == "attention":
@@ -90,10 +92,9 @@ def is_linear(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear | Conv1D)
 
 
-def _unfit(model: PreTrainedModel, name: str) -> str:
+def _unfit(model: PreTrainedModel, name: str, head: bool) -> str:  # noqa: FBT001 - private
     """Why a linear layer of the model is not adapted; empty where it is."""
-    output = model.get_output_embeddings()
-    if output is not None and dict(model.named_modules()).get(name) is output:
+    if head:
         return "output embedding"
     prefix = model.base_model_prefix
     if hasattr(model, prefix) and not name.startswith(prefix + "."):
