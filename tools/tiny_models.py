@@ -64,12 +64,18 @@ def tokenizer() -> Any:
     return made(tokenizer_object=inner, **dict(zip(names, special, strict=True)))
 
 
-def save_tiny(family: str, folder: Path) -> Path:
-    """Make a model of a family with a fixed seed and write it where a user's would stand."""
+def save_tiny(family: str, folder: Path, **fields: object) -> Path:
+    """Make a model of a family with a fixed seed, and write it where a user's would stand.
+
+    Args:
+        family: A key of ``CONFIGS``.
+        folder: Where.
+        fields: What shall differ from ``CONFIGS``.
+    """
     from distill_adapters import new_model, save_model
 
     task: Any = TASKS[family]
-    config = {"model_type": family, **CONFIGS[family]}
+    config = {"model_type": family, **CONFIGS[family], **fields}
     return save_model(new_model(config, tokenizer(), task=task, seed=7), folder)
 
 
@@ -111,9 +117,7 @@ class Observed(TrainerCallback):
         inner = getattr(optimizer, "optimizer", optimizer)
         self.optimizer = f"{type(inner).__module__.partition('.')[0]}.{type(inner).__name__}"
         # transformers 5.23 renamed it, and warns at the old name.
-        new = hasattr(type(model), "is_activation_checkpointing") or hasattr(
-            model, "is_activation_checkpointing"
-        )
+        new = hasattr(model, "is_activation_checkpointing")
         name = "is_activation_checkpointing" if new else "is_gradient_checkpointing"
         self.checkpointing = bool(getattr(model, name, False))
         self.layers = {type(one).__name__ for one in model.modules()}
