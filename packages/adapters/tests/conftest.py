@@ -73,9 +73,10 @@ WORDS = [f"w{index}" for index in range(20)]
 
 
 @pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    """A policy gives torch threads; the next test has those it had."""
+def _alone() -> Iterator[None]:
+    """Every test begins with the same random state and threads, alone or after others."""
     threads = torch.get_num_threads()
+    torch.manual_seed(0)
     yield
     torch.set_num_threads(threads)
 
