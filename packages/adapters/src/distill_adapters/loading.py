@@ -375,14 +375,25 @@ def _load_adapted(
 def _with_ipex(model: "PreTrainedModel", policy: "ExecutionPolicy", *, training: bool) -> "PreTrainedModel":
     try:
         import intel_extension_for_pytorch as ipex
-    except ImportError as error:
+    except (ImportError, AttributeError, NameError) as error:  # beside another torch or transformers
         raise ModelLoadError(
             "the policy applies ipex.optimize, and intel_extension_for_pytorch cannot be imported. "
             "Set hardware.ipex = 'off', or install 'distill-hwdetect[ipex]'."
         ) from error
     model.train(training)
     dtype = _torch_dtype(policy.value("compute_dtype"))
-    optimized: PreTrainedModel = ipex.optimize(model, dtype=dtype, inplace=True)
+    optimized: PreTrainedModel
+    if training:
+        import torch
+
+        # In training mode it wants an optimizer, and the Trainer makes its own later: hence a stand-in, and
+        # no prepacking, which would tie the layout of the weights to it.
+        stand_in = torch.optim.SGD(model.parameters(), lr=0.0)
+        optimized, _ = ipex.optimize(
+            model, dtype=dtype, optimizer=stand_in, inplace=True, weights_prepack=False
+        )
+    else:
+        optimized = ipex.optimize(model, dtype=dtype, inplace=True)
     return optimized
 
 
