@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill_adapters.errors import ModelLoadError
+from distill_adapters.placing import quantization_config, torch_dtype, with_ipex
 from distill_adapters.quiet import quiet
 from distill_adapters.settings import Task, check_task
 
@@ -92,7 +93,7 @@ def load_model(
         loaded = _from_pretrained(source, policy, task, trusted=trust_remote_code)
     _fit_tokenizer(loaded, tokenizer)
     if policy.value("ipex"):
-        loaded = _with_ipex(loaded, policy, training=training)
+        loaded = with_ipex(loaded, policy, training=training)
     loaded.train(training)
     return LoadedModel(model=loaded, tokenizer=tokenizer, task=task, path=source)
 
@@ -247,48 +248,14 @@ def _refuse_hub_kernels(source: Path | str, config: "PretrainedConfig") -> None:
             )
 
 
-def _torch_dtype(name: object) -> Any:
-    """The one place where a type's name becomes a type."""
-    import torch
-
-    dtype = getattr(torch, str(name), None)
-    if not isinstance(dtype, torch.dtype):
-        raise ModelLoadError(f"the policy names the type {name!r}, which torch does not have.")
-    return dtype
-
-
-def _quantization(policy: "ExecutionPolicy") -> Any:
-    kind = policy.value("quantization")
-    if kind == "none":
-        return None
-    from importlib.util import find_spec
-
-    if find_spec("bitsandbytes") is None:
-        raise ModelLoadError(
-            f"the policy stores weights in {kind}, which needs bitsandbytes: "
-            "pip install 'distill-adapters[qlora]'"
-        )
-    import transformers
-
-    settings: Any = transformers.BitsAndBytesConfig  # untyped in transformers
-    if kind == "int8":
-        return settings(load_in_8bit=True)
-    return settings(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=_torch_dtype(policy.value("compute_dtype")),
-    )
-
-
 def _from_pretrained(
     source: Path | str, policy: "ExecutionPolicy", task: Task, *, trusted: bool
 ) -> "PreTrainedModel":
     import transformers
 
-    quantization, device = _quantization(policy), str(policy.value("device"))
+    quantization, device = quantization_config(policy), str(policy.value("device"))
     options: dict[str, Any] = {
-        "dtype": _torch_dtype(policy.value("storage_dtype")),
+        "dtype": torch_dtype(policy.value("storage_dtype")),
         "use_safetensors": True,
         "trust_remote_code": trusted,
         "attn_implementation": str(policy.value("attention")),
@@ -370,31 +337,6 @@ def _load_adapted(
     own = any((folder / name).is_file() for name in _TOKENIZER_FILES)
     tokenizer = _tokenizer(folder, trusted=trusted) if own else loaded.tokenizer
     return LoadedModel(model=model, tokenizer=tokenizer, task=loaded.task, path=folder)
-
-
-def _with_ipex(model: "PreTrainedModel", policy: "ExecutionPolicy", *, training: bool) -> "PreTrainedModel":
-    try:
-        import intel_extension_for_pytorch as ipex
-    except (ImportError, AttributeError, NameError) as error:  # beside another torch or transformers
-        raise ModelLoadError(
-            "the policy applies ipex.optimize, and intel_extension_for_pytorch cannot be imported. "
-            "Set hardware.ipex = 'off', or install 'distill-hwdetect[ipex]'."
-        ) from error
-    model.train(training)
-    dtype = _torch_dtype(policy.value("compute_dtype"))
-    optimized: PreTrainedModel
-    if training:
-        import torch
-
-        # In training mode it wants an optimizer, and the Trainer makes its own later: hence a stand-in, and
-        # no prepacking, which would tie the layout of the weights to it.
-        stand_in = torch.optim.SGD(model.parameters(), lr=0.0)
-        optimized, _ = ipex.optimize(
-            model, dtype=dtype, optimizer=stand_in, inplace=True, weights_prepack=False
-        )
-    else:
-        optimized = ipex.optimize(model, dtype=dtype, inplace=True)
-    return optimized
 
 
 def _special_ids(tokenizer: "PreTrainedTokenizerBase", task: Task) -> dict[str, object]:

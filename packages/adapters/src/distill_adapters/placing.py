@@ -1,0 +1,75 @@
+"""What a policy says about types, quantization and IPEX, in the terms of the libraries that do it."""
+
+from typing import TYPE_CHECKING, Any
+
+from distill_adapters.errors import ModelLoadError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from distill_hwdetect import ExecutionPolicy
+
+
+def torch_dtype(name: object) -> Any:
+    """The one place where a type's name becomes a type."""
+    import torch
+
+    dtype = getattr(torch, str(name), None)
+    if not isinstance(dtype, torch.dtype):
+        raise ModelLoadError(f"the policy names the type {name!r}, which torch does not have.")
+    return dtype
+
+
+def quantization_config(policy: "ExecutionPolicy") -> Any:
+    """The configuration of bitsandbytes that a policy asks for; None when it asks for none."""
+    kind = policy.value("quantization")
+    if kind == "none":
+        return None
+    from importlib.util import find_spec
+
+    if find_spec("bitsandbytes") is None:
+        raise ModelLoadError(
+            f"the policy stores weights in {kind}, which needs bitsandbytes: "
+            "pip install 'distill-adapters[qlora]'"
+        )
+    import transformers
+
+    settings: Any = transformers.BitsAndBytesConfig  # untyped in transformers
+    if kind == "int8":
+        return settings(load_in_8bit=True)
+    return settings(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch_dtype(policy.value("compute_dtype")),
+    )
+
+
+def with_ipex(model: "PreTrainedModel", policy: "ExecutionPolicy", *, training: bool) -> "PreTrainedModel":
+    """Apply ``ipex.optimize`` in place.
+
+    Raises:
+        ModelLoadError: IPEX is not there, or does not go with this torch or transformers.
+    """
+    try:
+        import intel_extension_for_pytorch as ipex
+    except (ImportError, AttributeError, NameError) as error:  # beside another torch or transformers
+        raise ModelLoadError(
+            "the policy applies ipex.optimize, and intel_extension_for_pytorch cannot be imported. "
+            "Set hardware.ipex = 'off', or install 'distill-hwdetect[ipex]'."
+        ) from error
+    model.train(training)
+    dtype = torch_dtype(policy.value("compute_dtype"))
+    optimized: PreTrainedModel
+    if training:
+        import torch
+
+        # In training mode it wants an optimizer, and the Trainer makes its own later: hence a stand-in, and
+        # no prepacking, which would tie the layout of the weights to it.
+        stand_in = torch.optim.SGD(model.parameters(), lr=0.0)
+        optimized, _ = ipex.optimize(
+            model, dtype=dtype, optimizer=stand_in, inplace=True, weights_prepack=False
+        )
+    else:
+        optimized = ipex.optimize(model, dtype=dtype, inplace=True)
+    return optimized
