@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,16 @@ if TYPE_CHECKING:
 
 _LOG_EVERY = 10
 _KEPT_CHECKPOINTS = 2
+_ALWAYS: Mapping[str, object] = {
+    "logging_steps": _LOG_EVERY,
+    "logging_first_step": True,
+    # A loss that is not finite stops the run; it is never logged as 0.0.
+    "logging_nan_inf_filter": False,
+    "remove_unused_columns": False,
+    "label_names": ["labels"],
+    "report_to": "none",
+    "disable_tqdm": True,
+}
 
 
 def training_arguments(
@@ -61,14 +72,7 @@ def training_arguments(
         "save_strategy": "steps" if settings.save_every else "no",
         "save_steps": settings.save_every or 500,
         "save_total_limit": _KEPT_CHECKPOINTS,
-        "logging_steps": _LOG_EVERY,
-        "logging_first_step": True,
-        # A loss that is not finite stops the run; it is never logged as 0.0.
-        "logging_nan_inf_filter": False,
-        "remove_unused_columns": False,
-        "label_names": ["labels"],
-        "report_to": "none",
-        "disable_tqdm": True,
+        **_ALWAYS,
         "seed": seed,
         "data_seed": seed,
     }
