@@ -104,12 +104,7 @@ def export(
         FileExistsError: ``out`` exists and ``overwrite`` is false.
     """
     source_path, target = Path(folder), Path(out)
-    if precision not in ("fp32", "int8"):
-        raise ExportError(f"precision {precision!r} was asked for; there are fp32 and int8")
-    if metric is not None and (held_out is None or references is None or len(references) != len(held_out)):
-        raise ExportError("a metric needs held_out texts and one reference for each of them")
-    if held_out is not None and not held_out:
-        raise ExportError("held_out is empty; pass None to compare on made rows")
+    _check(precision, held_out, references, metric)
     verify(source_path)
     source = open_source(source_path, task)
     chosen = _format(source, format)
@@ -117,27 +112,45 @@ def export(
     with staged(target, overwrite=overwrite, metadata={"source": source_path.name}) as staging:
         convert = convert_onnx if chosen == "onnx" else convert_ctranslate2
         model = convert(source, staging, precision)
-        facts = {
-            "schema_version": 1,
-            "format": chosen,
-            "precision": precision,
-            "max_new_tokens": max_new_tokens,
-        }
-        write_runtime_files(source, model, staging, facts)
+        facts = {"format": chosen, "precision": precision, "max_new_tokens": max_new_tokens}
+        write_runtime_files(source, model, staging, {"schema_version": 1, **facts})
         del model
         certificate = _certify(source, staging, request)
         (staging / CERTIFICATE).write_text(json.dumps(certificate, indent=1) + "\n", encoding="utf-8")
-        failures = certificate["failures"]
+        failures = _list(certificate["failures"])
         if failures and not accept:
-            rejected = target.with_name(target.name + ".rejected")
-            with staged(rejected, overwrite=True) as aside:
-                shutil.copytree(staging, aside, dirs_exist_ok=True)
-            raise ExportRefusedError(
-                f"{source_path} exported as {chosen} {precision} was refused: {'; '.join(map(str, _list(failures)))}. "  # noqa: E501
-                f"It stands at {rejected}; try fp32, or pass accept=True (--accept) to keep it"
-            )
+            asked = f"{source_path} exported as {chosen} {precision}"
+            raise _refusal(asked, failures, _set_aside(staging, target))
     files = {name: (target / name).stat().st_size for name in verify(target).files}
     return ExportedModel(target, chosen, precision, files, sum(files.values()), certificate)
+
+
+def _check(
+    precision: Precision,
+    held_out: Sequence[str] | None,
+    references: Sequence[object] | None,
+    metric: Metric | None,
+) -> None:
+    if precision not in ("fp32", "int8"):
+        raise ExportError(f"precision {precision!r} was asked for; there are fp32 and int8")
+    if metric is not None and (held_out is None or references is None or len(references) != len(held_out)):
+        raise ExportError("a metric needs held_out texts and one reference for each of them")
+    if held_out is not None and not held_out:
+        raise ExportError("held_out is empty; pass None to compare on made rows")
+
+
+def _set_aside(staging: Path, target: Path) -> Path:
+    rejected = target.with_name(target.name + ".rejected")
+    with staged(rejected, overwrite=True) as aside:
+        shutil.copytree(staging, aside, dirs_exist_ok=True)
+    return rejected
+
+
+def _refusal(asked: str, failures: Sequence[object], rejected: Path) -> ExportRefusedError:
+    return ExportRefusedError(
+        f"{asked} was refused: {'; '.join(map(str, failures))}. "
+        f"It stands at {rejected}; try fp32, or pass accept=True (--accept) to keep it"
+    )
 
 
 def _list(value: object) -> list[object]:
