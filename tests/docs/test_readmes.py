@@ -94,12 +94,15 @@ def test_blocks_marked_run_do_run(page: Path, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All packages and apps as wheels."""
+    """Wheels of the packages whose pages have such a block, and of what they need."""
     out = tmp_path_factory.mktemp("wheels")
-    for member in members():
-        subprocess.run(
-            ["uv", "build", "--quiet", "--wheel", str(member.folder), "--out-dir", str(out)], check=True
-        )
+    every = {one.name: one for one in members()}
+    wanted = {one.name for one in every.values() if one.folder / "README.md" in shown("wheelhouse")}
+    while more := {name for one in wanted for name in every[one].requirements() & set(every)} - wanted:
+        wanted |= more
+    for name in sorted(wanted):
+        command = ["uv", "build", "--quiet", "--wheel", str(every[name].folder), "--out-dir", str(out)]
+        subprocess.run(command, check=True)
     return out
 
 
