@@ -36,6 +36,7 @@ WHEELS = ROOT / ".nox" / "wheels"
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    "OMP_WAIT_POLICY": "PASSIVE",  # two spinning threads on busy cores take ten times as long as one
     "PYTHONDONTWRITEBYTECODE": "",  # where it is set, each import of transformers' Trainer takes 20 s, not 6
 }
 
