@@ -50,7 +50,7 @@ class DistillationTrainer(SafeTrainer):
     ) -> None:
         super().__init__(model, **options)
         self.teacher = teacher
-        self.objective = self._checked(model, objective)
+        self.objective: Objective = self._checked(model, objective)
         # Both say that the loss is divided by the effective batch already; transformers 4.57 reads the first.
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
@@ -80,9 +80,8 @@ class DistillationTrainer(SafeTrainer):
                     "tokenizer and the trainer processing_class=, so that the shared part can be found."
                 )
             return objective
-        shared = check_vocabularies(
-            self.processing_class, tokenizer, student_size=sizes[0], teacher_size=sizes[1]
-        )
+        own: Any = self.processing_class  # a Trainer's may also be an image processor
+        shared = check_vocabularies(own, tokenizer, student_size=sizes[0], teacher_size=sizes[1])
         if shared.message:
             _logger.warning("%s", shared.message)
         return replace(objective, vocab_size=shared.tokens)
