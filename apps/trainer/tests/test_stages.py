@@ -129,12 +129,15 @@ def test_an_interrupted_run_exits_with_130_and_leaves_nothing_that_looks_finishe
 ) -> None:
     """Ctrl-C in the middle of training: one line, a folder called ``.partial``, no model."""
     (workplace / "teacher.toml").write_text(head.replace("steps = 12", "steps = 100000"), encoding="utf-8")
+    # A shell starts what runs in its background with SIGINT ignored, and children inherit that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-m", "distill_app_trainer", "run", "teacher.toml"],
         stderr=subprocess.PIPE,
         text=True,
         cwd=workplace,
     )
+    signal.signal(signal.SIGINT, before)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not any(
         '"step"' in file.read_text(encoding="utf-8") for file in workplace.glob("runs/*/events.jsonl")
