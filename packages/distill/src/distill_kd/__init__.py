@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from distill_kd.generation import generate_teacher
     from distill_kd.objective import LossParts, Objective
     from distill_kd.settings import DIVERGENCE_NAMES, TASKS, DistillSettings, Task
-    from distill_kd.teachers import DenseTarget, LiveTeacher, Teacher
+    from distill_kd.teachers import DenseTarget, LiveTeacher, Teacher, TopKTarget
     from distill_kd.trainer import DistillationTrainer
     from distill_kd.vocabulary import SharedVocabulary, check_vocabularies
 
@@ -32,6 +32,7 @@ __all__ = [
     "SharedVocabulary",
     "Task",
     "Teacher",
+    "TopKTarget",
     "VocabularyError",
     "check_vocabularies",
     "forward_kl",
@@ -56,6 +57,7 @@ _MODULE_OF = {
     "SharedVocabulary": "vocabulary",
     "Task": "settings",
     "Teacher": "teachers",
+    "TopKTarget": "teachers",
     "VocabularyError": "errors",
     "check_vocabularies": "vocabulary",
     "forward_kl": "divergences",

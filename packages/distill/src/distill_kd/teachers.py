@@ -25,6 +25,24 @@ class DenseTarget:
     log_probs: Tensor
 
 
+@dataclass(frozen=True)
+class TopKTarget:
+    """What the teacher says about its likeliest tokens, and about all others together.
+
+    Attributes:
+        ids: The tokens, ``(batch, seq, k)``, int64; in no order, none twice at one position.
+        log_probs: Their log-probabilities at ``temperature``, ``(batch, seq, k)``, float32.
+        tail: Log-probability of all other tokens together, ``(batch, seq)``, float32; with those of the k
+            tokens it makes 1. Positions without a label hold k zeros in all three: nothing reads them.
+        temperature: What the distribution was softened with; it cannot be softened anew.
+    """
+
+    ids: Tensor
+    log_probs: Tensor
+    tail: Tensor
+    temperature: float = 1.0
+
+
 @runtime_checkable
 class Teacher(Protocol):
     """Anything that has an opinion about a batch."""
