@@ -286,3 +286,37 @@ def test_requirements_refuse_numbers_below_one(sized: Callable[[str], ModelFacts
     """A batch of zero is a mistake of the caller."""
     with pytest.raises(ValueError, match="effective_batch"):
         Requirements(task="causal", model=sized("0.1b"), effective_batch=0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "overrides", "gib", "expected"),
+    [
+        (1, {}, 64, (1, 4)),
+        (2, {}, 64, (2, 2)),
+        (9, {}, 64, (4, 1)),
+        (2, {"threads": 4}, 64, (1, 4)),
+        (1, {"parallel_stages": 2}, 64, (2, 2)),
+        (4, {}, 32, (3, 1)),
+    ],
+)
+def test_stages_that_need_not_wait_share_the_cores_of_a_cpu(
+    asked: int,
+    overrides: dict[str, object],
+    gib: float,
+    expected: tuple[int, int],
+    sized: Callable[[str], ModelFacts],
+) -> None:
+    """As many side by side as there are cores and as fit, each with its share of the threads."""
+    wish = Requirements(
+        task="seq2seq", model=sized("marian"), adapter="full", side_by_side=asked, overrides=overrides
+    )
+    policy = plan(cpu("avx2", gib=gib), wish)
+    assert (policy.value("parallel_stages"), policy.value("threads")) == expected
+
+
+def test_stages_never_share_an_accelerator(
+    recorded: Callable[[str], HardwareProfile], sized: Callable[[str], ModelFacts]
+) -> None:
+    """Two trainings on one device only slow each other, and the memory of one is not there for two."""
+    wish = Requirements(task="seq2seq", model=sized("marian"), side_by_side=2)
+    assert plan(recorded("nvidia-t4-colab"), wish).value("parallel_stages") == 1

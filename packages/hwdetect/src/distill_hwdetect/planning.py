@@ -58,7 +58,8 @@ def plan(profile: HardwareProfile, requirements: Requirements) -> ExecutionPolic
         teacher_dtype=teacher_dtype,
         wishes=wishes,
     )
-    threads = _threads(profile, values)
+    stages = _stages(profile, target, requirements, fit, values)
+    threads = _threads(profile, int(str(stages.value)), values)
     return ExecutionPolicy(
         device=target.choice,
         compute_dtype=dtype,
@@ -73,7 +74,7 @@ def plan(profile: HardwareProfile, requirements: Requirements) -> ExecutionPolic
         accumulation=_accumulation(requirements, fit, values),
         workers=_workers(profile, requirements, values),
         threads=threads,
-        parallel_stages=_stages(values),
+        parallel_stages=stages,
         offload=_offload(target, values),
         ipex=_ipex(profile, target, requirements, str(dtype.value), threads, values),
         memory=fit.memory,
@@ -306,7 +307,7 @@ def _workers(profile: HardwareProfile, requirements: Requirements, values: Mappi
     return choose("workers", min(4, cores // 2), f"Tokenizing while training, on {cores} usable CPUs.")
 
 
-def _threads(profile: HardwareProfile, values: Mapping[str, object]) -> Choice:
+def _threads(profile: HardwareProfile, stages: int, values: Mapping[str, object]) -> Choice:
     cpu = profile.cpu
     if "threads" in values:
         number = overrides.count("threads", values["threads"], least=1)
@@ -318,16 +319,40 @@ def _threads(profile: HardwareProfile, values: Mapping[str, object]) -> Choice:
         rejected = (
             (str(cpu.logical_cores), "counts hardware threads, or CPUs that this process may not use"),
         )
+    if stages > 1:
+        shared = f"{threads} cores are shared by {stages} stages side by side."
+        return choose("threads-shared", max(1, threads // stages), shared, rejected)
     return choose(
         "threads-cores", threads, f"{cpu.usable_cores} usable CPUs of {cpu.logical_cores}.", rejected
     )
 
 
-def _stages(values: Mapping[str, object]) -> Choice:
+def _stages(
+    profile: HardwareProfile,
+    target: Target,
+    requirements: Requirements,
+    fit: Fit,
+    values: Mapping[str, object],
+) -> Choice:
     if "parallel_stages" in values:
         number = overrides.count("parallel_stages", values["parallel_stages"], least=1)
         return choose("override", number, "The user asked for it.")
-    return choose("stages-one", 1, "Stages share one device: side by side they would only slow each other.")
+    asked = requirements.side_by_side
+    if target.kind != "cpu":
+        return choose(
+            "stages-one", 1, "Stages share one device: side by side they would only slow each other."
+        )
+    if asked == 1:
+        return choose("stages-one", 1, "No other stage can run beside this one.")
+    cores = profile.cpu.usable_cores // max(1, overrides.count("threads", values.get("threads", 1), least=1))
+    budget, need = fit.memory.budget_bytes, fit.memory.total_bytes
+    room = asked if budget is None else max(1, budget // max(1, need))
+    number = max(1, min(asked, cores, room))
+    if number == 1:
+        why = f"{asked} would need {asked * need / 1e9:.1f} GB" if room == 1 else "there is one usable core"
+        return choose("stages-one", 1, f"{asked} stages need not wait for each other, but {why}.")
+    reason = f"{asked} stages need not wait for each other: {number} side by side share the cores better."
+    return choose("stages-side-by-side", number, reason, (("1", "more threads on one stage gain less"),))
 
 
 def _offload(target: Target, values: Mapping[str, object]) -> Choice:

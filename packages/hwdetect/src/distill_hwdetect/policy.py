@@ -26,6 +26,7 @@ class Requirements:
         adapter: What is trained; ``auto`` adapts a pretrained model and never trains it whole.
         overrides: Policy fields set by the user, by name; ``"auto"`` leaves a field to the rules.
         pretokenized: False when workers have to tokenize while training.
+        side_by_side: Stages of the run, this one included, that need not wait for each other.
     """
 
     task: Task
@@ -38,10 +39,11 @@ class Requirements:
     adapter: Literal["auto", "full", "lora", "qlora"] = "auto"
     overrides: Mapping[str, object] = field(default_factory=dict)
     pretokenized: bool = True
+    side_by_side: int = 1
 
     def __post_init__(self) -> None:
         """Refuse numbers that no machine can serve."""
-        for name in ("effective_batch", "source_length", "target_length"):
+        for name in ("effective_batch", "source_length", "target_length", "side_by_side"):
             number = getattr(self, name)
             if not isinstance(number, int) or number < 1:
                 raise ValueError(f"{name} must be a whole number of at least 1, found {number!r}.")
