@@ -13,6 +13,7 @@ from distill_app_trainer.config import (
     ModelSource,
     RunConfig,
     Stage,
+    StoreStage,
     Task,
 )
 from distill_app_trainer.errors import RunFileError, nearest
@@ -21,6 +22,7 @@ from distill_app_trainer.references import (
     data_before,
     is_split,
     models_before,
+    stores_before,
     used_data,
     used_models,
 )
@@ -72,9 +74,11 @@ def _check_names(config: RunConfig) -> None:
 
 def _check_references(config: RunConfig, name: str, stage: Stage) -> None:
     models, data = models_before(config, name), data_before(config, name)
+    stores = stores_before(config, name) if isinstance(stage, DistillStage) else ()
     for key, used in used_models(stage):
-        if used not in models:
-            raise RunFileError(_unknown(config, f"stages.{name}.{key}", used, models, "model"))
+        allowed = (*models, *stores) if key == "teacher" else models
+        if used not in allowed:
+            raise RunFileError(_unknown(config, f"stages.{name}.{key}", used, allowed, "model"))
         fresh = used in config.models and config.models[used].config is not None
         if fresh and not (key == "model" and isinstance(stage, FinetuneStage | DistillStage)):
             raise RunFileError(
@@ -84,8 +88,24 @@ def _check_references(config: RunConfig, name: str, stage: Stage) -> None:
     for used in used_data(stage):
         if used not in data:
             raise RunFileError(_unknown(config, f"stages.{name}.data", used, data, "data"))
+    if isinstance(stage, DistillStage) and stage.teacher in stores:
+        _check_store(config, name, stage)
     if isinstance(stage, DistillStage) and stage.teacher == stage.model:
         raise RunFileError(f"stages.{name}: teacher and model are both {stage.model!r}; they must differ.")
+
+
+def _check_store(config: RunConfig, name: str, stage: DistillStage) -> None:
+    store = config.stages[stage.teacher]
+    if used_data(store) != used_data(stage):
+        raise RunFileError(
+            f"stages.{name}.data names {', '.join(used_data(stage))}, but stages.{stage.teacher} stores "
+            f"distributions over {', '.join(used_data(store))}. They must be the same, in the same order."
+        )
+    if stage.train.evaluate_every is not None:
+        raise RunFileError(
+            f"stages.{name}.train.evaluate_every needs the teacher on validation data, of which "
+            f"stages.{stage.teacher} stores nothing. Leave it out, or name the teacher itself."
+        )
 
 
 def _unknown(config: RunConfig, where: str, used: str, allowed: Iterable[str], what: str) -> str:
@@ -193,7 +213,7 @@ def _check_columns(name: str, stage: Stage, task: Task, columns: Mapping[str, tu
             continue  # a label stage, whose columns are ours
         found = columns[used]
         inputs = any(column in found for column in INPUTS)
-        if isinstance(stage, FinetuneStage | DistillStage):
+        if isinstance(stage, FinetuneStage | DistillStage | StoreStage):
             shapes = NEEDED[task]
         elif isinstance(stage, LabelStage) or (isinstance(stage, ExportStage) and not stage.metrics):
             shapes = tuple((column,) for column in INPUTS)

@@ -124,7 +124,7 @@ class FinetuneStage:
 
 @dataclass(frozen=True, kw_only=True)
 class DistillStage:
-    """Train ``model`` on ``data`` and on what ``teacher`` says about it."""
+    """Train ``model`` on ``data`` and on what ``teacher``, a model or a store stage, says about it."""
 
     __pydantic_config__: ClassVar[Mapping[str, str]] = FORBID
 
@@ -148,6 +148,23 @@ class LabelStage:
     data: Names
     max_new_tokens: Annotated[int, Field(ge=1)] = 64
     beams: Annotated[int, Field(ge=1)] = 1
+    batch_size: Annotated[int, Field(ge=1)] = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreStage:
+    """Write down the distributions of ``model`` over ``data`` once; a distill stage names it as teacher.
+
+    Attributes:
+        k: Most probable tokens kept at each position; None keeps all of a small vocabulary.
+    """
+
+    __pydantic_config__: ClassVar[Mapping[str, str]] = FORBID
+
+    kind: Literal["store"]
+    model: str
+    data: Names
+    k: Annotated[int, Field(ge=1)] | None = None
     batch_size: Annotated[int, Field(ge=1)] = 128
 
 
@@ -204,10 +221,20 @@ class ReportStage:
 
 
 TrainingStage = FinetuneStage | DistillStage
-Stage = FinetuneStage | DistillStage | LabelStage | MergeStage | EvaluateStage | ExportStage | ReportStage
+Stage = (
+    FinetuneStage
+    | DistillStage
+    | LabelStage
+    | StoreStage
+    | MergeStage
+    | EvaluateStage
+    | ExportStage
+    | ReportStage
+)
 STAGE_KINDS: Mapping[str, type] = {
     "finetune": FinetuneStage,
     "label": LabelStage,
+    "store": StoreStage,
     "distill": DistillStage,
     "merge": MergeStage,
     "evaluate": EvaluateStage,

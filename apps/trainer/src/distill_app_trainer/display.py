@@ -4,7 +4,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from distill_app_trainer.config import DistillStage, FinetuneStage
 
@@ -15,6 +15,22 @@ if TYPE_CHECKING:
 
 _LINE_EVERY_S = 10.0
 _TRAINING_ONLY = ("adapter", "optimizer", "gradient_checkpointing", "micro_batch", "accumulation")
+
+
+class Teller(Protocol):
+    """Who is told what happens."""
+
+    def note(self, text: str) -> None:
+        """One line."""
+
+    def stage(self, name: str, kind: str, number: int, total: int) -> None:
+        """A stage begins."""
+
+    def progress(self, name: str, facts: Mapping[str, float]) -> None:
+        """A step of a stage: ``step``, ``total_steps``, and whatever else is a number."""
+
+    def stage_done(self, name: str, text: str, seconds: float) -> None:
+        """A stage is over."""
 
 
 class Display:
@@ -30,9 +46,9 @@ class Display:
         self.console = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
         self.quiet = quiet
         self._live: Progress | None = None
-        self._bar: TaskID | None = None
-        self._started = self._said = 0.0
-        self._name = ""
+        self._bars: dict[str, TaskID] = {}
+        self._started: dict[str, float] = {}
+        self._said: dict[str, float] = {}
 
     def note(self, text: str) -> None:
         """One line."""
@@ -45,40 +61,39 @@ class Display:
 
     def stage(self, name: str, kind: str, number: int, total: int) -> None:
         """Say that a stage begins."""
-        self._name, self._started, self._said = name, time.monotonic(), 0.0
+        self._started[name] = time.monotonic()
         self.note(f"[{number}/{total}] {name} ({kind})")
 
-    def progress(self, facts: Mapping[str, float]) -> None:
+    def progress(self, name: str, facts: Mapping[str, float]) -> None:
         """Show a step of a stage: ``step``, ``total_steps``, and whatever else is a number."""
         step, total = int(facts.get("step", 0)), int(facts.get("total_steps", 0))
         if self.quiet or not total:
             return
         text = describe(facts)
         if not self.console.is_terminal:
-            self._line(step, total, text)
+            self._line(name, step, total, text)
             return
         if self._live is None:
-            self._live = self._new_bar()
+            self._live = self._new_bars()
             self._live.start()
-            self._bar = self._live.add_task(self._name, total=total, text=text)
-        if self._bar is not None:
-            self._live.update(self._bar, completed=step, total=total, text=text)
+        if name not in self._bars:
+            self._bars[name] = self._live.add_task(name, total=total, text=text)
+        self._live.update(self._bars[name], completed=step, total=total, text=text)
 
-    def stage_done(self, text: str = "") -> None:
+    def stage_done(self, name: str, text: str, seconds: float) -> None:
         """Say that a stage is over."""
-        if self._live is not None:
-            self._live.stop()
-        self._live = self._bar = None
-        seconds = time.monotonic() - self._started
-        self.note(f"      {text + ', ' if text else ''}{seconds:.1f} s")
+        if self._live is not None and name in self._bars:
+            self._live.remove_task(self._bars.pop(name))
+        self.note(f"      {name}: {text + ', ' if text else ''}{seconds:.1f} s")
 
     def close(self) -> None:
         """Leave the terminal as it was."""
         if self._live is not None:
             self._live.stop()
-        self._live = self._bar = None
+        self._live = None
+        self._bars.clear()
 
-    def _new_bar(self) -> "Progress":
+    def _new_bars(self) -> "Progress":
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         return Progress(
@@ -91,13 +106,13 @@ class Display:
             transient=True,
         )
 
-    def _line(self, step: int, total: int, text: str) -> None:
+    def _line(self, name: str, step: int, total: int, text: str) -> None:
         now = time.monotonic()
-        if step != total and now - max(self._said, self._started) < _LINE_EVERY_S:
+        if step != total and now - self._said.get(name, self._started[name]) < _LINE_EVERY_S:
             return
-        self._said = now
-        left = (now - self._started) / max(step, 1) * (total - step)
-        self.note(f"      step {step}/{total}  {text}  {left:.0f} s left")
+        self._said[name] = now
+        left = (now - self._started[name]) / max(step, 1) * (total - step)
+        self.note(f"      {name}: step {step}/{total}  {text}  {left:.0f} s left")
 
 
 class Talk(logging.Handler):
@@ -105,7 +120,7 @@ class Talk(logging.Handler):
 
     _PACKAGES = ("distill_adapters", "distill_datakit", "distill_deploy", "distill_hwdetect", "distill_kd")
 
-    def __init__(self, display: Display) -> None:
+    def __init__(self, display: Teller) -> None:
         super().__init__(logging.WARNING)
         self._display = display
         for name in self._PACKAGES:

@@ -13,6 +13,10 @@ class WouldNotFitError(TrainerError, RuntimeError):
     """A stage would need more memory than the machine has."""
 
 
+class LaneError(TrainerError, RuntimeError):
+    """A process that ran a stage ended badly."""
+
+
 def nearest(word: str, allowed: object) -> str:
     """`` Did you mean 'x'?`` for the nearest of ``allowed``, or nothing."""
     import difflib

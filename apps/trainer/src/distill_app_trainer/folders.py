@@ -23,11 +23,43 @@ def run_identity(config: RunConfig) -> str:
     return digest.hexdigest()[:6]
 
 
-class RunFolder:
-    """Where a run writes.
+class RunPaths:
+    """Where things lie in the folder of a run.
 
     Attributes:
-        path: The folder, named ``.partial`` until ``finish``.
+        path: The folder, named ``.partial`` until the run is finished.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def model(self, name: str) -> Path:
+        """Where a stage's model lies."""
+        return self.path / "models" / name
+
+    def export(self, name: str) -> Path:
+        """Where a stage's export lies."""
+        return self.path / "exports" / name
+
+    def labels(self, name: str) -> Path:
+        """Where the answers of a label stage lie."""
+        return self.path / "data" / f"{name}.jsonl"
+
+    def store(self, name: str) -> Path:
+        """Where the distributions of a store stage lie."""
+        return self.path / "data" / name
+
+    def event(self, event: str, **facts: object) -> None:
+        """Append one line to events.jsonl."""
+        line = json.dumps({"time": round(time.time(), 3), "event": event, **facts}, default=str)
+        with (self.path / "events.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
+
+
+class RunFolder(RunPaths):
+    """A folder made for one run.
+
+    Attributes:
         final: What it will be called.
     """
 
@@ -47,20 +79,6 @@ class RunFolder:
             except FileExistsError:
                 continue
         (self.path / "run.toml").write_text(to_toml(config), encoding="utf-8")
-
-    def model(self, name: str) -> Path:
-        """Where a stage's model lies."""
-        return self.path / "models" / name
-
-    def export(self, name: str) -> Path:
-        """Where a stage's export lies."""
-        return self.path / "exports" / name
-
-    def event(self, event: str, **facts: object) -> None:
-        """Append one line to events.jsonl."""
-        line = json.dumps({"time": round(time.time(), 3), "event": event, **facts}, default=str)
-        with (self.path / "events.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(line + "\n")
 
     def finish(self) -> Path:
         """Give the folder its final name; adapters on models of this run follow."""

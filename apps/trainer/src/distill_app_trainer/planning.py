@@ -12,10 +12,11 @@ from distill_app_trainer.config import (
     FinetuneStage,
     ModelSource,
     RunConfig,
-    Stage,
+    StoreStage,
     Task,
 )
 from distill_app_trainer.errors import WouldNotFitError
+from distill_app_trainer.jobs import side_by_side
 from distill_app_trainer.references import origin, tokenizer_of, used_models
 
 if TYPE_CHECKING:
@@ -41,6 +42,16 @@ class RunPlan:
     profile: "HardwareProfile"
     facts: Mapping[str, "ModelFacts"]
     policies: Mapping[str, "ExecutionPolicy"]
+
+    @property
+    def slots(self) -> int:
+        """Jobs that run at once: what the policies of those allow that can."""
+        allowed = [
+            int(str(policy.value("parallel_stages")))
+            for name, policy in self.policies.items()
+            if side_by_side(self.config, name) > 1
+        ]
+        return min(allowed, default=1)
 
     def to_dict(self) -> dict[str, object]:
         """Plain JSON types."""
@@ -77,7 +88,7 @@ def make_plan(config: RunConfig, task: Task) -> RunPlan:
 
     profile = detect()
     policies = {
-        name: plan(profile, requirements(config, task, stage))
+        name: plan(profile, requirements(config, task, name))
         for name, stage in config.stages.items()
         if used_models(stage)
     }
@@ -85,12 +96,13 @@ def make_plan(config: RunConfig, task: Task) -> RunPlan:
     return RunPlan(config=config, task=task, profile=profile, facts=facts, policies=policies)
 
 
-def requirements(config: RunConfig, task: Task, stage: Stage) -> "Requirements":
+def requirements(config: RunConfig, task: Task, name: str) -> "Requirements":
     """What a stage asks of the machine."""
     from distill_hwdetect import Requirements
 
+    stage = config.stages[name]
     biggest = max(
-        (origin(config, name) for _, name in used_models(stage)),
+        (origin(config, used) for _, used in used_models(stage)),
         key=lambda source: model_facts(config, source).parameters,
     )
     source_length = config.limits.max_source_length or _DEFAULT_LENGTH
@@ -103,9 +115,11 @@ def requirements(config: RunConfig, task: Task, stage: Stage) -> "Requirements":
             overrides=_running(config.hardware),
             source_length=source_length,
             target_length=target_length,
+            side_by_side=side_by_side(config, name),
         )
     source = origin(config, stage.model)
-    teacher = origin(config, stage.teacher) if isinstance(stage, DistillStage) else None
+    live = isinstance(stage, DistillStage) and not isinstance(config.stages.get(stage.teacher), StoreStage)
+    teacher = origin(config, stage.teacher) if isinstance(stage, DistillStage) and live else None
     return Requirements(
         task=task,
         model=model_facts(config, source),
@@ -115,6 +129,7 @@ def requirements(config: RunConfig, task: Task, stage: Stage) -> "Requirements":
         overrides=config.hardware,
         source_length=source_length,
         target_length=target_length,
+        side_by_side=side_by_side(config, name),
     )
 
 
@@ -125,7 +140,16 @@ def adapter_of(source: ModelSource) -> Literal["auto", "full", "lora", "qlora"]:
 
 def _running(hardware: Mapping[str, object]) -> dict[str, object]:
     """Overrides that mean something where nothing is trained."""
-    kept = ("device", "compute_dtype", "storage_dtype", "attention", "threads", "workers", "ipex")
+    kept = (
+        "device",
+        "compute_dtype",
+        "storage_dtype",
+        "attention",
+        "threads",
+        "workers",
+        "ipex",
+        "parallel_stages",
+    )
     return {name: value for name, value in hardware.items() if name in kept}
 
 

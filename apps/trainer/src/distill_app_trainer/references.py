@@ -12,6 +12,7 @@ from distill_app_trainer.config import (
     ModelSource,
     RunConfig,
     Stage,
+    StoreStage,
 )
 
 MODEL_STAGES = (FinetuneStage, DistillStage, MergeStage)
@@ -42,6 +43,11 @@ def models_before(config: RunConfig, stage: str) -> tuple[str, ...]:
     return (*config.models, *(name for name, one in before(config, stage) if isinstance(one, MODEL_STAGES)))
 
 
+def stores_before(config: RunConfig, stage: str) -> tuple[str, ...]:
+    """Names of the store stages before a stage."""
+    return tuple(name for name, one in before(config, stage) if isinstance(one, StoreStage))
+
+
 def before(config: RunConfig, stage: str) -> Iterator[tuple[str, Stage]]:
     """The stages that stand before one."""
     for name, one in config.stages.items():
@@ -54,7 +60,7 @@ def origin(config: RunConfig, name: str) -> ModelSource:
     """The model of the file from which a model or stage descends; the names have been checked."""
     while name not in config.models:
         stage = config.stages[name]
-        assert isinstance(stage, MODEL_STAGES)  # noqa: S101 - check_run has made sure
+        assert isinstance(stage, (*MODEL_STAGES, StoreStage))  # noqa: S101 - check_run has made sure
         name = stage.model
     return config.models[name]
 
@@ -73,7 +79,7 @@ def used_models(stage: Stage) -> tuple[tuple[str, str], ...]:
     """``(key, name)`` of every model that a stage names."""
     if isinstance(stage, DistillStage):
         return (("model", stage.model), ("teacher", stage.teacher))
-    if isinstance(stage, FinetuneStage | LabelStage | MergeStage | ExportStage):
+    if isinstance(stage, FinetuneStage | LabelStage | StoreStage | MergeStage | ExportStage):
         return (("model", stage.model),)
     if isinstance(stage, EvaluateStage):
         return tuple(("systems", name) for name in stage.systems)
@@ -82,7 +88,7 @@ def used_models(stage: Stage) -> tuple[tuple[str, str], ...]:
 
 def used_data(stage: Stage) -> tuple[str, ...]:
     """Every name of data that a stage names."""
-    if isinstance(stage, FinetuneStage | DistillStage | LabelStage):
+    if isinstance(stage, FinetuneStage | DistillStage | LabelStage | StoreStage):
         return (stage.data,) if isinstance(stage.data, str) else stage.data
     if isinstance(stage, EvaluateStage | ExportStage) and stage.data is not None:
         return (stage.data,)

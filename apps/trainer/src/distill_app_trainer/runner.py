@@ -18,12 +18,15 @@ from distill_app_trainer.config import (
     LabelStage,
     MergeStage,
     RunConfig,
-    Stage,
+    StoreStage,
     to_toml,
 )
 from distill_app_trainer.display import Display, Talk
 from distill_app_trainer.folders import RunFolder
+from distill_app_trainer.jobs import Job, jobs_of
+from distill_app_trainer.lanes import walk
 from distill_app_trainer.planning import RunPlan
+from distill_app_trainer.quiet import quieten, quieten_libraries, wait_asleep
 from distill_app_trainer.report import SCHEMA_VERSION, Report
 
 if TYPE_CHECKING:
@@ -38,8 +41,6 @@ _PACKAGES = (
     "distill-adapters",
     "distill-app-trainer",
 )
-
-_CHATTY = ("torch", "torch.onnx", "torch.export", "accelerate", "peft", "onnxruntime", "onnxscript")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +76,9 @@ def execute(config: RunConfig, plan: RunPlan, *, display: Display, debug: bool =
         Exception: What a package raises while a stage runs; the folder then keeps ``.partial`` in its name.
     """
     wait_asleep()
+    alone = plan.slots == 1
     if not debug:
-        quieten()
+        (quieten_libraries if alone else quieten)()
     from distill_app_trainer.texts import load_texts
 
     texts = load_texts(config)
@@ -91,7 +93,13 @@ def execute(config: RunConfig, plan: RunPlan, *, display: Display, debug: bool =
     started = time.monotonic()
     talk = Talk(display)
     try:
-        _walk(bench)
+        if alone:
+            with contextlib.redirect_stdout(io.StringIO()):  # stdout is the result's alone
+                for job in jobs_of(config):
+                    bench.begin(job)
+                    bench.done(job, do(bench, job), {})
+        else:
+            walk(bench, plan.slots, do, debug=debug)
     except BaseException as error:
         folder.event("stopped", reason=f"{type(error).__name__}: {error}")
         display.note(f"Stopped; what was done so far lies in {shown(folder.path)}")
@@ -104,26 +112,17 @@ def execute(config: RunConfig, plan: RunPlan, *, display: Display, debug: bool =
     return FinishedRun(path=path, report=report, next_command=_next_command(bench, path))
 
 
-def _walk(bench: "Workbench") -> None:
-    stages = bench.plan.config.stages
-    for number, (name, stage) in enumerate(stages.items(), start=1):
-        bench.display.stage(name, stage.kind, number, len(stages))
-        bench.folder.event("stage", stage=name, kind=stage.kind)
-        started = time.monotonic()
-        with contextlib.redirect_stdout(io.StringIO()):  # stdout is the result's alone
-            said = run_stage(bench, name, stage)
-        bench.folder.event("stage_done", stage=name, seconds=round(time.monotonic() - started, 3))
-        bench.display.stage_done(said)
-
-
-def run_stage(bench: "Workbench", name: str, stage: Stage) -> str:
-    """Run one stage; a few words on what came out."""
+def do(bench: "Workbench", job: Job) -> str:
+    """Do one job; a few words on what came out."""
     from distill_app_trainer import scoring, stages
 
+    name, stage = job.stage, bench.plan.config.stages[job.stage]
     if isinstance(stage, FinetuneStage | DistillStage):
-        return stages.run_training(bench, name, stage)
+        return stages.run_training(bench, job, stage)
     if isinstance(stage, LabelStage):
         return stages.run_label(bench, name, stage)
+    if isinstance(stage, StoreStage):
+        return stages.run_store(bench, name, stage)
     if isinstance(stage, MergeStage):
         return stages.run_merge(bench, name, stage)
     if isinstance(stage, EvaluateStage):
@@ -212,36 +211,3 @@ def _example(bench: "Workbench") -> str:
     if bench.plan.task == "seq2seq" or not rows:
         return shipped
     return shlex.quote(str(cast("list[Mapping[str, object]]", rows)[0]["input"]))
-
-
-def wait_asleep() -> None:
-    """Let torch's threads sleep while they wait for each other; has to come before torch is imported.
-
-    By default they spin, and two of them on a machine whose cores are busy took 18 to 70 s for what took
-    1.4 s asleep (small products on 2 cores under load, torch 2.15).
-    """
-    import os
-
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-
-def quieten() -> None:
-    """Keep what libraries say to themselves from the screen; their errors still come as exceptions."""
-    import logging
-    import os
-    import warnings
-
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TQDM_DISABLE", "1")
-    warnings.filterwarnings("ignore")
-    import torch  # noqa: F401 - it sets the levels of its loggers when it is imported, so they come after
-    import transformers
-
-    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # it publishes no types
-    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # nor here
-    logging.getLogger().addHandler(logging.NullHandler())  # else Python prints what nobody handles
-    for name in _CHATTY:
-        logging.getLogger(name).setLevel(logging.ERROR)

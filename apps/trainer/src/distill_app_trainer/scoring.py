@@ -51,7 +51,7 @@ def run_evaluate(bench: Workbench, name: str, stage: EvaluateStage) -> str:
             "ms_per_example": 1000 * seconds / len(right),
         }
         bench.folder.event("scored", stage=name, system=system)
-        bench.display.progress({"step": number, "total_steps": len(systems)})
+        bench.display.progress(name, {"step": number, "total_steps": len(systems)})
     comparisons = {
         f"{first}_vs_{second}": {
             metric: _compare(bench, (first, second), said, right, metric) for metric in stage.metrics

@@ -1,15 +1,17 @@
 """The stages that make models and data. Each reads names, calls the packages, and writes a folder."""
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distill_app_trainer.config import DistillStage, LabelStage, MergeStage, TrainingStage
-from distill_app_trainer.display import Display
-from distill_app_trainer.folders import RunFolder
+from distill_app_trainer.display import Teller
+from distill_app_trainer.folders import RunPaths
+from distill_app_trainer.jobs import Job, jobs_of
 from distill_app_trainer.planning import RunPlan
-from distill_app_trainer.references import tokenizer_of, variants
+from distill_app_trainer.references import tokenizer_of
 from distill_app_trainer.texts import inputs_of, joined
 
 if TYPE_CHECKING:
@@ -34,14 +36,39 @@ class Workbench:
     """
 
     plan: RunPlan
-    folder: RunFolder
-    display: Display
+    folder: RunPaths
+    display: Teller
     texts: "dict[str, Dataset]"
     results: dict[str, dict[str, object]] = field(
         default_factory=lambda: {
             key: {} for key in ("systems", "evaluations", "comparisons", "stages", "exports", "samples")
         }
     )
+    started: dict[str, float] = field(default_factory=dict)
+
+    def begin(self, job: Job) -> None:
+        """Say that a job begins."""
+        stage = self.plan.config.stages[job.stage]
+        self.display.stage(job.system, stage.kind, job.number, len(jobs_of(self.plan.config)))
+        self.folder.event("stage", stage=job.system, kind=stage.kind)
+        self.started[job.system] = time.monotonic()
+
+    def done(self, job: Job, said: str, results: Mapping[str, Mapping[str, object]]) -> None:
+        """Say that a job is over, and keep what another process found."""
+        for key, found in results.items():
+            self.results[key] |= found
+        self.read_labels((job.stage,))
+        seconds = time.monotonic() - self.started[job.system]
+        self.folder.event("stage_done", stage=job.system, seconds=round(seconds, 3))
+        self.display.stage_done(job.system, said, seconds)
+
+    def read_labels(self, names: Iterable[str]) -> None:
+        """Read the answers of those of the named stages that label."""
+        from distill_datakit import read_generations
+
+        for name in names:
+            if isinstance(self.plan.config.stages.get(name), LabelStage) and name not in self.texts:
+                self.texts[name] = read_generations(self.folder.labels(name))
 
     def path_of(self, name: str) -> Path:
         """The folder of a saved model of the file, or of what a stage made."""
@@ -59,7 +86,7 @@ class Workbench:
         """Who is told about each step: the display, and about every tenth the file of events."""
 
         def tell(facts: dict[str, float]) -> None:
-            self.display.progress(facts)
+            self.display.progress(stage, facts)
             step, total = int(facts.get("step", 0)), int(facts.get("total_steps", 0))
             if step in (1, total) or step % 10 == 0:
                 self.folder.event("step", stage=stage, **facts)
@@ -71,15 +98,9 @@ class Workbench:
         return tell
 
 
-def run_training(bench: Workbench, name: str, stage: TrainingStage) -> str:
-    """Fine-tune or distil, once for each seed, and save ``models/NAME``; a word on how it went."""
-    said = []
-    for system, seed in variants(bench.plan.config, name):
-        said.append(_train_once(bench, name, stage, system=system, seed=seed))
-    return "; ".join(said)
-
-
-def _train_once(bench: Workbench, name: str, stage: TrainingStage, *, system: str, seed: int) -> str:
+def run_training(bench: Workbench, job: Job, stage: TrainingStage) -> str:
+    """Fine-tune or distil, and save ``models/SYSTEM``; a word on how it went."""
+    name, system, seed = job.stage, job.system, job.seed
     from distill_adapters import model_report, save_model, set_threads
 
     policy = bench.plan.policies[name]
@@ -235,7 +256,7 @@ def run_label(bench: Workbench, name: str, stage: LabelStage) -> str:
     rows = [
         (f"{part}-{index}", text) for part in names for index, text in enumerate(inputs_of(bench.texts[part]))
     ]
-    path = bench.folder.path / "data" / f"{name}.jsonl"
+    path = bench.folder.labels(name)
 
     def counted() -> object:
         made = generate_teacher(
@@ -249,13 +270,13 @@ def run_label(bench: Workbench, name: str, stage: LabelStage) -> str:
             skip=existing_ids(path),
         )
         for number, row in enumerate(made, start=1):
-            bench.display.progress({"step": number, "total_steps": len(rows)})
+            bench.display.progress(name, {"step": number, "total_steps": len(rows)})
             yield row
 
     count = write_generations(counted(), path)  # type: ignore[arg-type]  # rows of generate_teacher
-    bench.texts[name] = read_generations(path)
-    bench.results["stages"][name] = {"kind": stage.kind, "rows": count, "kept": len(bench.texts[name])}
-    return f"{count:,} texts labelled, {count - len(bench.texts[name]):,} answers were empty"
+    kept = len(read_generations(path))
+    bench.results["stages"][name] = {"kind": stage.kind, "rows": count, "kept": kept}
+    return f"{count:,} texts labelled, {count - kept:,} answers were empty"
 
 
 def run_merge(bench: Workbench, name: str, stage: MergeStage) -> str:
