@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 
+HERE = Path(__file__).parent
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the heavy checks out unless they are asked for: ``-m slow``."""
+    if "slow" in str(config.option.markexpr):
+        return
+    heavy = [item for item in items if item.path.is_relative_to(HERE) and item.get_closest_marker("slow")]
+    config.hook.pytest_deselected(items=heavy)
+    items[:] = [item for item in items if item not in heavy]
 
 
 def make_tokenizer(kind: str) -> Any:

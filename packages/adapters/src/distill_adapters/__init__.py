@@ -15,12 +15,14 @@ if TYPE_CHECKING:
         NonFiniteError,
         ResumeError,
         TargetError,
+        TrainingStoppedError,
     )
     from distill_adapters.finetuning import FineTuner, TrainOutcome
     from distill_adapters.loading import LoadedModel, load_model, new_model, save_model, set_threads
     from distill_adapters.merging import merge
     from distill_adapters.original import ModelLoader, QLoRAFineTuner
     from distill_adapters.predicting import Predictions, predict
+    from distill_adapters.rate import StepRate
     from distill_adapters.reports import ModelReport, model_report
     from distill_adapters.settings import AdapterConfig, Generation, Task, TrainSettings
     from distill_adapters.targets import TargetReport, resolve_targets
@@ -45,11 +47,13 @@ _HOMES = {
     "QLoRAFineTuner": "original",
     "ResumeError": "errors",
     "SafeTrainer": "trainer",
+    "StepRate": "rate",
     "TargetError": "errors",
     "TargetReport": "targets",
     "Task": "settings",
     "TrainOutcome": "finetuning",
     "TrainSettings": "settings",
+    "TrainingStoppedError": "errors",
     "attach": "attaching",
     "load_model": "loading",
     "merge": "merging",
@@ -79,11 +83,13 @@ __all__ = [
     "QLoRAFineTuner",
     "ResumeError",
     "SafeTrainer",
+    "StepRate",
     "TargetError",
     "TargetReport",
     "Task",
     "TrainOutcome",
     "TrainSettings",
+    "TrainingStoppedError",
     "attach",
     "load_model",
     "merge",

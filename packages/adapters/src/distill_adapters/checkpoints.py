@@ -1,5 +1,6 @@
 """Checkpoints that are whole or not there: which verify, which is newest, which go."""
 
+import json
 import logging
 import re
 import shutil
@@ -60,6 +61,12 @@ def verified(path: Path) -> Mapping[str, str]:
 
     states = [item.name for item in path.iterdir() if _STATES.fullmatch(item.name)] if path.is_dir() else []
     return verify(path, require_manifest=True, allow=states).metadata
+
+
+def is_end(path: Path | str) -> bool:
+    """Whether no step is left after a checkpoint."""
+    state = json.loads((Path(path) / "trainer_state.json").read_bytes())
+    return bool(state["global_step"] >= state["max_steps"])
 
 
 def check_run(path: Path, metadata: Mapping[str, str], facts: Mapping[str, str]) -> None:

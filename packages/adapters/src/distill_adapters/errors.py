@@ -1,5 +1,8 @@
 """What can go wrong, each also the built-in that a caller would expect."""
 
+import signal
+from pathlib import Path
+
 
 class AdapterError(Exception):
     """Base of this package's errors."""
@@ -27,6 +30,29 @@ class NonFiniteError(AdapterError, ArithmeticError):
 
 class ResumeError(AdapterError, ValueError):
     """The checkpoints of a folder belong to another run, or would be mixed with those of this one."""
+
+
+class TrainingStoppedError(AdapterError, KeyboardInterrupt):
+    """Ctrl-C or SIGTERM came while training: the step was finished and a checkpoint written.
+
+    Args:
+        step: The last step that was done.
+        total_steps: Of how many.
+        checkpoint: Where to go on from.
+        signal_number: What came.
+    """
+
+    def __init__(self, step: int, total_steps: int, checkpoint: Path, signal_number: int) -> None:
+        super().__init__(step, total_steps, checkpoint, signal_number)
+        self.step, self.total_steps = step, total_steps
+        self.checkpoint, self.signal = checkpoint, signal.Signals(signal_number)
+
+    def __str__(self) -> str:
+        """Where it stands, and how to go on."""
+        return (
+            f"stopped by {self.signal.name} after step {self.step} of {self.total_steps}; the checkpoint is "
+            f"{self.checkpoint}. Train again with resume_from_checkpoint=True to go on from it."
+        )
 
 
 class MergeError(AdapterError, ValueError):

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase, TrainerCallback
 
+    from distill_adapters.rate import StepRate
+    from distill_adapters.trainer import SafeTrainer
     from distill_hwdetect import ExecutionPolicy
 
 Collator = Callable[[list[dict[str, Any]]], "dict[str, Tensor]"]
@@ -54,6 +56,7 @@ class FineTuner:
         on_progress: Told after each step.
         callbacks: Further callbacks of transformers.
         compute_metrics: As ``transformers.Trainer`` takes it.
+        data_fingerprint: What the data is, field by field; a checkpoint of other data is refused.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class FineTuner:
         on_progress: Callable[[dict[str, float]], None] | None = None,
         callbacks: "Sequence[TrainerCallback]" = (),
         compute_metrics: Callable[[Any], dict[str, float]] | None = None,
+        data_fingerprint: Mapping[str, str] | None = None,
     ) -> None:
         self.loaded = loaded
         self.settings = settings
@@ -78,39 +82,23 @@ class FineTuner:
         self._on_progress = on_progress
         self._callbacks = list(callbacks)
         self._compute_metrics = compute_metrics
+        self._data_fingerprint = data_fingerprint
 
     def train(self, data: "Mapping[str, Dataset]", *, resume: bool = False) -> TrainOutcome:
         """Train on ``data["train"]``, and evaluate on ``data["validation"]`` where there is one.
 
         Args:
             data: Tokenized splits.
-            resume: Go on from the newest checkpoint in ``output_dir`` that verifies.
+            resume: Go on from the newest checkpoint in ``output_dir`` that verifies, or begin where there
+                is none.
 
         Raises:
             ValueError: ``data`` has no ``train``, or evaluation is asked for and it has no ``validation``.
-            LabelError, GradientError, NonFiniteError, ResumeError: As :class:`SafeTrainer`.
+            LabelError, GradientError, NonFiniteError, ResumeError, TrainingStoppedError: As
+                :class:`SafeTrainer`.
         """
-        from transformers import set_seed
-
-        from distill_adapters.trainer import SafeTrainer
-
-        self._check_splits(data)
         started, existed = time.perf_counter(), self.output_dir.exists()
-        set_threads(self.policy)
-        set_seed(self.seed)
-        trainer = SafeTrainer(
-            self.loaded.model,
-            args=training_arguments(
-                self.settings, self.policy, self.output_dir, task=self.loaded.task, seed=self.seed
-            ),
-            train_dataset=data["train"],
-            eval_dataset=data.get("validation"),
-            data_collator=self.data_collator,
-            processing_class=self.loaded.tokenizer,
-            callbacks=self._callbacks,
-            compute_metrics=self._compute_metrics,
-            on_progress=self._on_progress,
-        )
+        trainer = self._trainer(data)
         output = trainer.train(resume_from_checkpoint=resume)
         if not existed:  # transformers makes the folder whether anything is written or not
             with contextlib.suppress(OSError):
@@ -122,6 +110,43 @@ class FineTuner:
             seconds=time.perf_counter() - started,
             metrics=dict(evaluated[-1]) if evaluated else {},
             memory=tuple(trainer.memory),
+        )
+
+    def measure_rate(self, data: "Mapping[str, Dataset]", *, steps: int = 5) -> "StepRate":
+        """Time real steps on ``data["train"]``; the model and random states are afterwards what they were.
+
+        Args:
+            data: Tokenized splits.
+            steps: How many are timed, > 0.
+        """
+        existed = self.output_dir.exists()
+        rate = self._trainer(data).measure_rate(steps)
+        if not existed:
+            with contextlib.suppress(OSError):
+                self.output_dir.rmdir()
+        return rate
+
+    def _trainer(self, data: "Mapping[str, Dataset]") -> "SafeTrainer":
+        from transformers import set_seed
+
+        from distill_adapters.trainer import SafeTrainer
+
+        self._check_splits(data)
+        set_threads(self.policy)
+        set_seed(self.seed)
+        return SafeTrainer(
+            self.loaded.model,
+            args=training_arguments(
+                self.settings, self.policy, self.output_dir, task=self.loaded.task, seed=self.seed
+            ),
+            train_dataset=data["train"],
+            eval_dataset=data.get("validation"),
+            data_collator=self.data_collator,
+            processing_class=self.loaded.tokenizer,
+            callbacks=self._callbacks,
+            compute_metrics=self._compute_metrics,
+            on_progress=self._on_progress,
+            data_fingerprint=self._data_fingerprint,
         )
 
     def _check_splits(self, data: "Mapping[str, Dataset]") -> None:

@@ -33,7 +33,7 @@ def check_gradients(model: "nn.Module", loss_of: "Callable[[], Tensor]") -> None
     trained = {name: part for name, part in model.named_parameters() if part.requires_grad}
     if not trained:
         raise GradientError("no parameter is trainable; attach an adapter, or load the model for training.")
-    with _put_back(model, list(trained.values())):
+    with put_back(model):
         with _same_dropout():
             loss = loss_of()
         loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch
@@ -73,9 +73,11 @@ def _refuse_missing(trained: "dict[str, nn.Parameter]") -> None:
 
 
 @contextmanager
-def _put_back(model: "nn.Module", trained: "list[nn.Parameter]") -> "Iterator[None]":
+def put_back(model: "nn.Module") -> "Iterator[None]":
+    """Trainable parameters and buffers are afterwards what they were, bit for bit, and have no gradients."""
     import torch
 
+    trained = [part for part in model.parameters() if part.requires_grad]
     values = [part.detach().clone() for part in trained]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     try:

@@ -37,7 +37,7 @@ class TrainSettings:
         max_grad_norm: Gradients are scaled down to this norm; 0 leaves them.
         label_smoothing: Share of the target spread over the vocabulary.
         evaluate_every: Steps between evaluations; None never evaluates.
-        save_every: Steps between checkpoints; None writes none.
+        save_every: Steps between checkpoints; None writes one only where the run is asked to stop.
         extra: Further arguments of ``transformers.TrainingArguments``.
     """
 

@@ -4,31 +4,39 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PrinterCallback, Trainer, TrainerCallback
+from transformers import PrinterCallback, Trainer, TrainerState
 
-from distill_adapters.checkpoints import check_run, checkpoints, newest_verified, rotate, verified, written
-from distill_adapters.errors import LabelError, NonFiniteError, ResumeError
+from distill_adapters.checkpoints import (
+    check_run,
+    checkpoints,
+    is_end,
+    newest_verified,
+    rotate,
+    verified,
+    written,
+)
+from distill_adapters.errors import LabelError, NonFiniteError, ResumeError, TrainingStoppedError
 from distill_adapters.gradients import check_gradients
 from distill_adapters.inspection import IGNORED, accepted_names, refuse_without_labels, task_of_model
 from distill_adapters.quiet import quiet
+from distill_adapters.rate import StepRate, measured
+from distill_adapters.watching import Progress, StopRequest, Watch
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, TrainerControl, TrainerState, TrainingArguments
+    from transformers import PreTrainedModel
     from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
     from distill_adapters.settings import Task
 
 _LOG = logging.getLogger(__name__)
 _CHECKED_ROWS = 4
-_SKIPPED_IN_A_ROW = 20
-Progress = Callable[[dict[str, float]], None]
 
 
 class SafeTrainer(Trainer):
@@ -37,13 +45,15 @@ class SafeTrainer(Trainer):
     Cross-entropy is summed over the tokens with a label and divided by those of the whole effective batch. A
     loss or gradient that is not finite stops the run and names the step and rows. Checkpoints are written
     whole or not at all, with a manifest; resuming takes the newest that verifies and refuses those of another
-    run. Before training, gradients are checked and everything is put back.
+    run. Ctrl-C and SIGTERM finish the step and write a checkpoint. Before training, gradients are checked and
+    everything is put back.
 
     Args:
         model: What is trained.
         on_progress: Told after each optimizer step: ``step``, ``total_steps``, ``loss``, ``learning_rate``,
             ``epoch``.
         verify_gradients: Check one batch before training.
+        data_fingerprint: What the data is, field by field; a checkpoint of other data is refused.
         **options: Those of ``transformers.Trainer``, by name.
     """
 
@@ -53,6 +63,7 @@ class SafeTrainer(Trainer):
         *,
         on_progress: Progress | None = None,
         verify_gradients: bool = True,
+        data_fingerprint: Mapping[str, str] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(model, **options)
@@ -60,13 +71,15 @@ class SafeTrainer(Trainer):
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
         self.remove_callback(PrinterCallback)
-        self.add_callback(_Watch(self, on_progress))
+        self.add_callback(Watch(self, on_progress))
         self.model: Any  # never None here, as transformers allows before it is made
         self.task: Task = task_of_model(self.model)
         self.memory: list[dict[str, float | str]] = []
         self.step_loss = 0.0
         self._last_norm: float | None = None
         self._verify = verify_gradients
+        self._data = dict(data_fingerprint or {})
+        self._stop = StopRequest()
         self._accepted = accepted_names(self.model)
         self._redirected: Path | None = None
         self._parameters: int | None = None
@@ -211,15 +224,56 @@ class SafeTrainer(Trainer):
             GradientError: The model cannot learn.
             ResumeError: A checkpoint is another run's, or would be mixed with this one's.
             IntegrityError: The named checkpoint is damaged.
+            TrainingStoppedError: Ctrl-C or SIGTERM came; a checkpoint was written, also where none was asked
+                for. A second one stops at once, without.
         """
         refuse_without_labels(self.train_dataset, self.task)
         checkpoint = self._resumed(resume_from_checkpoint)
+        if checkpoint is not None and is_end(checkpoint):
+            return self._ended(checkpoint)
         if self._verify and self.train_dataset is not None:
             self.verify_gradients()
         self.log_memory("before training")
-        output: TrainOutput = super().train(checkpoint, *args, **options)
+        with self._stop.heard():
+            output: TrainOutput = super().train(checkpoint, *args, **options)
         self.log_memory("after training")
+        if self._stop.signal is not None:
+            step = self.state.global_step
+            target = Path(self._get_output_dir(None)) / f"checkpoint-{step}"
+            raise TrainingStoppedError(step, self.state.max_steps, target, self._stop.signal)
         return output
+
+    def _ended(self, checkpoint: str) -> "TrainOutput":
+        """The end of a run that had come to it; transformers would train one more step."""
+        from transformers.trainer_utils import TrainOutput
+
+        self._load_from_checkpoint(checkpoint)
+        self.state = TrainerState.load_from_json(str(Path(checkpoint) / "trainer_state.json"))
+        logged = [entry["loss"] for entry in self.state.log_history if "loss" in entry]
+        return TrainOutput(self.state.global_step, logged[-1] if logged else math.nan, {})
+
+    def _load_from_checkpoint(self, *args: Any, **options: Any) -> None:
+        with quiet():  # it names tied weights as missing
+            super()._load_from_checkpoint(*args, **options)
+
+    def asked_to_stop(self) -> bool:
+        """Whether Ctrl-C or SIGTERM came, in any of the processes."""
+        asked = self._stop.signal is not None
+        if self.args.world_size > 1:
+            asked = bool(self.accelerator.gather(torch.tensor([asked], device=self.args.device)).any())
+        return asked
+
+    def measure_rate(self, steps: int = 5) -> StepRate:
+        """Time real steps for a forecast; weights, buffers and random states are put back bit for bit.
+
+        Args:
+            steps: How many are timed, > 0; one before them is not.
+
+        Raises:
+            ValueError: ``steps`` is not positive.
+            NonFiniteError: A loss is not finite.
+        """
+        return measured(self, super().train, steps)
 
     def verify_gradients(self) -> None:
         """Check one small batch: every trainable parameter gets a finite gradient, and the loss can fall.
@@ -266,6 +320,7 @@ class SafeTrainer(Trainer):
             "schedule": str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)),
             "rows": str(rows),
             "model": model,
+            **{f"data.{name}": value for name, value in self._data.items()},
         }
 
     def log_memory(self, stage: str) -> None:
@@ -320,47 +375,3 @@ class SafeTrainer(Trainer):
         if main:
             rotate(folder, keep=self.args.save_total_limit, best=self.state.best_model_checkpoint)
         self.accelerator.wait_for_everyone()
-
-
-class _Watch(TrainerCallback):
-    """Looks at gradients before each optimizer step, and tells about the step after it."""
-
-    def __init__(self, trainer: SafeTrainer, on_progress: Progress | None) -> None:
-        self._trainer = trainer
-        self._on_progress = on_progress
-        self._skipped = 0
-
-    def on_pre_optimizer_step(
-        self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **options: Any
-    ) -> None:
-        """Stop at gradients that are not finite; under a loss scaler only when it never recovers."""
-        del args, control, options
-        norm = self._trainer.gradient_norm()
-        if math.isfinite(norm):
-            self._skipped = 0
-            return
-        self._skipped += 1
-        scaled = getattr(self._trainer.accelerator, "scaler", None) is not None
-        if scaled and self._skipped < _SKIPPED_IN_A_ROW:
-            return
-        times = f" for {self._skipped} steps in a row" if scaled else ""
-        raise NonFiniteError(
-            f"the norm of the gradients is {norm} in step {state.global_step + 1}{times}. The weights are "
-            "those of the step before. Lower the learning rate, or compute in float32."
-        )
-
-    def on_step_end(
-        self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **options: Any
-    ) -> None:
-        """Tell how far it is."""
-        del args, control
-        if self._on_progress is not None and state.is_world_process_zero:
-            self._on_progress(
-                {
-                    "step": state.global_step,
-                    "total_steps": state.max_steps,
-                    "loss": self._trainer.step_loss,
-                    "learning_rate": float(options["optimizer"].param_groups[0]["lr"]),
-                    "epoch": float(state.epoch or 0.0),
-                }
-            )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distill_deploy.errors import IntegrityError
-from distill_deploy.manifest import MANIFEST, counted_files, digest, parse, render
+from distill_deploy.manifest import MANIFEST, Entry, counted_files, digest, parse, render, tensors_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -63,6 +63,9 @@ def staged(
 def seal(folder: Path | str, *, metadata: Mapping[str, str] | None = None) -> Path:
     """Write MANIFEST.json for the files that ``folder`` now holds, and return its path.
 
+    Sealing again is for cards, certificates and configurations: the names, dtypes and shapes of the tensors
+    of a weight file stay those of its first manifest, and :func:`distill_deploy.load` compares them.
+
     Args:
         folder: An existing folder.
         metadata: Texts to carry. None keeps those of a valid manifest that is already there.
@@ -75,17 +78,19 @@ def seal(folder: Path | str, *, metadata: Mapping[str, str] | None = None) -> Pa
     if not root.is_dir():
         raise NotADirectoryError(f"a folder to seal was expected at {root}, and there is none")
     target = root / MANIFEST
-    if metadata is None:
-        try:
-            metadata = parse(target)[1]
-        except IntegrityError:
-            metadata = {}
-    files = {}
+    known: dict[str, Entry] = {}
+    if target.exists():
+        with contextlib.suppress(IntegrityError):
+            known, before = parse(target)
+            metadata = before if metadata is None else metadata
+    files: dict[str, dict[str, object]] = {}
     for name, path in counted_files(root):
         if path.is_symlink() or not path.is_file():
             raise IntegrityError(f"{root}: {name} is no regular file, and only those are sealed")
         files[name] = {"size": path.stat().st_size, "sha256": digest(path)}
-    raw = render(files, metadata)
+        if name.endswith(".safetensors"):
+            files[name]["tensors"] = (known[name].tensors if name in known else None) or tensors_of(path)
+    raw = render(files, metadata or {})
     partial = root / f".{MANIFEST}.{secrets.token_hex(4)}{_PARTIAL}"
     try:
         with partial.open("wb") as file:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from distill_deploy.errors import IntegrityError
 
@@ -16,7 +16,16 @@ MANIFEST = "MANIFEST.json"
 FORMAT = 1
 UNCOUNTED_FILES = frozenset({"README.md", ".gitattributes"})
 UNCOUNTED_FOLDERS = frozenset({".cache"})
+_MOST_HEADER_BYTES = 100_000_000  # what safetensors itself accepts
 _PACKAGES = ("distill-deploy", "safetensors", "tokenizers", "transformers", "torch")
+
+
+class Entry(NamedTuple):
+    """What a manifest says of a file. ``tensors``: name -> dtype and shape, as in ``F32 40x8``."""
+
+    size: int
+    sha256: str
+    tensors: Mapping[str, str] | None
 
 
 def counted_files(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -42,6 +51,22 @@ def digest(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def tensors_of(path: Path) -> dict[str, str] | None:
+    """Dtype and shape of each tensor of a safetensors file, by its header alone; None if it has none."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        raw = file.read(length) if length <= _MOST_HEADER_BYTES else b""
+    try:
+        header = json.loads(raw)
+        header.pop("__metadata__", None)
+        return {
+            name: " ".join([entry["dtype"], "x".join(map(str, entry["shape"]))]).rstrip()
+            for name, entry in header.items()
+        }
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        return None
 
 
 def render(files: Mapping[str, Mapping[str, object]], metadata: Mapping[str, str]) -> bytes:
@@ -76,8 +101,8 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def parse(path: Path) -> tuple[dict[str, tuple[int, str]], dict[str, str]]:
-    """Files (name -> size, SHA-256) and metadata of a manifest.
+def parse(path: Path) -> tuple[dict[str, Entry], dict[str, str]]:
+    """Files and metadata of a manifest.
 
     Raises:
         IntegrityError: It is a link, is no manifest, was changed by as much as a byte, or names a path
@@ -99,7 +124,10 @@ def parse(path: Path) -> tuple[dict[str, tuple[int, str]], dict[str, str]]:
             f"{path.parent}: {MANIFEST} has format {body.get('format')!r}, this version reads {FORMAT}"
         )
     try:
-        files = {str(name): (int(e["size"]), str(e["sha256"])) for name, e in body["files"].items()}
+        files = {
+            str(name): Entry(int(e["size"]), str(e["sha256"]), e.get("tensors"))
+            for name, e in body["files"].items()
+        }
         metadata = {str(key): str(value) for key, value in body["metadata"].items()}
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise IntegrityError(f"{path.parent}: {MANIFEST} lacks its fields ({error!r})") from error

@@ -11,6 +11,7 @@ import numpy as np
 
 from distill_deploy.errors import IntegrityError, NonFiniteWeightsError
 from distill_deploy.folders import staged
+from distill_deploy.manifest import MANIFEST, parse, tensors_of
 from distill_deploy.verification import verify
 
 if TYPE_CHECKING:
@@ -86,12 +87,32 @@ def load(folder: Path | str, *, require_manifest: bool = False) -> LoadedFolder:
     """Verify ``folder`` and return its tensors as a lazy mapping. Models come from distill-adapters.
 
     Raises:
-        IntegrityError: As :func:`distill_deploy.verify`, or a safetensors file cannot be read, or an index
-            names a tensor that its file lacks.
+        IntegrityError: As :func:`distill_deploy.verify`, or a safetensors file cannot be read, or lacks a
+            tensor that the manifest or an index names, or holds one of another dtype or shape than the
+            manifest's.
         NotADirectoryError: ``folder`` is none.
     """
     found = verify(folder, require_manifest=require_manifest)
+    if found.sealed:
+        _compare_tensors(found.path)
     return LoadedFolder(found.path, _Tensors(found.path), found.sealed)
+
+
+def _compare_tensors(folder: Path) -> None:
+    for name, entry in parse(folder / MANIFEST)[0].items():
+        if entry.tensors is None:
+            continue
+        found = tensors_of(folder / name) or {}
+        for tensor, layout in entry.tensors.items():
+            if tensor not in found:
+                raise IntegrityError(f"{folder}: {name} lacks the tensor {tensor!r} that it was sealed with")
+            if found[tensor] != layout:
+                raise IntegrityError(
+                    f"{folder}: {name} holds {tensor!r} as {found[tensor]}, it was sealed as {layout}"
+                )
+        extra = sorted(found.keys() - entry.tensors.keys())
+        if extra:
+            raise IntegrityError(f"{folder}: {name} holds {extra[0]!r}, a tensor it was not sealed with")
 
 
 class _Tensors(Mapping[str, "NDArray[np.generic]"]):

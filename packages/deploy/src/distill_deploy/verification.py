@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distill_deploy.errors import IntegrityError
-from distill_deploy.manifest import MANIFEST, counted_files, digest, is_plain, parse
+from distill_deploy.manifest import MANIFEST, Entry, counted_files, digest, is_plain, parse
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -56,7 +56,7 @@ def verify(
     sealed = os.path.lexists(root / MANIFEST)
     if not sealed and require_manifest:
         raise IntegrityError(f"{root}: {MANIFEST} is missing, and a sealed folder was required")
-    listed: dict[str, tuple[int, str]] = {}
+    listed: dict[str, Entry] = {}
     metadata: dict[str, str] = {}
     if sealed:
         listed, metadata = parse(root / MANIFEST)
@@ -72,7 +72,7 @@ def verify(
     return Verification(root, sealed, tuple(present), metadata)
 
 
-def _compare(root: Path, present: Mapping[str, Path], listed: Mapping[str, tuple[int, str]]) -> None:
+def _compare(root: Path, present: Mapping[str, Path], listed: Mapping[str, Entry]) -> None:
     for name in listed:
         if name not in present:
             raise IntegrityError(f"{root}: {name} is missing")
@@ -83,11 +83,10 @@ def _compare(root: Path, present: Mapping[str, Path], listed: Mapping[str, tuple
             raise IntegrityError(f"{root}: {name} is extra, the manifest does not list it")
         if not path.is_file():
             raise IntegrityError(f"{root}: {name} is no regular file")
-        size, sha256 = listed[name]
         found = path.stat().st_size
-        if found != size:
-            raise IntegrityError(f"{root}: {name} has {found} bytes, the manifest says {size}")
-        if digest(path) != sha256:
+        if found != listed[name].size:
+            raise IntegrityError(f"{root}: {name} has {found} bytes, the manifest says {listed[name].size}")
+        if digest(path) != listed[name].sha256:
             raise IntegrityError(f"{root}: {name} was changed (its SHA-256 differs from the manifest)")
 
 

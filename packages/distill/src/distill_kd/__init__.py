@@ -7,8 +7,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from distill_kd.cache import CacheReport, write_cache
+    from distill_kd.cache_settings import CacheSettings
+    from distill_kd.cache_survey import cache_fingerprint
+    from distill_kd.cached_teacher import CachedTeacher
     from distill_kd.divergences import Divergence, forward_kl, jensen_shannon, reverse_kl
-    from distill_kd.errors import DistillError, NonFiniteLogitsError, ShapeError, VocabularyError
+    from distill_kd.errors import (
+        CacheError,
+        CacheMismatchError,
+        DistillError,
+        NonFiniteLogitsError,
+        ShapeError,
+        VocabularyError,
+    )
     from distill_kd.generation import generate_teacher
     from distill_kd.objective import LossParts, Objective
     from distill_kd.settings import DIVERGENCE_NAMES, TASKS, DistillSettings, Task
@@ -19,6 +30,11 @@ if TYPE_CHECKING:
 __all__ = [
     "DIVERGENCE_NAMES",
     "TASKS",
+    "CacheError",
+    "CacheMismatchError",
+    "CacheReport",
+    "CacheSettings",
+    "CachedTeacher",
     "DenseTarget",
     "DistillError",
     "DistillSettings",
@@ -34,14 +50,23 @@ __all__ = [
     "Teacher",
     "TopKTarget",
     "VocabularyError",
+    "cache_fingerprint",
     "check_vocabularies",
     "forward_kl",
     "generate_teacher",
     "jensen_shannon",
     "reverse_kl",
+    "write_cache",
 ]
 
 _MODULE_OF = {
+    "CacheError": "errors",
+    "CacheMismatchError": "errors",
+    "CacheReport": "cache",
+    "CacheSettings": "cache_settings",
+    "CachedTeacher": "cached_teacher",
+    "cache_fingerprint": "cache_survey",
+    "write_cache": "cache",
     "DIVERGENCE_NAMES": "settings",
     "TASKS": "settings",
     "DenseTarget": "teachers",

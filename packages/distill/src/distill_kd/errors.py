@@ -15,3 +15,11 @@ class NonFiniteLogitsError(DistillError, ValueError):
 
 class VocabularyError(DistillError, ValueError):
     """Student and teacher do not mean the same token by the same id."""
+
+
+class CacheError(DistillError, ValueError):
+    """A teacher's cache cannot be made, or does not hold what a batch asks for."""
+
+
+class CacheMismatchError(CacheError):
+    """A teacher's cache was made from something else; the message names the field that differs."""

@@ -13,7 +13,7 @@ from distill_kd.errors import NonFiniteLogitsError, ShapeError
 from distill_kd.settings import Task, check_task, check_temperature, check_weight
 
 if TYPE_CHECKING:
-    from distill_kd.teachers import DenseTarget
+    from distill_kd.teachers import DenseTarget, TopKTarget
 
 IGNORED = -100  # the label that transformers' losses skip
 
@@ -79,7 +79,12 @@ class Objective:
             raise ValueError(f"vocab_size = {self.vocab_size} was asked for; it must be at least 1, or None.")
 
     def __call__(
-        self, student_logits: Tensor, target: "DenseTarget", labels: Tensor, *, num_items: float | Tensor
+        self,
+        student_logits: Tensor,
+        target: "DenseTarget | TopKTarget",
+        labels: Tensor,
+        *,
+        num_items: float | Tensor,
     ) -> LossParts:
         """Loss of one batch.
 

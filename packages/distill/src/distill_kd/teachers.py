@@ -47,7 +47,7 @@ class TopKTarget:
 class Teacher(Protocol):
     """Anything that has an opinion about a batch."""
 
-    def target(self, batch: Mapping[str, Tensor]) -> DenseTarget:
+    def target(self, batch: Mapping[str, Tensor]) -> DenseTarget | TopKTarget:
         """The teacher's view of the positions in ``batch``, one for each of the student's logits."""
 
 

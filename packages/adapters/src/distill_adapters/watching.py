@@ -1,0 +1,113 @@
+"""What looks on while a run trains: gradients that are not finite, progress, and requests to stop."""
+
+import logging
+import math
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainerCallback
+
+from distill_adapters.errors import NonFiniteError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from transformers import TrainerControl, TrainerState, TrainingArguments
+
+    from distill_adapters.trainer import SafeTrainer
+
+_LOG = logging.getLogger(__name__)
+_SKIPPED_IN_A_ROW = 20
+Progress = Callable[[dict[str, float]], None]
+
+
+class StopRequest:
+    """The first Ctrl-C or SIGTERM while a run trains is noted; a second one does what it did before.
+
+    Attributes:
+        signal: Its number; None where nobody asked.
+    """
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Listen until the block ends. Only the main thread can; a signal that is ignored stays so."""
+        self.signal = None
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {
+            number: handler
+            for number in (signal.SIGINT, signal.SIGTERM)
+            if (handler := signal.getsignal(number)) not in (None, signal.SIG_IGN)
+        }
+
+        def put_back() -> None:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+        def note(number: int, _frame: "FrameType | None") -> None:
+            self.signal = number
+            put_back()
+            _LOG.warning(
+                "%s: the step is finished and a checkpoint written; a second one stops at once.",
+                signal.Signals(number).name,
+            )
+
+        for number in before:
+            signal.signal(number, note)
+        try:
+            yield
+        finally:
+            put_back()
+
+
+class Watch(TrainerCallback):
+    """Looks at gradients before each optimizer step; after it tells how far it is, and stops when asked."""
+
+    def __init__(self, trainer: "SafeTrainer", on_progress: Progress | None) -> None:
+        self._trainer = trainer
+        self._on_progress = on_progress
+        self._skipped = 0
+
+    def on_pre_optimizer_step(
+        self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **options: Any
+    ) -> None:
+        """Stop at gradients that are not finite; under a loss scaler only when it never recovers."""
+        del args, control, options
+        norm = self._trainer.gradient_norm()
+        if math.isfinite(norm):
+            self._skipped = 0
+            return
+        self._skipped += 1
+        scaled = getattr(self._trainer.accelerator, "scaler", None) is not None
+        if scaled and self._skipped < _SKIPPED_IN_A_ROW:
+            return
+        times = f" for {self._skipped} steps in a row" if scaled else ""
+        raise NonFiniteError(
+            f"the norm of the gradients is {norm} in step {state.global_step + 1}{times}. The weights are "
+            "those of the step before. Lower the learning rate, or compute in float32."
+        )
+
+    def on_step_end(
+        self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **options: Any
+    ) -> None:
+        """Tell how far it is; save and stop where that was asked for."""
+        del args
+        if self._on_progress is not None and state.is_world_process_zero:
+            self._on_progress(
+                {
+                    "step": state.global_step,
+                    "total_steps": state.max_steps,
+                    "loss": self._trainer.step_loss,
+                    "learning_rate": float(options["optimizer"].param_groups[0]["lr"]),
+                    "epoch": float(state.epoch or 0.0),
+                }
+            )
+        if self._trainer.asked_to_stop():
+            control.should_save = control.should_training_stop = True

@@ -1,0 +1,139 @@
+"""How a teacher's view of a row is written down: which positions, under which key, in which bytes."""
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from distill_kd.errors import CacheError
+from distill_kd.objective import IGNORED
+from distill_kd.settings import Task
+
+FORMAT = 1
+_STEPS = 255  # codes are 8 bits
+Columns = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class RowFacts:
+    """What a batch asks about.
+
+    Attributes:
+        row_ids: One a row.
+        checks: CRC-32 of what the teacher reads in that row: its inputs and labels, without padding.
+        valid: The positions whose logits meet a label, ``(batch, seq)``, bool, on the CPU.
+        counts: How many these are in each row.
+        lengths: Tokens of each row, the longer of inputs and labels.
+    """
+
+    row_ids: list[int]
+    checks: list[int]
+    valid: Tensor
+    counts: list[int]
+    lengths: list[int]
+
+
+def row_facts(batch: Mapping[str, Tensor], task: Task) -> RowFacts:
+    """Identify the rows of a batch, whatever its padding.
+
+    Args:
+        batch: ``input_ids``, ``labels`` and, where there is padding, ``attention_mask``: ``(batch, seq)``;
+            ``row_id``: ``(batch,)``.
+        task: Says which positions meet a label.
+
+    Raises:
+        CacheError: The batch has no ``row_id``, or not one a row.
+    """
+    if "row_id" not in batch:
+        raise CacheError(
+            f"the batch has no row_id, only {', '.join(batch)}; a cache is addressed by it. Keep the column "
+            "(TrainingArguments(remove_unused_columns=False)) and use a collator that keeps it."
+        )
+    if batch["row_id"].shape != batch["labels"].shape[:1]:
+        raise CacheError(
+            f"row_id is {tuple(batch['row_id'].shape)} for {len(batch['labels'])} rows; a cache needs one a "
+            "row, so packed rows cannot be cached: use a collator that does not pack."
+        )
+    labels, ids = batch["labels"].cpu(), batch["input_ids"].cpu()
+    labelled = labels != IGNORED
+    kept = batch["attention_mask"].cpu().bool() if "attention_mask" in batch else torch.ones_like(ids).bool()
+    valid = labelled
+    if task == "causal":  # the logits of a position meet the label of the next
+        valid = torch.zeros_like(labelled)
+        valid[:, :-1] = labelled[:, 1:]
+    read = labelled if task == "seq2seq" else kept
+    checks = [
+        zlib.crc32(label[shown].numpy().tobytes(), zlib.crc32(row[real].numpy().tobytes()))
+        for row, real, label, shown in zip(ids.long(), kept, labels.long(), read, strict=True)
+    ]
+    lengths = torch.maximum(kept.sum(1), labelled.sum(1))
+    return RowFacts(batch["row_id"].tolist(), checks, valid, valid.sum(1).tolist(), lengths.tolist())
+
+
+def encode_top_k(log_probs: Tensor, k: int) -> Columns:
+    """The ``k`` likeliest tokens of each position, 8 bits each beside their ids, and the others' mass.
+
+    A code is the root of the distance to the likeliest token, in 255ths of the root of the k-th's: fine where
+    the probability is. Only distances are kept; what the k tokens share is 1 less the tail.
+
+    Args:
+        log_probs: ``(positions, vocab)``, normalised, float32.
+        k: Below the vocabulary's size.
+
+    Returns:
+        ``ids`` uint16 (and ``high`` uint8 above 65,536 tokens) and ``codes`` uint8, all ``(positions, k)``;
+        ``range`` and ``tail`` (log-probability), float16, ``(positions,)``.
+    """
+    top, ids = log_probs.topk(k, sorted=True)
+    others = log_probs.scatter(1, ids, -torch.inf).logsumexp(1)
+    distance = (top[:, :1] - top).clamp_max(60)  # e^-60: nothing, and never infinite
+    span = distance[:, -1].half()
+    scaled = distance / span.float().clamp_min(1e-6)[:, None]
+    columns = {
+        "ids": (ids & 0xFFFF).to(torch.uint16),
+        "codes": (scaled.clamp(0, 1).sqrt() * _STEPS).round().to(torch.uint8),
+        "range": span,
+        "tail": others.clamp_min(-60_000).half(),
+    }
+    if log_probs.shape[1] > 1 << 16:
+        columns["high"] = (ids >> 16).to(torch.uint8)
+    return columns
+
+
+def decode_top_k(columns: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """What :func:`encode_top_k` wrote: ids int64, log-probabilities float32, tail float32; they sum to 1."""
+    ids = columns["ids"].view(torch.int16).long() & 0xFFFF
+    if "high" in columns:
+        ids |= columns["high"].long() << 16
+    distance = columns["range"].float()[:, None] * (columns["codes"].float() / _STEPS).square()
+    tail = columns["tail"].float().clamp_max(-1e-6)
+    kept = (-tail.expm1()).log()  # log(1 - tail's probability)
+    return ids, (-distance).log_softmax(1) + kept[:, None], tail
+
+
+def kl_error(log_probs: Tensor, columns: Mapping[str, Tensor]) -> Tensor:
+    """KL(teacher || stored) of each position, nats, where the tail is spread evenly over the tokens left out.
+
+    Args:
+        log_probs: The teacher's, ``(positions, vocab)``, float32.
+        columns: What was stored of it.
+
+    Returns:
+        ``(positions,)``, float64.
+    """
+    ids, stored, tail = decode_top_k(columns)
+    probs = log_probs.exp()
+    top = probs.gather(1, ids)
+    left_out = log_probs.shape[1] - ids.shape[1]
+    rest = (1 - top.sum(1, dtype=torch.float64)).clamp_min(0)
+    spread = tail.double() - torch.tensor(float(left_out)).log().to(tail.device)
+    # 0 * -inf: a token without probability takes no part
+    own = torch.xlogy(probs, probs).sum(1, dtype=torch.float64)
+    return own - (top * stored).sum(1, dtype=torch.float64) - rest * spread
+
+
+def valid_rows(scores: Tensor, valid: Tensor, vocab_size: int) -> Tensor:
+    """``(positions, vocab)`` of ``(batch, seq, vocab)``: those that count, cut to the shared vocabulary."""
+    return scores[valid.to(scores.device)][:, :vocab_size]
