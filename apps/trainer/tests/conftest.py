@@ -39,6 +39,9 @@ tokenizer = "tokenizer"
 [models.small]
 tokenizer = "big"
 [models.small.config]{MODEL.format(size=16)}
+[hardware]
+parallel_stages = 1
+threads = 1
 [stages.teacher]
 kind = "finetune"
 model = "big"
@@ -55,10 +58,14 @@ kind = "label"
 model = "teacher"
 data = "spellings"
 max_new_tokens = 8
+[stages.stored]
+kind = "store"
+model = "teacher"
+data = ["train", "labels"]
 [stages.student]
 kind = "distill"
 model = "small"
-teacher = "teacher"
+teacher = "stored"
 data = ["train", "labels"]
 [stages.student.train]
 steps = 4

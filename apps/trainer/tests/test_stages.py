@@ -26,10 +26,10 @@ def figures(folder: Path) -> dict[str, dict[str, float]]:
     }
 
 
-def test_a_run_walks_every_kind_of_stage_twice_with_equal_scores(
+def test_a_run_walks_every_kind_of_stage_and_side_by_side_with_equal_scores(
     workplace: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Models, labels, scores, comparisons, an export and a report; the second run stands beside the first."""
+    """All there is to a report; the same again side by side in two processes, and with the live teacher."""
     assert main(["run", "tiny.toml"]) == 0
     out, err = capfd.readouterr()
     (folder,) = (workplace / "runs").iterdir()
@@ -47,6 +47,7 @@ def test_a_run_walks_every_kind_of_stage_twice_with_equal_scores(
     assert report["comparisons"]["student_vs_twin"]["per"]["first"] == "student"
     assert len(report["samples"]["rows"]) == 5
     assert report["stages"]["labels"]["rows"] == 20
+    assert report["stages"]["stored"]["rows"] == 48 + report["stages"]["labels"]["kept"]
 
     for name in ("teacher", "student", "twin", "twin_seed2"):
         assert verify(folder / "models" / name, require_manifest=True).sealed
@@ -62,8 +63,9 @@ def test_a_run_walks_every_kind_of_stage_twice_with_equal_scores(
     assert "Warning" not in out + err
     assert "%|" not in out + err
 
-    assert main(["run", "tiny.toml"]) == 0
-    second = folder.with_name(folder.name + "-2")
+    live = ["--set", "stages.student.teacher=teacher", "--set", "run.name=live"]
+    assert main(["run", "tiny.toml", "--set", "hardware.parallel_stages=2", *live]) == 0
+    (second,) = (workplace / "runs").glob("live*")
     assert figures(second) == figures(folder)
 
 

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from distill_adapters import TrainSettings
 from distill_app_trainer.errors import RunFileError
-from distill_kd import DistillSettings
+from distill_kd import CacheSettings, DistillSettings
 
 Task = Literal["causal", "seq2seq", "masked"]
 Adapter = Literal["auto", "full", "lora", "qlora"]
@@ -156,7 +156,7 @@ class StoreStage:
     """Write down the distributions of ``model`` over ``data`` once; a distill stage names it as teacher.
 
     Attributes:
-        k: Most probable tokens kept at each position; None keeps all of a small vocabulary.
+        cache: How much of each distribution is kept.
     """
 
     __pydantic_config__: ClassVar[Mapping[str, str]] = FORBID
@@ -164,8 +164,7 @@ class StoreStage:
     kind: Literal["store"]
     model: str
     data: Names
-    k: Annotated[int, Field(ge=1)] | None = None
-    batch_size: Annotated[int, Field(ge=1)] = 128
+    cache: CacheSettings = field(default_factory=CacheSettings)
 
 
 @dataclass(frozen=True, kw_only=True)

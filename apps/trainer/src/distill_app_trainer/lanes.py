@@ -83,7 +83,7 @@ class _Lane:
         """Give the process a job."""
         self._bench.begin(job)
         self.job = job
-        self.pipe.send(job)
+        self.pipe.send((job, self._bench.results))
 
     def take(self) -> list[Job]:
         """Read one message; give back the job that it ends, if it does."""
@@ -171,8 +171,8 @@ def _serve(pipe: Connection, plan: RunPlan, path: Path, work: Work, debug: bool)
     folder = _TellingFolder(path, pipe)
     Talk(display)
     texts = load_texts(plan.config)
-    for job in iter(pipe.recv, None):
-        bench = Workbench(plan=plan, folder=folder, display=display, texts=texts)
+    for job, results in iter(pipe.recv, None):
+        bench = Workbench(plan=plan, folder=folder, display=display, texts=texts, results=results)
         bench.read_labels(used_data(plan.config.stages[job.stage]))
         try:
             said = work(bench, job)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distill_app_trainer.config import DistillStage, LabelStage, MergeStage, TrainingStage
+from distill_app_trainer.config import DistillStage, LabelStage, MergeStage, Names, StoreStage, TrainingStage
 from distill_app_trainer.display import Teller
 from distill_app_trainer.folders import RunPaths
 from distill_app_trainer.jobs import Job, jobs_of
@@ -16,10 +16,12 @@ from distill_app_trainer.texts import inputs_of, joined
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
     from distill_adapters import LoadedModel
+    from distill_datakit import Collator, TokenizedData
     from distill_hwdetect import ExecutionPolicy
+    from distill_kd import Teacher
 
 
 @dataclass(kw_only=True)
@@ -107,11 +109,11 @@ def run_training(bench: Workbench, job: Job, stage: TrainingStage) -> str:
     set_threads(policy)
     _seed_everything(seed)
     loaded = student(bench, stage, policy, seed)
-    data = tokenized(bench, stage, loaded.tokenizer)
+    data = tokenized(bench, stage.data, loaded.tokenizer)
     # Beside the run and not in it: checkpoints are no result.
     work = bench.folder.path / "checkpoints" / system
     train = _distil if isinstance(stage, DistillStage) else _finetune
-    loss = train(bench, name, stage, loaded, data, work, system=system, seed=seed)
+    loss = train(bench, job, stage, loaded, data, work)
     save_model(
         loaded, bench.folder.model(system), metadata={"run": bench.plan.config.run.name, "stage": name}
     )
@@ -121,13 +123,13 @@ def run_training(bench: Workbench, job: Job, stage: TrainingStage) -> str:
     entry |= {
         "kind": stage.kind,
         "seed": seed,
-        "rows": len(data["train"]),
+        "rows": len(data.data["train"]),
         "final_loss": loss,
         "parameters": report.total_parameters,
         "trainable_parameters": report.trainable_parameters,
     }
     _remove(work)
-    return f"{system}: loss {loss:.3f} on {len(data['train']):,} rows"
+    return f"loss {loss:.3f} on {len(data.data['train']):,} rows"
 
 
 def student(bench: Workbench, stage: TrainingStage, policy: "ExecutionPolicy", seed: int) -> "LoadedModel":
@@ -156,91 +158,129 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     return tokenizer
 
 
-def tokenized(
-    bench: Workbench, stage: TrainingStage, tokenizer: "PreTrainedTokenizerBase"
-) -> "Mapping[str, Dataset]":
+def tokenized(bench: Workbench, data: Names, tokenizer: "PreTrainedTokenizerBase") -> "TokenizedData":
     """The rows a stage learns from, and those of ``validation`` where there are any."""
     from datasets import DatasetDict
 
     from distill_datakit import tokenize
 
     task, limits = bench.plan.task, bench.plan.config.limits
-    names = (stage.data,) if isinstance(stage.data, str) else stage.data
+    names = (data,) if isinstance(data, str) else data
     parts = {"train": joined(bench.texts, names, task)}
     if "validation" in bench.texts and "validation" not in names:
         parts["validation"] = joined(bench.texts, ("validation",), task)
-    done = tokenize(
+    return tokenize(
         DatasetDict(parts),
         tokenizer,
         task,
         max_source_length=limits.max_source_length,
         max_target_length=limits.max_target_length,
     )
-    data: Mapping[str, Dataset] = done.data
-    return data
 
 
 def _finetune(
     bench: Workbench,
-    name: str,
+    job: Job,
     stage: TrainingStage,
     loaded: "LoadedModel",
-    data: "Mapping[str, Dataset]",
+    data: "TokenizedData",
     work: Path,
-    *,
-    system: str,
-    seed: int,
 ) -> float:
     from distill_adapters import FineTuner
-    from distill_datakit import collator
 
     tuner = FineTuner(
         loaded,
         settings=stage.train,
-        policy=bench.plan.policies[name],
+        policy=bench.plan.policies[job.stage],
         output_dir=work,
-        seed=seed,
-        data_collator=collator(loaded.tokenizer, bench.plan.task, seed=seed, model=_seq2seq(bench, loaded)),
-        on_progress=bench.progress(system),
+        seed=job.seed,
+        data_collator=_collator(bench, loaded, job.seed),
+        on_progress=bench.progress(job.system),
     )
-    return float(tuner.train(data).loss)
+    return float(tuner.train(data.data).loss)
 
 
 def _distil(
     bench: Workbench,
-    name: str,
+    job: Job,
     stage: TrainingStage,
     loaded: "LoadedModel",
-    data: "Mapping[str, Dataset]",
+    data: "TokenizedData",
     work: Path,
-    *,
-    system: str,
-    seed: int,
 ) -> float:
-    from distill_adapters import load_model, training_arguments
-    from distill_datakit import collator
-    from distill_kd import DistillationTrainer, LiveTeacher
+    from distill_adapters import training_arguments
+    from distill_kd import DistillationTrainer
 
     assert isinstance(stage, DistillStage)  # noqa: S101 - chosen by its kind
-    policy, task = bench.plan.policies[name], bench.plan.task
-    teacher = load_model(bench.path_of(stage.teacher), policy.teacher or policy, task, training=False)
+    policy, task = bench.plan.policies[job.stage], bench.plan.task
+    collate = _collator(bench, loaded, job.seed)
     trainer = DistillationTrainer(
         loaded.model,
-        teacher=LiveTeacher(teacher.model, tokenizer=teacher.tokenizer),
+        teacher=_teacher(bench, job, stage, data, collate),
         objective=stage.objective.objective(task),
-        args=training_arguments(stage.train, policy, work, task=task, seed=seed),
-        train_dataset=data["train"],
-        eval_dataset=data.get("validation"),
-        data_collator=collator(loaded.tokenizer, task, seed=seed, model=_seq2seq(bench, loaded)),
+        args=training_arguments(stage.train, policy, work, task=task, seed=job.seed),
+        train_dataset=data.data["train"],
+        eval_dataset=data.data.get("validation"),
+        data_collator=collate,
         processing_class=loaded.tokenizer,
-        on_progress=bench.progress(system),
+        on_progress=bench.progress(job.system),
     )
     return float(trainer.train().training_loss)
 
 
-def _seq2seq(bench: Workbench, loaded: "LoadedModel") -> "PreTrainedModel | None":
-    """The model, for collators that make decoder inputs with it."""
-    return loaded.model if bench.plan.task == "seq2seq" else None
+def _teacher(
+    bench: Workbench, job: Job, stage: DistillStage, data: "TokenizedData", collate: "Collator"
+) -> "Teacher":
+    """The live teacher, or what an earlier stage stored of it."""
+    from distill_adapters import load_model
+    from distill_kd import CachedTeacher, LiveTeacher
+
+    if isinstance(bench.plan.config.stages.get(stage.teacher), StoreStage):
+        folder = bench.folder.store(stage.teacher)
+        return CachedTeacher(folder, expected={**data.fingerprint, **collate.fingerprint})
+    policy = bench.plan.policies[job.stage]
+    loaded = load_model(
+        bench.path_of(stage.teacher), policy.teacher or policy, bench.plan.task, training=False
+    )
+    return LiveTeacher(loaded.model, tokenizer=loaded.tokenizer)
+
+
+def _collator(bench: Workbench, loaded: "LoadedModel", seed: int) -> "Collator":
+    from distill_datakit import collator
+
+    task = bench.plan.task
+    return collator(loaded.tokenizer, task, seed=seed, model=loaded.model if task == "seq2seq" else None)
+
+
+def run_store(bench: Workbench, name: str, stage: StoreStage) -> str:
+    """Write down a model's distributions over the rows that a later stage learns from."""
+    from distill_adapters import set_threads
+    from distill_kd import LiveTeacher, write_cache
+
+    policy = bench.plan.policies[name]
+    set_threads(policy)
+    loaded = bench.load(stage.model, policy)
+    data = tokenized(bench, stage.data, loaded.tokenizer)
+    report = write_cache(
+        LiveTeacher(loaded.model, tokenizer=loaded.tokenizer),
+        data.data["train"],
+        _collator(bench, loaded, bench.plan.config.run.seed),
+        bench.folder.store(name),
+        task=bench.plan.task,
+        settings=stage.cache,
+        data_fingerprint=data.fingerprint,
+        on_progress=lambda facts: bench.display.progress(name, facts),
+    )
+    bench.results["stages"][name] = {
+        "kind": stage.kind,
+        "rows": report.rows,
+        "tokens": report.tokens,
+        "bytes": report.size_bytes,
+        "bytes_per_token": report.bytes_per_token,
+        "k": report.k,
+        "kl_error": report.kl_error,
+    }
+    return str(report)
 
 
 def run_label(bench: Workbench, name: str, stage: LabelStage) -> str:
