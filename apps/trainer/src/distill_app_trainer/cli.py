@@ -61,8 +61,8 @@ def plan(
     from distill_app_trainer.config import read_run_file
     from distill_app_trainer.display import plan_text
     from distill_app_trainer.planning import make_plan
-    from distill_app_trainer.runfiles import find_run_file
     from distill_app_trainer.quiet import quieten
+    from distill_app_trainer.runfiles import find_run_file
     from distill_app_trainer.texts import load_texts
 
     config = read_run_file(find_run_file(run_file), overrides or [])

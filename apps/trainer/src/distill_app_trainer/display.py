@@ -33,6 +33,33 @@ class Teller(Protocol):
         """A stage is over."""
 
 
+class Tellers:
+    """Tells several."""
+
+    def __init__(self, *tellers: Teller) -> None:
+        self._tellers = tellers
+
+    def note(self, text: str) -> None:
+        """One line."""
+        for teller in self._tellers:
+            teller.note(text)
+
+    def stage(self, name: str, kind: str, number: int, total: int) -> None:
+        """A stage begins."""
+        for teller in self._tellers:
+            teller.stage(name, kind, number, total)
+
+    def progress(self, name: str, facts: Mapping[str, float]) -> None:
+        """A step of a stage."""
+        for teller in self._tellers:
+            teller.progress(name, facts)
+
+    def stage_done(self, name: str, text: str, seconds: float) -> None:
+        """A stage is over."""
+        for teller in self._tellers:
+            teller.stage_done(name, text, seconds)
+
+
 class Display:
     """Plan, progress and notes of a run, for a person.
 

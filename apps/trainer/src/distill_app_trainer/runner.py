@@ -21,8 +21,9 @@ from distill_app_trainer.config import (
     StoreStage,
     to_toml,
 )
-from distill_app_trainer.display import Display, Talk
+from distill_app_trainer.display import Display, Talk, Tellers
 from distill_app_trainer.folders import RunFolder
+from distill_app_trainer.forecast import Forecast
 from distill_app_trainer.jobs import Job, jobs_of
 from distill_app_trainer.lanes import walk
 from distill_app_trainer.planning import RunPlan
@@ -89,6 +90,13 @@ def execute(config: RunConfig, plan: RunPlan, *, display: Display, debug: bool =
 
     folder = RunFolder(config)
     bench = Workbench(plan=plan, folder=folder, display=display, texts=texts)
+
+    def tell(seconds: float) -> None:
+        bench.forecast = seconds
+        folder.event("forecast", seconds=round(seconds, 1))
+        display.note(f"Forecast: about {seconds / 60:.1f} minutes for the whole run")
+
+    bench.display = Tellers(display, Forecast(plan, rows, tell))
     folder.event("started", rows=rows, versions=versions())
     started = time.monotonic()
     talk = Talk(display)
@@ -143,6 +151,7 @@ def write_report(bench: "Workbench", rows: Mapping[str, int], *, seconds: float 
             "task": plan.task,
             "seed": config.run.seed,
             "seconds": seconds,
+            "forecast_seconds": bench.forecast,
             "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         },
         "plan": plan.to_dict(),

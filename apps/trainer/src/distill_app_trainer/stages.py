@@ -33,6 +33,7 @@ class Workbench:
         folder: Where everything is written.
         display: Who tells a person.
         texts: Raw texts by name; label stages add theirs.
+        forecast: Seconds that the whole run was expected to take, once that was known.
         results: What the stages measured, for the report: ``systems, evaluations, comparisons, stages,
             exports, samples``.
     """
@@ -41,6 +42,7 @@ class Workbench:
     folder: RunPaths
     display: Teller
     texts: "dict[str, Dataset]"
+    forecast: float | None = None
     results: dict[str, dict[str, object]] = field(
         default_factory=lambda: {
             key: {} for key in ("systems", "evaluations", "comparisons", "stages", "exports", "samples")
