@@ -42,7 +42,7 @@ ENDINGS = (
 SHORTEST_STEM = 3
 # Shares of the 10,000 buckets that a stem's hash falls into: about 2 % test and 1 % validation.
 TEST_BUCKETS, VALIDATION_BUCKETS, BUCKETS = 195, 295, 10_000
-LABELLED, UNLABELLED = 1_000, 20_000
+LABELLED, UNLABELLED, MORE = 1_000, 20_000, 4_000
 
 
 def stem(word: str) -> str:
@@ -94,7 +94,7 @@ def write(path: Path, rows: Iterable[Mapping[str, object]]) -> int:
 
 
 def main() -> None:
-    """Write the five files and the notice of the dictionary."""
+    """Write the six files and the notice of the dictionary."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -108,6 +108,7 @@ def main() -> None:
         parts[part_of(word)].append(word)
     drawn = sorted(parts["train"], key=lambda word: digest("draw:" + word))
     labelled, unlabelled = drawn[:LABELLED], drawn[LABELLED : LABELLED + UNLABELLED]
+    more = drawn[LABELLED + UNLABELLED : LABELLED + UNLABELLED + MORE]
 
     def scored(chosen: Iterable[str]) -> list[dict[str, object]]:
         return [{"source": word, "target": words[word][0], "references": words[word]} for word in chosen]
@@ -117,6 +118,7 @@ def main() -> None:
     counts = {
         "dictionary": write(options.out / "dictionary.jsonl.gz", everything),
         "labelled": write(options.out / "labelled.jsonl.gz", scored(labelled)),
+        "labelled_more": write(options.out / "labelled_more.jsonl.gz", scored(more)),
         "unlabelled": write(options.out / "spellings.jsonl.gz", ({"source": word} for word in unlabelled)),
         "validation": write(options.out / "validation.jsonl.gz", scored(parts["validation"])),
         "test": write(options.out / "test.jsonl.gz", scored(parts["test"])),

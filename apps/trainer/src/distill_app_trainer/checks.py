@@ -25,6 +25,7 @@ from distill_app_trainer.references import (
     stores_before,
     used_data,
     used_models,
+    variants,
 )
 
 INPUTS = ("source", "prompt", "text", "messages")
@@ -48,7 +49,7 @@ def check_run(config: RunConfig) -> Task:
     _check_names(config)
     for name, stage in config.stages.items():
         _check_references(config, name, stage)
-        _check_metrics(name, stage)
+        _check_metrics(config, name, stage)
     for name, source in config.models.items():
         _check_model(config, name, source)
     columns = {name: _columns(config, name) for name in config.data}
@@ -118,7 +119,7 @@ def _unknown(config: RunConfig, where: str, used: str, allowed: Iterable[str], w
     return f"{where} = {used!r} is no {what} here.{nearest(used, names)} Allowed: {listed}."
 
 
-def _check_metrics(name: str, stage: Stage) -> None:
+def _check_metrics(config: RunConfig, name: str, stage: Stage) -> None:
     from distill_metrics import METRIC_NAMES, UnknownMetricError, check_metric_names
 
     if not isinstance(stage, EvaluateStage | ExportStage):
@@ -133,13 +134,14 @@ def _check_metrics(name: str, stage: Stage) -> None:
     if isinstance(stage, EvaluateStage):
         if not stage.systems:
             raise RunFileError(f"stages.{name}.systems is empty; name at least one model or stage.")
+        systems = [system for one in stage.systems for system, _ in variants(config, one)]
         for pair in stage.compare:
             for used in pair:
-                if used not in stage.systems:
+                if used not in systems:
                     raise RunFileError(
                         f"stages.{name}.compare: {used!r} is none of its systems."
-                        f"{nearest(used, stage.systems)} "
-                        f"Allowed: {', '.join(stage.systems)}."
+                        f"{nearest(used, systems)} "
+                        f"Allowed: {', '.join(systems)}."
                     )
             if pair[0] == pair[1]:
                 raise RunFileError(f"stages.{name}.compare: {pair[0]!r} is compared with itself.")

@@ -75,6 +75,7 @@ class Display:
         self._live: Progress | None = None
         self._bars: dict[str, TaskID] = {}
         self._started: dict[str, float] = {}
+        self._first: dict[str, tuple[float, int]] = {}
         self._said: dict[str, float] = {}
 
     def note(self, text: str) -> None:
@@ -135,11 +136,13 @@ class Display:
 
     def _line(self, name: str, step: int, total: int, text: str) -> None:
         now = time.monotonic()
+        self._first.setdefault(name, (now, step))
         if step != total and now - self._said.get(name, self._started[name]) < _LINE_EVERY_S:
             return
         self._said[name] = now
-        left = (now - self._started[name]) / max(step, 1) * (total - step)
-        self.note(f"      {name}: step {step}/{total}  {text}  {left:.0f} s left")
+        since, first = self._first[name]
+        left = f"  {(now - since) / (step - first) * (total - step):.0f} s left" if step > first else ""
+        self.note(f"      {name}: step {step}/{total}{'  ' + text if text else ''}{left}")
 
 
 class Talk(logging.Handler):

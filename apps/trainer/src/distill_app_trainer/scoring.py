@@ -1,6 +1,7 @@
 """The stages that measure: evaluate and export."""
 
 import dataclasses
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from distill_metrics import Comparison, MetricResult
 
 SAMPLES = 5
+_TIMED = 40  # texts that are answered one by one to see how long one takes
 _CERTIFIED_ON = 512  # held-out texts of an export's certificate, which needs 64 at least
 
 Said = tuple[list[str], list[str], list[Reference]]
@@ -185,7 +187,7 @@ def run_export(bench: Workbench, name: str, stage: ExportStage) -> str:
         "certificate": dict(done.certificate),
     }
     if stage.data is not None and stage.metrics:
-        _score_export(bench, stage, source, done.path, size=done.size_bytes)
+        _score_export(bench, name, stage, source, done.path, size=done.size_bytes)
     return f"{done.format} {done.precision}, {done.size_bytes / 1e6:.2f} MB"
 
 
@@ -220,31 +222,51 @@ def _held_out(
     return texts, references_of(part)[:_CERTIFIED_ON], metric
 
 
-def _score_export(bench: Workbench, stage: ExportStage, source: Path, path: Path, *, size: int) -> None:
-    from distill_app_trainer.stages import load_tokenizer
+def _score_export(
+    bench: Workbench, name: str, stage: ExportStage, source: Path, path: Path, *, size: int
+) -> None:
+    from distill_adapters import Generation, load_model, model_report, predict
     from distill_deploy import MaskFiller, load_runtime
 
     assert stage.data is not None  # noqa: S101 - the caller has looked
-    tokenizer = load_tokenizer(source) if bench.plan.task == "masked" else None
-    inputs, right = questions(bench, bench.texts[stage.data], tokenizer)
+    loaded = load_model(source, bench.plan.policies[name], bench.plan.task, training=False)
+    inputs, right = questions(bench, bench.texts[stage.data], loaded.tokenizer)
     runtime = load_runtime(path)
+
+    def answer(texts: Sequence[str]) -> list[str]:
+        if isinstance(runtime, MaskFiller):
+            return list(runtime.complete(texts))
+        return list(runtime.generate(texts, max_new_tokens=stage.max_new_tokens))
+
+    def with_torch(texts: Sequence[str]) -> list[str]:
+        generation = Generation(max_new_tokens=stage.max_new_tokens)
+        found = predict(loaded.model, loaded.tokenizer, texts, task=bench.plan.task, generation=generation)
+        return list(found.texts)
+
     started = time.perf_counter()
-    if isinstance(runtime, MaskFiller):
-        said = list(runtime.complete(inputs))
-    else:
-        said = list(runtime.generate(inputs, max_new_tokens=stage.max_new_tokens))
+    said = answer(inputs)
     seconds = time.perf_counter() - started
+    entry = bench.results["exports"][name]
+    assert isinstance(entry, dict)  # noqa: S101 - written by run_export
+    entry["ms_alone"] = {"export": _ms_alone(answer, inputs), "pytorch": _ms_alone(with_torch, inputs)}
     taken = [name for name in bench.results["systems"] if name.startswith("exported")]
     system = f"exported_{path.name}" if taken else "exported"
-    entry = bench.results["systems"].get(stage.model)
-    facts = bench.results["stages"].get(stage.model)
-    known = entry if isinstance(entry, dict) else facts if isinstance(facts, dict) else {}
     bench.results["systems"][system] = {
-        "parameters": known.get("parameters"),
+        "parameters": model_report(loaded).total_parameters,
         "bytes": size,
         "metrics": {key: value.to_dict() for key, value in _score(bench, said, right, stage.metrics).items()},
         "ms_per_example": 1000 * seconds / len(right),
     }
+
+
+def _ms_alone(answer: Callable[[Sequence[str]], list[str]], texts: Sequence[str]) -> float:
+    """Milliseconds a text takes that comes alone, as on a device: the median over a few."""
+    took = []
+    for text in texts[: _TIMED + 1]:
+        started = time.perf_counter()
+        answer([text])
+        took.append(1000 * (time.perf_counter() - started))
+    return statistics.median(took[1:] or took)
 
 
 def weights_bytes(folder: Path) -> int:
