@@ -122,7 +122,8 @@ class Report:
 def _export_statement(entry: object) -> str:
     """``student exported to ctranslate2 int8: 0.68 MB; one text takes 0.38 ms, 27 times faster than ...``."""
     assert isinstance(entry, Mapping)  # noqa: S101 - written by the stages
-    size = f"{entry['model']} exported to {entry['format']} {entry['precision']}: {entry['size_bytes'] / _MB:.2f} MB"
+    what = f"{entry['model']} exported to {entry['format']} {entry['precision']}"
+    size = f"{what}: {entry['size_bytes'] / _MB:.2f} MB"
     if "ms_alone" not in entry:
         return f"{size}."
     export, torch = entry["ms_alone"]["export"], entry["ms_alone"]["pytorch"]
