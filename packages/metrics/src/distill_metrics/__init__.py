@@ -4,29 +4,51 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from distill_metrics.baseline import compute_baseline, read_baseline, write_baseline
+    from distill_metrics.bertscore import bertscore_f1, bertscore_precision, bertscore_recall
     from distill_metrics.comparison import Comparison, compare, compare_many, score
     from distill_metrics.corpus import bleu, bleu_smoothed, chrf, chrfpp, ter
     from distill_metrics.edits import cer, per, wer
+    from distill_metrics.encoder import Encoder
     from distill_metrics.errors import (
         EmptyPredictionsWarning,
         EmptyTextError,
         FileFormatError,
         MetricError,
+        MissingExtraError,
         SettingError,
         ShapeError,
         TextTypeError,
         UnknownMetricError,
     )
-    from distill_metrics.names import METRIC_GROUPS, METRIC_NAMES, check_metric_names, lower_is_better
+    from distill_metrics.names import (
+        ENCODER_METRIC_NAMES,
+        METRIC_GROUPS,
+        METRIC_NAMES,
+        MODEL_METRIC_NAMES,
+        check_metric_names,
+        lower_is_better,
+    )
     from distill_metrics.overlap import exact_match, token_f1
     from distill_metrics.results import MetricResult, Reference
     from distill_metrics.rouge import rouge1, rouge2, rougeL, rougeLsum
-    from distill_metrics.table import METRICS, Metric
+    from distill_metrics.table import ENCODER_METRICS, METRICS, Metric
     from distill_metrics.trainer import HFMetricHelper
 
     __version__: str
 
 _HOME = {
+    "encoder": ("Encoder",),
+    "baseline": (
+        "compute_baseline",
+        "read_baseline",
+        "write_baseline",
+    ),
+    "bertscore": (
+        "bertscore_f1",
+        "bertscore_precision",
+        "bertscore_recall",
+    ),
     "comparison": ("Comparison", "compare", "compare_many", "score"),
     "corpus": ("bleu", "bleu_smoothed", "chrf", "chrfpp", "ter"),
     "edits": ("cer", "per", "wer"),
@@ -35,38 +57,54 @@ _HOME = {
         "EmptyTextError",
         "FileFormatError",
         "MetricError",
+        "MissingExtraError",
         "SettingError",
         "ShapeError",
         "TextTypeError",
         "UnknownMetricError",
     ),
-    "names": ("METRIC_GROUPS", "METRIC_NAMES", "check_metric_names", "lower_is_better"),
+    "names": (
+        "ENCODER_METRIC_NAMES",
+        "METRIC_GROUPS",
+        "METRIC_NAMES",
+        "MODEL_METRIC_NAMES",
+        "check_metric_names",
+        "lower_is_better",
+    ),
     "overlap": ("exact_match", "token_f1"),
     "results": ("MetricResult", "Reference"),
     "rouge": ("rouge1", "rouge2", "rougeL", "rougeLsum"),
-    "table": ("METRICS", "Metric"),
+    "table": ("ENCODER_METRICS", "METRICS", "Metric"),
     "trainer": ("HFMetricHelper",),
 }
 _MODULES = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
+    "ENCODER_METRICS",
+    "ENCODER_METRIC_NAMES",
     "METRICS",
     "METRIC_GROUPS",
     "METRIC_NAMES",
+    "MODEL_METRIC_NAMES",
     "Comparison",
     "EmptyPredictionsWarning",
     "EmptyTextError",
+    "Encoder",
     "FileFormatError",
     "HFMetricHelper",
     "Metric",
     "MetricError",
     "MetricResult",
+    "MissingExtraError",
     "Reference",
     "SettingError",
     "ShapeError",
     "TextTypeError",
     "UnknownMetricError",
     "__version__",
+    "bertscore_f1",
+    "bertscore_precision",
+    "bertscore_recall",
     "bleu",
     "bleu_smoothed",
     "cer",
@@ -75,9 +113,11 @@ __all__ = [
     "chrfpp",
     "compare",
     "compare_many",
+    "compute_baseline",
     "exact_match",
     "lower_is_better",
     "per",
+    "read_baseline",
     "rouge1",
     "rouge2",
     "rougeL",
@@ -86,6 +126,7 @@ __all__ = [
     "ter",
     "token_f1",
     "wer",
+    "write_baseline",
 ]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from distill_metrics.errors import ShapeError
-from distill_metrics.names import check_metric_names
+from distill_metrics.names import ENCODER_METRIC_NAMES, METRIC_NAMES, check_metric_names
 from distill_metrics.results import MetricResult, Reference
 from distill_metrics.table import metric_named
 
@@ -78,7 +78,7 @@ def score(
     Args:
         predictions: One text an example.
         references: One text or a list of texts an example.
-        metrics: Names out of :data:`METRIC_NAMES`.
+        metrics: Names out of :data:`METRIC_NAMES` and :data:`ENCODER_METRIC_NAMES`.
         interval: Confidence of the intervals, or None for none.
         samples: Bootstrap resamples.
         seed: Equal seeds give equal intervals.
@@ -92,9 +92,10 @@ def score(
         SettingError: A setting is unknown.
         ValueError: ``interval`` is not between 0 and 1, or ``samples`` is not positive.
     """
-    names = check_metric_names(metrics)
+    known = (*METRIC_NAMES, *ENCODER_METRIC_NAMES)
+    names = check_metric_names(metrics, allowed=known)
     chosen = settings or {}
-    check_metric_names(chosen or names)
+    check_metric_names(chosen or names, allowed=known)
     measured = {
         name: metric_named(name).statistics(predictions, references, chosen.get(name)) for name in names
     }
