@@ -37,6 +37,14 @@ RULES: Mapping[str, Rule] = {
         "x86 with AVX512_BF16 or AMX_BF16",
         "measured: training step 1.4-1.7 times, forward 2.1-2.6 times faster",
     ),
+    "dtype-probe-float32": Rule(
+        "compute_dtype", "a deep probe ran bfloat16 no faster than float32", "the probe of this machine"
+    ),
+    "dtype-probe-bfloat16": Rule(
+        "compute_dtype",
+        "ARM with bf16, training, and a deep probe ran it faster than float32",
+        "the probe of this machine",
+    ),
     "dtype-arm-train": Rule("compute_dtype", "ARM with bf16, training", "gain not measured; a probe decides"),
     "dtype-arm-run": Rule("compute_dtype", "ARM with bf16, running", "Arm bf16 extension (BFMMLA)"),
     "dtype-cuda-bfloat16": Rule("compute_dtype", "NVIDIA compute capability of at least 8.0", _BF16),
