@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from distill_datakit.chat import IGNORED
+from distill_datakit.encoding import Task, check_task
 from distill_datakit.errors import TokenizerError
 from distill_datakit.fingerprints import digest
 from distill_datakit.masking import mask_row
-from distill_datakit.tokenization import IGNORED, Task, check_task
 
 if TYPE_CHECKING:
     import numpy as np
