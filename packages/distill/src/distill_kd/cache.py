@@ -33,7 +33,7 @@ from distill_kd.cache_survey import (
 from distill_kd.cached_teacher import HEADER, TOKENIZER, compare_fingerprints, read_header, shard_name
 from distill_kd.errors import CacheError, CacheMismatchError, NonFiniteLogitsError
 from distill_kd.settings import Task, check_task
-from distill_kd.teachers import DenseTarget, Teacher
+from distill_kd.teachers import Teacher, TopKTarget
 from distill_kd.vocabulary import check_vocabularies
 
 _LOG = logging.getLogger(__name__)
@@ -342,8 +342,8 @@ class _Writer:
             if "decoder_input_ids" in batch:
                 first = int(batch["decoder_input_ids"][0, 0])
         target = self.teacher.target(batch)
-        if not isinstance(target, DenseTarget):
-            raise CacheError(f"the teacher gives a {type(target).__name__}; only dense targets are cached.")
+        if isinstance(target, TopKTarget):
+            raise CacheError("the teacher gives its likeliest tokens only; cache one that gives all.")
         scores = valid_rows(target.log_probs, facts.valid, target.log_probs.shape[-1])
         if torch.isnan(scores).any() or torch.isposinf(scores).any():
             raise NonFiniteLogitsError(
