@@ -4,8 +4,10 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from distill_metrics.agreement import Agreement, ece, entropy_gap, kl, top1_agreement
     from distill_metrics.baseline import compute_baseline, read_baseline, write_baseline
     from distill_metrics.bertscore import bertscore_f1, bertscore_precision, bertscore_recall
+    from distill_metrics.classification import accuracy, f1
     from distill_metrics.comparison import Comparison, compare, compare_many, score
     from distill_metrics.corpus import bleu, bleu_smoothed, chrf, chrfpp, ter
     from distill_metrics.edits import cer, per, wer
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
         TextTypeError,
         UnknownMetricError,
     )
+    from distill_metrics.likelihood import perplexity, perplexity_from_log_probs, pseudo_perplexity
     from distill_metrics.names import (
         ENCODER_METRIC_NAMES,
         METRIC_GROUPS,
@@ -38,6 +41,22 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOME = {
+    "likelihood": (
+        "perplexity",
+        "perplexity_from_log_probs",
+        "pseudo_perplexity",
+    ),
+    "classification": (
+        "accuracy",
+        "f1",
+    ),
+    "agreement": (
+        "Agreement",
+        "ece",
+        "entropy_gap",
+        "kl",
+        "top1_agreement",
+    ),
     "encoder": ("Encoder",),
     "baseline": (
         "compute_baseline",
@@ -86,6 +105,7 @@ __all__ = [
     "METRIC_GROUPS",
     "METRIC_NAMES",
     "MODEL_METRIC_NAMES",
+    "Agreement",
     "Comparison",
     "EmptyPredictionsWarning",
     "EmptyTextError",
@@ -102,6 +122,7 @@ __all__ = [
     "TextTypeError",
     "UnknownMetricError",
     "__version__",
+    "accuracy",
     "bertscore_f1",
     "bertscore_precision",
     "bertscore_recall",
@@ -114,9 +135,16 @@ __all__ = [
     "compare",
     "compare_many",
     "compute_baseline",
+    "ece",
+    "entropy_gap",
     "exact_match",
+    "f1",
+    "kl",
     "lower_is_better",
     "per",
+    "perplexity",
+    "perplexity_from_log_probs",
+    "pseudo_perplexity",
     "read_baseline",
     "rouge1",
     "rouge2",
@@ -125,6 +153,7 @@ __all__ = [
     "score",
     "ter",
     "token_f1",
+    "top1_agreement",
     "wer",
     "write_baseline",
 ]

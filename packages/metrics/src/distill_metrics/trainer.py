@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
+from distill_metrics.arrays import IGNORED, as_array
 from distill_metrics.comparison import score
 from distill_metrics.errors import EmptyPredictionsWarning, EmptyTextError, SettingError, ShapeError
 from distill_metrics.names import ENCODER_METRIC_NAMES, METRIC_NAMES, check_metric_names
@@ -21,8 +22,6 @@ Task = Literal["causal", "seq2seq", "masked"]
 OwnMetric = Callable[[Sequence[str], Sequence[Reference]], float]
 """A metric of one's own: predictions and references in, a number out."""
 
-# The label of a position that does not count, in torch and transformers.
-_IGNORED = -100
 _DEFAULT_METRICS = ("rouge1", "rouge2", "rougeL", "bleu")
 
 
@@ -126,7 +125,7 @@ class HFMetricHelper:
         Returns:
             Ids ``(batch, seq)``, -100 where a label is -100; a tensor beside ``labels`` if that is one.
         """
-        ids = self._ids(_array(logits), _array(labels))
+        ids = self._ids(as_array(logits), as_array(labels))
         maker = getattr(labels, "new_tensor", None)
         return ids if maker is None else maker(ids.tolist())
 
@@ -176,14 +175,14 @@ class HFMetricHelper:
         best = predictions.argmax(axis=-1)
         if self.task == "causal":
             # The logits at t speak about the label at t + 1.
-            best = np.concatenate([np.full_like(best[:, :1], _IGNORED), best[:, :-1]], axis=1)
-        return np.where(labels == _IGNORED, _IGNORED, best)
+            best = np.concatenate([np.full_like(best[:, :1], IGNORED), best[:, :-1]], axis=1)
+        return np.where(labels == IGNORED, IGNORED, best)
 
     def _decode(self, ids: "NDArray[np.generic]") -> list[str]:
         import numpy as np
 
         size, numbers = len(self.tokenizer), ids.astype(np.int64)
-        unknown = (numbers >= size) | ((numbers < 0) & (numbers != _IGNORED))
+        unknown = (numbers >= size) | ((numbers < 0) & (numbers != IGNORED))
         if unknown.any():
             self._undecodable += int(unknown.sum())
             _LOG.warning(
@@ -233,25 +232,7 @@ def _parts(eval_pred: object) -> tuple["NDArray[np.generic]", "NDArray[np.generi
         predictions, labels = eval_pred[0], eval_pred[1]
     if predictions is None or labels is None:
         raise ShapeError("Both predictions and labels are needed; one of them is None.")
-    return _array(predictions), _array(labels)
-
-
-def _array(value: object) -> "NDArray[np.generic]":
-    """Numpy from numpy, a tensor on any device, lists of any lengths, or the first member of a tuple."""
-    import numpy as np
-
-    if isinstance(value, tuple) and value:
-        value = value[0]
-    detach = getattr(value, "detach", None)
-    if detach is not None:
-        tensor = detach().cpu()
-        # numpy has no bfloat16.
-        value = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
-    if isinstance(value, list) and value and isinstance(value[0], list):
-        width = max(len(row) for row in value)
-        value = [[*row, *[_IGNORED] * (width - len(row))] for row in value]
-    array: NDArray[np.generic] = np.asarray(value)
-    return array
+    return as_array(predictions), as_array(labels)
 
 
 def _check_rows(predictions: "NDArray[np.generic]", labels: "NDArray[np.generic]") -> None:
