@@ -115,7 +115,7 @@ def optimizers(target: Target, *, quantization: str, adapter: str, training: boo
 
 
 def _may_quantize(profile: HardwareProfile, target: Target) -> bool:
-    if target.kind == "cpu" and not ({"avx2", "asimd"} & set(profile.cpu.flags)):
+    if target.kind == "cpu" and not profile.cpu.has_vectors:
         return False
     return profile.packages is None or profile.torch is None or "bitsandbytes" in profile.packages
 
@@ -132,7 +132,9 @@ def _candidates(
     if requirements.teacher is not None:
         teacher_kinds = quantizations(profile, target, requirements.teacher, adapter="auto", training=False)
     found = []
-    for kind, teacher_kind in itertools.product(kinds, teacher_kinds):
+    # The teacher is quantized before the student: one chain, so that more memory never makes either lossier.
+    pairs = [(kinds[0], kind) for kind in teacher_kinds] + [(kind, teacher_kinds[-1]) for kind in kinds[1:]]
+    for kind, teacher_kind in pairs:
         adapter = _adapter(asked, kind, training=training)
         names = optimizers(target, quantization=kind, adapter=adapter, training=training)
         if wishes.optimizer is not None:

@@ -61,7 +61,13 @@ class CpuFacts(Record):
     @property
     def computes_bfloat16(self) -> bool:
         """True where bfloat16 products are computed by the processor, not emulated."""
-        return not {"amx_bf16", "avx512_bf16", "bf16"}.isdisjoint(self.flags)
+        native = {"bf16"} if self.is_arm else {"amx_bf16", "avx512_bf16"}
+        return not native.isdisjoint(self.flags)
+
+    @property
+    def has_vectors(self) -> bool:
+        """True where bitsandbytes has kernels for the processor: AVX2, or NEON on ARM."""
+        return ("asimd" if self.is_arm else "avx2") in self.flags
 
     @property
     def is_arm(self) -> bool:
