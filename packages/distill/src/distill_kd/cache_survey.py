@@ -150,8 +150,8 @@ def cache_fingerprint(
     """What a cache of this teacher over this data is made from: field -> SHA-256 or text.
 
     Args:
-        teacher: ``model``, ``dtype`` and ``vocabulary`` come from its ``model`` and ``tokenizer``, where it
-            has them.
+        teacher: ``model``, ``dtype`` and ``vocabulary`` come from its ``model`` and ``tokenizer``, or from
+            its own ``fingerprint``.
         collator: Its ``fingerprint``, such as distill-datakit's ``masking``, is taken over.
         data_fingerprint: Further fields, such as distill-datakit's ``data, preprocessing, tokenizer,
             template, masking``.
@@ -159,7 +159,9 @@ def cache_fingerprint(
     Returns:
         The fields; :func:`distill_kd.write_cache` adds ``rows``.
     """
-    fields = {**(data_fingerprint or {}), **getattr(collator, "fingerprint", {})}
+    fields = dict(data_fingerprint or {})
+    for one in (collator, teacher):
+        fields |= getattr(one, "fingerprint", {})
     model, tokenizer = getattr(teacher, "model", None), getattr(teacher, "tokenizer", None)
     if isinstance(model, nn.Module):
         fields["model"] = weights_digest(model)
