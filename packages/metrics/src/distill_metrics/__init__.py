@@ -35,12 +35,18 @@ if TYPE_CHECKING:
     from distill_metrics.overlap import exact_match, token_f1
     from distill_metrics.results import MetricResult, Reference
     from distill_metrics.rouge import rouge1, rouge2, rougeL, rougeLsum
+    from distill_metrics.slices import compare_slices, retention, score_slices
     from distill_metrics.table import ENCODER_METRICS, METRICS, Metric
     from distill_metrics.trainer import HFMetricHelper
 
     __version__: str
 
 _HOME = {
+    "slices": (
+        "compare_slices",
+        "retention",
+        "score_slices",
+    ),
     "likelihood": (
         "perplexity",
         "perplexity_from_log_probs",
@@ -134,6 +140,7 @@ __all__ = [
     "chrfpp",
     "compare",
     "compare_many",
+    "compare_slices",
     "compute_baseline",
     "ece",
     "entropy_gap",
@@ -146,11 +153,13 @@ __all__ = [
     "perplexity_from_log_probs",
     "pseudo_perplexity",
     "read_baseline",
+    "retention",
     "rouge1",
     "rouge2",
     "rougeL",
     "rougeLsum",
     "score",
+    "score_slices",
     "ter",
     "token_f1",
     "top1_agreement",
