@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from distill_datakit.generations import existing_ids, read_generations, write_generations
     from distill_datakit.loading import load
     from distill_datakit.original import prepare_dataset_dict, prepare_tokenized_dataset
+    from distill_datakit.packing import LengthSampler, pack, packing_error
     from distill_datakit.splitting import split
     from distill_datakit.tokenization import TokenizedData, tokenize
     from distill_datakit.training import TokenizerKind, train_tokenizer
@@ -33,6 +34,7 @@ _HOME = {
     "generations": ("existing_ids", "read_generations", "write_generations"),
     "loading": ("load",),
     "original": ("prepare_dataset_dict", "prepare_tokenized_dataset"),
+    "packing": ("LengthSampler", "pack", "packing_error"),
     "splitting": ("split",),
     "tokenization": ("TokenizedData", "tokenize"),
     "training": ("TokenizerKind", "train_tokenizer"),
@@ -44,6 +46,7 @@ __all__ = [
     "DataError",
     "DatakitError",
     "DroppedRowsWarning",
+    "LengthSampler",
     "SpecialTokensWarning",
     "Task",
     "TokenizeArguments",
@@ -56,6 +59,8 @@ __all__ = [
     "fingerprint",
     "inspect_columns",
     "load",
+    "pack",
+    "packing_error",
     "prepare_dataset_dict",
     "prepare_tokenized_dataset",
     "read_generations",
