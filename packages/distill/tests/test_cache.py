@@ -98,6 +98,28 @@ def test_training_on_a_dense_cache_is_training_on_the_teacher(
 
 
 @pytest.mark.parametrize("name", FAMILIES)
+def test_a_truncated_cache_trains_as_its_tokens_and_tail_say(
+    name: str, write: Any, make_model: Any, make_arguments: Any, collate: Any, tmp_path: Any
+) -> None:
+    """With all tokens but one the tail is that one, so only 8 bits stand between cache and teacher."""
+    _, live, rows = write(name, k=23)
+    losses = []
+    for teacher in (live, CachedTeacher(tmp_path / "cache")):
+        trainer = DistillationTrainer(
+            make_model(name),
+            teacher=teacher,
+            objective=Objective(FAMILIES[name], weight=0.9),  # type: ignore[arg-type]  # a task
+            args=make_arguments(max_steps=4, optim="sgd"),
+            train_dataset=rows,
+            data_collator=collate,
+        )
+        trainer.train()
+        losses.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
+    assert len(losses[0]) == 4
+    torch.testing.assert_close(torch.tensor(losses[1]), torch.tensor(losses[0]), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
 def test_rows_are_read_in_any_order_and_batch(
     name: str, write: Any, collate: Any, tmp_path: Any, make_rows: Any
 ) -> None:

@@ -1,5 +1,6 @@
 """The command line: a table for a person, JSON for a program, and exit codes."""
 
+import io
 import json
 from pathlib import Path
 
@@ -78,3 +79,76 @@ def test_a_model_that_would_not_fit_is_exit_code_3(
     (tmp_path / "config.json").write_text(json.dumps(wide), encoding="utf-8")
     assert main(["--profile", T4, "plan", "--model", str(tmp_path), "--train"]) == 3
     assert "WOULD NOT FIT" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["explain", "compute_dtype", "--profile", T4], 0, "rule      dtype-cuda-float16"),
+        (["--profile", T4, "explain", "optimizer"], 0, "rejected"),
+        (["doctor", "--profile", T4], 0, "Nothing is missing"),
+        (["rules"], 0, "| `compute_dtype` | dtype-cuda-float16 |"),
+    ],
+)
+def test_commands_for_a_person(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, words: str
+) -> None:
+    """One field in full, findings, the table of rules."""
+    assert main(arguments) == code
+    assert words in capsys.readouterr().out
+
+
+def test_explain_takes_a_model_and_names_a_wrong_field(
+    capsys: pytest.CaptureFixture[str], model: str
+) -> None:
+    """The family decides; a field that is none is exit code 2 with the nearest."""
+    assert main(["explain", "compute_dtype", "--profile", T4, "--model", model, "--train", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rule"] == "dtype-family-float32"
+    assert main(["explain", "optimiser", "--profile", T4]) == 2
+    assert "Did you mean 'optimizer'" in capsys.readouterr().err
+
+
+def test_doctor_ends_with_1_where_something_is_broken(capsys: pytest.CaptureFixture[str]) -> None:
+    """So that a script can stop there; the JSON is a list of findings."""
+    broken = str(Path(T4).with_name("nvidia-p100-kaggle.json"))
+    assert main(["doctor", "--profile", broken, "--json"]) == 1
+    (finding,) = json.loads(capsys.readouterr().out)
+    assert set(finding) == {"subject", "problem", "command", "broken"}
+
+
+def test_what_record_writes_is_read_by_profile(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A bug report is a fixture: it is planned as the machine that wrote it."""
+    assert main(["record"]) == 0
+    recording = capsys.readouterr().out
+    (tmp_path / "mine.json").write_text(recording, encoding="utf-8")
+    assert main(["--json", "--profile", str(tmp_path / "mine.json")]) == 0
+    replayed = json.loads(capsys.readouterr().out)
+    assert replayed["profile"]["cpu"]["logical_cores"] == json.loads(recording)["raw"]["os_cpu_count"]
+    assert main(["record", "--profile", T4]) == 2
+    assert "machine at hand" in capsys.readouterr().err
+
+
+class Terminal(io.StringIO):
+    """Standard output that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        """Yes."""
+        return True
+
+
+@pytest.mark.parametrize(
+    ("environment", "coloured"),
+    [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True), ({"TERM": "dumb"}, False)],
+)
+def test_colours_are_for_terminals_and_no_color_turns_them_off(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], coloured: bool
+) -> None:
+    """no-color.org: any value that is not empty; a pipe gets none either way (see the other tests)."""
+    for name in ("NO_COLOR", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    assert main(["--profile", T4]) == 0
+    assert ("\x1b[" in terminal.getvalue()) == coloured

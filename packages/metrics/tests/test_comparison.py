@@ -1,11 +1,24 @@
 """Intervals and comparisons can be trusted."""
 
 import random
+from typing import Any, get_args
 
 import pytest
 
-from distill_metrics import METRIC_NAMES, ShapeError, UnknownMetricError, compare, compare_many, score
-from distill_metrics.comparison import _holm
+from distill_metrics import (
+    METRIC_NAMES,
+    EmptyTextError,
+    SettingError,
+    ShapeError,
+    UnknownMetricError,
+    compare,
+    compare_many,
+    compare_slices,
+    retention,
+    score,
+    score_slices,
+)
+from distill_metrics.comparison import Method, _holm
 
 
 def system(references: list[str], *, wrong: float, seed: int) -> list[str]:
@@ -111,5 +124,110 @@ def test_comparisons_that_make_no_sense_are_refused(references: list[str]) -> No
         compare(references, references, references, metric="chrff")
     with pytest.raises(ValueError, match="confidence of 95"):
         score(references, references, metrics=["per"], interval=95)
+    with pytest.raises(SettingError, match=r"no method 'guess'\. Allowed: bootstrap, randomization"):
+        compare(references, references, references, metric="per", method="guess")  # type: ignore[arg-type]  # tested
     with pytest.raises(ValueError, match="0 bootstrap samples"):
         score(references, references, metrics=["per"], samples=0)
+
+
+@pytest.mark.parametrize(("wrong", "shown"), [(0.21, False), (0.3, True)])
+def test_p_is_sacrebleus(references: list[str], wrong: float, shown: bool) -> None:
+    """Of its randomisation test, up to the chance of the exchanges; the bootstrap says the same."""
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
+    from sacrebleu.significance import PairedTest
+
+    one, two = system(references, wrong=0.2, seed=1), system(references, wrong=wrong, seed=2)
+    theirs = PairedTest(
+        [("two", two), ("one", one)],
+        {"BLEU": BLEU(references=[references]), "chrF": CHRF(references=[references])},
+        references=None,
+        test_type="ar",
+        n_samples=1000,
+    )()[1]
+    for name, key in (("bleu", "BLEU"), ("chrf", "chrF2")):
+        expected: Any = theirs[key][1]
+        for method in get_args(Method):
+            found = compare(one, two, references, metric=name, method=method, samples=1000, seed=3)
+            assert found.p == pytest.approx(expected.p_value, abs=0.05)
+            assert (found.better == "first") is shown
+
+
+def test_randomisation_is_exact_where_all_exchanges_can_be_counted() -> None:
+    """Six examples, all won: of 64 exchanges two are as extreme, so p is 1/32, in either order."""
+    right = ["a b"] * 6
+    for one, two in ((right, ["z z"] * 6), (["z z"] * 6, right)):
+        found = compare(one, two, right, metric="wer", method="randomization", samples=20_000, seed=1)
+        assert found.p == pytest.approx(1 / 32, abs=0.005)
+        assert found.p >= 1 / 32
+    assert compare(right, right, right, metric="wer", method="randomization", samples=50).p == 1.0
+
+
+def test_a_handful_of_examples_shows_no_difference() -> None:
+    """One example, and even five, all won by far: too few to tell systems apart."""
+    for n in (1, 5):
+        found = compare(["a b c d"] * n, ["z"] * n, ["a b c d"] * n, metric="chrf", samples=500)
+        assert found.p == 2.0 ** (1 - n)
+        assert found.better is None
+        assert "No difference shown" in found.statement()
+
+
+def test_retention_is_the_students_share_of_the_teacher(references: list[str]) -> None:
+    """With an interval by paired resampling; of error rates and of nothing it is refused."""
+    student, teacher = system(references, wrong=0.3, seed=1), system(references, wrong=0.1, seed=2)
+    found = retention(student, teacher, references, metric="rougeL", samples=500)
+    one, two = (score(s, references, metrics=["rougeL"])["rougeL"].value for s in (student, teacher))
+    assert found.value == pytest.approx(100 * one / two)
+    low, high = found.interval or (0.0, 0.0)
+    assert low < found.value < high < 100.0
+    assert high - low < 10.0
+    assert (found.unit, found.n) == ("percent", 300)
+    assert "student / teacher|rougeL" in found.signature
+    assert retention(teacher, teacher, references, metric="bleu", samples=50).interval == (100.0, 100.0)
+    assert retention(["a"] * 2, ["a", "b"], ["a", "c"], metric="exact_match", samples=50).interval is None
+    with pytest.raises(SettingError, match="wer is an error rate"):
+        retention(student, teacher, references, metric="wer")
+    with pytest.raises(ShapeError, match="teacher scores 0"):
+        retention(student, [""] * 300, references, metric="rougeL")
+
+
+def test_slices_show_where_systems_differ() -> None:
+    """Only on long texts here: the whole hides it, the slice by length or by a column shows it."""
+    rng = random.Random(2)
+    lengths = [3] * 40 + [9] * 40 + [30] * 40
+    right = [" ".join(rng.choices("abcdefgh", k=n)) for n in lengths]
+    one = [text if len(text.split()) < 30 else f"{text[:-1]}z" for text in right]
+    by_length = compare_slices(right, one, right, metric="wer", samples=300)
+    assert list(by_length) == ["3 to 3 words", "9 to 9 words", "30 to 30 words"]
+    assert [found.better for found in by_length.values()] == [None, None, "first"]
+    column = ["even" if row % 2 else "odd" for row in range(120)]
+    found = compare_slices(right, one, right, metric="wer", by=column, names=("a", "b"), samples=300)
+    assert [(label, part.first, part.second) for label, part in found.items()] == [
+        ("odd", "a", "b"),
+        ("even", "a", "b"),
+    ]
+    rows = [row for row in range(120) if column[row] == "odd"]
+    alone = compare(*([side[row] for row in rows] for side in (right, one, right)), metric="wer", samples=300)
+    assert found["odd"].p == pytest.approx(2 * alone.p)
+    scores = score_slices(one, right, metrics=["wer", "exact_match"], samples=50)
+    assert [part["exact_match"].value for part in scores.values()] == [100.0, 100.0, 0.0]
+    assert sum(part["wer"].n for part in scores.values()) == 120
+
+
+def test_slices_that_make_no_sense_are_refused() -> None:
+    """Other lengths, other words, nothing, and a metric that a slice leaves undefined."""
+    right = ["a b c d e", "a"]
+    with pytest.raises(ShapeError, match="1 values to slice by but 2 examples"):
+        compare_slices(right, right, right, metric="per", by=["x"])
+    with pytest.raises(SettingError, match="by='colour'"):
+        score_slices(right, right, metrics=["per"], by="colour")
+    with pytest.raises(ShapeError, match="1 predictions but 2 references"):
+        compare_slices(right[:1], right, right, metric="per")
+    with pytest.raises(ShapeError, match="no examples to slice"):
+        score_slices([], [], metrics=["per"])
+    for call in (
+        lambda: compare_slices(right, right, right, metric="bleu", by=[1, 2], samples=10),
+        lambda: score_slices(right, right, metrics=["bleu"], by=[1, 2], samples=10),
+    ):
+        with pytest.raises(EmptyTextError, match="In the part '2': No reference has 4 tokens"):
+            call()

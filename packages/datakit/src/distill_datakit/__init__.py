@@ -5,26 +5,38 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from distill_datakit.collation import Collator, collator
-    from distill_datakit.errors import DataError, DatakitError, DroppedRowsWarning, TokenizerError
+    from distill_datakit.encoding import Task, TokenizeArguments
+    from distill_datakit.errors import (
+        DataError,
+        DatakitError,
+        DroppedRowsWarning,
+        SpecialTokensWarning,
+        TokenizerError,
+    )
     from distill_datakit.files import inspect_columns
+    from distill_datakit.fingerprints import fingerprint
     from distill_datakit.generations import existing_ids, read_generations, write_generations
     from distill_datakit.loading import load
     from distill_datakit.original import prepare_dataset_dict, prepare_tokenized_dataset
+    from distill_datakit.packing import LengthSampler, pack, packing_error
     from distill_datakit.splitting import split
-    from distill_datakit.tokenization import Task, TokenizedData, tokenize
+    from distill_datakit.tokenization import TokenizedData, tokenize
     from distill_datakit.training import TokenizerKind, train_tokenizer
 
     __version__: str
 
 _HOME = {
     "collation": ("Collator", "collator"),
-    "errors": ("DataError", "DatakitError", "DroppedRowsWarning", "TokenizerError"),
+    "encoding": ("Task", "TokenizeArguments"),
+    "errors": ("DataError", "DatakitError", "DroppedRowsWarning", "SpecialTokensWarning", "TokenizerError"),
     "files": ("inspect_columns",),
+    "fingerprints": ("fingerprint",),
     "generations": ("existing_ids", "read_generations", "write_generations"),
     "loading": ("load",),
     "original": ("prepare_dataset_dict", "prepare_tokenized_dataset"),
+    "packing": ("LengthSampler", "pack", "packing_error"),
     "splitting": ("split",),
-    "tokenization": ("Task", "TokenizedData", "tokenize"),
+    "tokenization": ("TokenizedData", "tokenize"),
     "training": ("TokenizerKind", "train_tokenizer"),
 }
 _MODULES = {name: module for module, names in _HOME.items() for name in names}
@@ -34,15 +46,21 @@ __all__ = [
     "DataError",
     "DatakitError",
     "DroppedRowsWarning",
+    "LengthSampler",
+    "SpecialTokensWarning",
     "Task",
+    "TokenizeArguments",
     "TokenizedData",
     "TokenizerError",
     "TokenizerKind",
     "__version__",
     "collator",
     "existing_ids",
+    "fingerprint",
     "inspect_columns",
     "load",
+    "pack",
+    "packing_error",
     "prepare_dataset_dict",
     "prepare_tokenized_dataset",
     "read_generations",

@@ -1,18 +1,25 @@
 """Rows to padded batches of tensors."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, cast
 
+from distill_datakit.chat import IGNORED
+from distill_datakit.encoding import Task, check_task
 from distill_datakit.errors import TokenizerError
 from distill_datakit.fingerprints import digest
-from distill_datakit.masking import mask_row
-from distill_datakit.tokenization import IGNORED, Task, check_task
+from distill_datakit.masking import Corrupter, Masker, Masking
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
+
+_MASKINGS: Mapping[Task, tuple[Masking | None, ...]] = {
+    "causal": (None,),
+    "seq2seq": (None, "span_corruption"),
+    "masked": ("token", "word", "span"),
+}
 
 
 class Collator(Protocol):
@@ -36,22 +43,33 @@ def collator(
     task: Task,
     *,
     seed: int = 42,
+    masking: Masking | None = None,
     masking_probability: float = 0.15,
+    span_length: float = 3.0,
     pad_to_multiple_of: int | None = None,
+    packed_attention: Literal["mask", "position_ids"] = "mask",
     model: "nn.Module | None" = None,
 ) -> Collator:
     """Make the collator of a task, for any torch ``DataLoader`` or transformers ``Trainer``.
 
     It pads on the right: ``input_ids`` with the padding token, ``attention_mask`` with 0 and ``labels``
     with -100, so that an end-of-text token that doubles as padding is still learnt. Masked rows are
-    masked anew each epoch, as a function of seed, ``row_id`` and epoch alone.
+    masked anew each epoch, as a function of seed, ``row_id`` and epoch alone. Rows of ``pack`` come with
+    ``position_ids`` and ``row_id`` ``(batch, segments)``, filled up with -1.
 
     Args:
         tokenizer: Of the model; its end-of-text token pads where it has no padding token.
         task: As given to ``tokenize``.
         seed: Of the masks.
-        masking_probability: Share of positions to predict, above 0 and at most 1; for masked models.
+        masking: For masked models ``"token"`` (also when None), ``"word"`` or ``"span"``; for seq2seq rows
+            of ``tokenize(..., span_corruption=True)`` ``"span_corruption"``.
+        masking_probability: Share of positions to predict, above 0 and at most 1.
+        span_length: Mean length of corrupted spans in tokens, at least 1.
         pad_to_multiple_of: Round lengths up to this, as tensor cores like.
+        packed_attention: ``"mask"`` gives packed rows an ``attention_mask`` ``(batch, 1, seq, seq)`` of 0
+            and the lowest float32: block-diagonal and causal, for eager and SDPA attention.
+            ``"position_ids"`` leaves it out: FlashAttention wants that, and models with sliding windows
+            shorter than a text need it; both keep texts apart only with ``use_cache=False``.
         model: For seq2seq: adds its ``decoder_input_ids``, so that losses computed outside the model
             have them.
 
@@ -59,84 +77,112 @@ def collator(
         A picklable callable with ``set_epoch``.
 
     Raises:
-        ValueError: An unknown task, probability or multiple out of range.
-        TokenizerError: No padding and no end-of-text token; a masked task without a mask token.
+        ValueError: An unknown task, masking, probability or multiple out of range.
+        TokenizerError: No padding and no end-of-text token; masking that the tokenizer cannot do.
     """
-    check_task(task)
-    if not 0.0 < masking_probability <= 1.0:
-        raise ValueError(f"masking_probability={masking_probability}: above 0 and at most 1 is allowed.")
-    if pad_to_multiple_of is not None and pad_to_multiple_of < 1:
-        raise ValueError(f"pad_to_multiple_of={pad_to_multiple_of}: at least 1, or None.")
+    _check_settings(task, masking, masking_probability, span_length, pad_to_multiple_of, packed_attention)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     if pad is None:
         raise TokenizerError(
             "the tokenizer has neither a padding nor an end-of-text token. Set tokenizer.pad_token."
         )
-    masker = _Masker(tokenizer, seed=seed, probability=masking_probability) if task == "masked" else None
-    return _PaddingCollator(int(pad), pad_to_multiple_of or 1, masker, model if task == "seq2seq" else None)
+    noise: Masker | Corrupter | None = None
+    if task == "masked":
+        noise = Masker(tokenizer, masking or "token", seed=seed, probability=masking_probability)
+    elif masking:
+        noise = Corrupter(tokenizer, seed=seed, probability=masking_probability, span_length=span_length)
+    return _PaddingCollator(
+        int(pad), pad_to_multiple_of or 1, noise, model if task == "seq2seq" else None,
+        block_mask=packed_attention == "mask")  # fmt: skip
 
 
-class _Masker:
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase", *, seed: int, probability: float) -> None:
-        import numpy as np
-
-        if tokenizer.mask_token_id is None:
-            raise TokenizerError(
-                "task 'masked' needs a mask token and this tokenizer has none. Set tokenizer.mask_token."
-            )
-        self.mask_id = int(tokenizer.mask_token_id)
-        self.special = np.array(sorted(tokenizer.all_special_ids), dtype=np.int64)
-        ordinary = sorted(set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids))
-        self.replacements = np.array(ordinary or [self.mask_id], dtype=np.int64)
-        self.seed, self.probability = seed, probability
-
-    def __call__(
-        self, ids: "NDArray[np.int64]", *, row_id: int, epoch: int
-    ) -> "tuple[NDArray[np.int64], NDArray[np.int64]]":
-        import numpy as np
-
-        return mask_row(
-            ids, maskable=~np.isin(ids, self.special), replacements=self.replacements, mask_id=self.mask_id,
-            probability=self.probability, seed=self.seed, row_id=row_id, epoch=epoch)  # fmt: skip
+def _check_settings(
+    task: Task, masking: str | None, probability: float, span_length: float, multiple: int | None, packed: str
+) -> None:
+    check_task(task)
+    if masking not in (None, *_MASKINGS[task]):
+        allowed = ", ".join(repr(name) for name in _MASKINGS[task])
+        raise ValueError(f"masking={masking!r} for task {task!r}: allowed are {allowed}.")
+    if not 0.0 < probability <= 1.0:
+        raise ValueError(f"masking_probability={probability}: above 0 and at most 1 is allowed.")
+    if span_length < 1:
+        raise ValueError(f"span_length={span_length}: at least 1 token is needed.")
+    if multiple is not None and multiple < 1:
+        raise ValueError(f"pad_to_multiple_of={multiple}: at least 1, or None.")
+    if packed not in ("mask", "position_ids"):
+        raise ValueError(f"packed_attention={packed!r}: allowed are 'mask' and 'position_ids'.")
 
 
 class _PaddingCollator:
-    def __init__(self, pad: int, multiple: int, masker: _Masker | None, model: "nn.Module | None") -> None:
-        self.pad, self.multiple, self.masker, self.model = pad, multiple, masker, model
+    def __init__(
+        self,
+        pad: int,
+        multiple: int,
+        noise: Masker | Corrupter | None,
+        model: "nn.Module | None",
+        *,
+        block_mask: bool,
+    ) -> None:
+        self.pad, self.multiple, self.noise, self.model = pad, multiple, noise, model
+        self.block_mask = block_mask
         self.epoch = 0
-        scheme = ["none"] if masker is None else ["dynamic 80/10/10", masker.seed, masker.probability]
-        self.fingerprint: Mapping[str, str] = {"masking": digest(scheme)}
+        self.fingerprint: Mapping[str, str] = {"masking": digest(noise.scheme if noise else "none")}
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __call__(self, rows: Sequence[Mapping[str, object]]) -> "dict[str, Tensor]":
-        import numpy as np
         import torch
 
         if not rows:
             raise ValueError("a batch of no rows was given; at least one is needed.")
-        columns: dict[str, list[NDArray[np.int64]]] = {
-            name: [np.asarray(row[name], dtype=np.int64) for row in rows]
-            for name in ("input_ids", "attention_mask", "labels")
-            if name in rows[0]
-        }
-        identities = [int(row["row_id"]) for row in rows] if "row_id" in rows[0] else None  # type: ignore[call-overload]  # an integer column
-        if self.masker is not None:
-            if identities is None:
-                raise ValueError(
-                    "rows without 'row_id' cannot be masked reproducibly. Make them with tokenize()."
-                )
-            pairs = [self.masker(ids, row_id=number, epoch=self.epoch)
-                     for ids, number in zip(columns["input_ids"], identities, strict=True)]  # fmt: skip
-            columns["input_ids"], columns["labels"] = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        names = [name for name in ("input_ids", "attention_mask", "labels") if name in rows[0]]
+        columns = {name: _integers(rows, name) for name in names}
+        packed = "position_ids" in rows[0]
+        if self.noise is not None:
+            self._hide(rows, columns)
         fill = {"input_ids": self.pad, "attention_mask": 0, "labels": IGNORED}
         batch = {name: torch.from_numpy(self._padded(values, fill[name])) for name, values in columns.items()}
-        if identities is not None:
-            batch["row_id"] = torch.tensor(identities, dtype=torch.int64)
+        if packed:
+            batch |= self._separated(rows, batch["input_ids"].shape[1])
+        elif "row_id" in rows[0]:
+            batch["row_id"] = torch.tensor([_row_id(row) for row in rows], dtype=torch.int64)
         if self.model is not None and "labels" in batch:
             batch["decoder_input_ids"] = _decoder_inputs(self.model, batch["labels"])
         return batch
+
+    def _hide(
+        self, rows: Sequence[Mapping[str, object]], columns: "dict[str, list[NDArray[np.int64]]]"
+    ) -> None:
+        """Replace ids and make labels, as seed, row and epoch say."""
+        import numpy as np
+
+        assert self.noise is not None  # noqa: S101 - called only then
+        if "row_id" not in rows[0]:
+            raise ValueError(
+                "rows without 'row_id' cannot be masked reproducibly. Make them with tokenize()."
+            )
+        words = _integers(rows, "word_ids") if "word_ids" in rows[0] else [None] * len(rows)
+        pairs = [
+            self.noise(ids, word, row_id=_row_id(row), epoch=self.epoch)
+            for ids, word, row in zip(columns["input_ids"], words, rows, strict=True)
+        ]
+        columns["input_ids"], columns["labels"] = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        columns["attention_mask"] = [np.ones(len(ids), dtype=np.int64) for ids in columns["input_ids"]]
+
+    def _separated(self, rows: Sequence[Mapping[str, object]], width: int) -> "dict[str, Tensor]":
+        """What keeps the texts of packed rows apart; padding is one more text, to itself."""
+        import numpy as np
+        import torch
+
+        positions = np.stack(
+            [np.concatenate([row, np.arange(width - len(row))]) for row in _integers(rows, "position_ids")]
+        )
+        identities = _integers(rows, "row_id")
+        most = max(map(len, identities))
+        found = [np.concatenate([row, np.full(most - len(row), -1)]) for row in identities]
+        apart = separated(torch.from_numpy(positions), block_mask=self.block_mask)
+        return {**apart, "row_id": torch.from_numpy(np.stack(found))}
 
     def _padded(self, values: "list[NDArray[np.int64]]", fill: int) -> "NDArray[np.int64]":
         import numpy as np
@@ -147,6 +193,28 @@ class _PaddingCollator:
         for index, value in enumerate(values):
             out[index, : len(value)] = value
         return out
+
+
+def separated(positions: "Tensor", *, block_mask: bool) -> "dict[str, Tensor]":
+    """``position_ids`` ``(batch, seq)``, and ``attention_mask`` ``(batch, 1, seq, seq)`` if asked for."""
+    import torch
+
+    if not block_mask:
+        return {"position_ids": positions}
+    texts = (positions == 0).cumsum(1)
+    seen = (texts[:, :, None] == texts[:, None, :]).tril()[:, None]
+    mask = torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(torch.float32).min)
+    return {"position_ids": positions, "attention_mask": mask}
+
+
+def _integers(rows: Sequence[Mapping[str, object]], name: str) -> "list[NDArray[np.int64]]":
+    import numpy as np
+
+    return [np.asarray(row[name], dtype=np.int64) for row in rows]
+
+
+def _row_id(row: Mapping[str, object]) -> int:
+    return int(cast("int", row["row_id"]))
 
 
 def _decoder_inputs(model: "nn.Module", labels: "Tensor") -> "Tensor":

@@ -39,3 +39,7 @@ class TokenizerError(DatakitError, ValueError):
 
 class DroppedRowsWarning(UserWarning):
     """Rows were dropped because ``on_error="drop"`` was asked for; says how many and why the first was."""
+
+
+class SpecialTokensWarning(UserWarning):
+    """Special tokens were written out in texts and stayed text; says in how many."""

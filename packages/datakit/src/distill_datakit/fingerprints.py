@@ -5,10 +5,13 @@ import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from datasets import Dataset, DatasetDict
     from transformers import PreTrainedTokenizerBase
+
+    from distill_datakit.collation import Collator
+    from distill_datakit.tokenization import TokenizedData
 
 
 def digest(value: object) -> str:
@@ -17,18 +20,57 @@ def digest(value: object) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def data_digest(data: "Dataset | DatasetDict") -> str:
-    """SHA-256 over every row of every split, in order; files, paths, times and caches play no part."""
-    parts: Mapping[str, Dataset] = data if isinstance(data, dict) else {"": data}
-    total = hashlib.sha256()
-    for name, part in parts.items():
-        total.update(f"split {json.dumps(name)} {len(part)}\n".encode())
-        columns = sorted(part.column_names)
-        for batch in part.iter(batch_size=1000):
-            rows = [list(values) for values in zip(*(batch[column] for column in columns), strict=True)]
-            text = json.dumps([columns, rows], sort_keys=True, ensure_ascii=False, default=str)
-            total.update(text.encode("utf-8", "surrogatepass"))
-    return total.hexdigest()
+def canonical(row: "Mapping[str, object]") -> bytes:
+    """One text for a row, whatever the order of its columns; a column without a value is no column."""
+    held = {name: value for name, value in row.items() if value is not None}
+    text = json.dumps(held, sort_keys=True, ensure_ascii=False, default=str)
+    return text.encode("utf-8", "surrogatepass")
+
+
+class RowsDigest:
+    """SHA-256 over the rows of each split, in order; files, paths, times and caches play no part."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, hashlib._Hash] = {}
+
+    def add(self, part: str, row: "Mapping[str, object]") -> None:
+        """Take in the next row of a split."""
+        text = canonical(row)
+        self._parts.setdefault(part, hashlib.sha256()).update(b"%d\n%b" % (len(text), text))
+
+    def __str__(self) -> str:
+        """Hexadecimal."""
+        return digest({name: part.hexdigest() for name, part in self._parts.items()})
+
+
+def data_digest(data: "Dataset | DatasetDict", *, columns: "Sequence[str] | None" = None) -> str:
+    """The ``RowsDigest`` of a dataset, of all its columns or of those named, as far as it has them."""
+    total = RowsDigest()
+    for name, part in (data if isinstance(data, dict) else {"": data}).items():
+        kept = (
+            part if columns is None else part.select_columns([c for c in columns if c in part.column_names])
+        )
+        for row in kept:
+            total.add(name, row)
+    return str(total)
+
+
+def fingerprint(data: "TokenizedData | Dataset | DatasetDict", collate: "Collator | None" = None) -> str:
+    """One stable hash, as trainers, caches and checkpoints take it for ``data_fingerprint``.
+
+    It changes with the rows, their order and split, the preprocessing, what the tokenizer makes of text, the
+    chat template where there are chats, and the masks; not with paths, times, caches, columns that are not
+    read, the number of workers or the version of a file's format.
+
+    Args:
+        data: What ``tokenize`` or ``prepare`` returned; or raw rows, of which every column counts.
+        collate: What batches them, whose masks then count too.
+
+    Returns:
+        SHA-256, hexadecimal.
+    """
+    fields = dict(getattr(data, "fingerprint", None) or {"data": data_digest(data)})
+    return digest(fields | dict(collate.fingerprint if collate is not None else {}))
 
 
 def tokenizer_digest(tokenizer: "PreTrainedTokenizerBase") -> str:

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from distill_datakit.encoding import TASKS, Task
 from distill_datakit.loading import load
 from distill_datakit.splitting import split
-from distill_datakit.tokenization import TASKS, Task, tokenize
+from distill_datakit.tokenization import tokenize
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict

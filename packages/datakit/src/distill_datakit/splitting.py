@@ -44,24 +44,20 @@ def split(
     """
     from datasets import DatasetDict
 
-    if min(fractions) < 0 or not math.isclose(sum(fractions), 1.0, abs_tol=1e-9):
-        raise ValueError(f"fractions={fractions}: three shares >= 0 that sum to 1 are needed.")
+    check_fractions(fractions)
     if key is not None and key not in dataset.column_names:
         raise DataError(
             f"no such column to split by; there are {', '.join(dataset.column_names)}.", field=key
         )
-    places = [_place(row if key is None else row[key], seed) for row in dataset]
+    places = [place_of(row if key is None else row[key], seed) for row in dataset]
     if exact:
         order = sorted(range(len(places)), key=lambda index: (places[index], index))
         bounds = [round(sum(fractions[:n]) * len(order)) for n in range(4)]
         parts = [sorted(order[bounds[n] : bounds[n + 1]]) for n in range(3)]
     else:
-        first, second = fractions[0], fractions[0] + fractions[1]
         parts = [[], [], []]
         for index, place in enumerate(places):
-            parts[
-                0 if place < first else 1 if place < second and fractions[1] else 2 if fractions[2] else 1
-            ].append(index)
+            parts[part_at(place, fractions)].append(index)
     for name, share, part in zip(NAMES, fractions, parts, strict=True):
         if share and not part:
             advice = "Add rows." if exact else "Use exact=True for exact counts, or add rows."
@@ -75,7 +71,23 @@ def split(
     )
 
 
-def _place(value: object, seed: int) -> float:
+def check_fractions(fractions: tuple[float, float, float]) -> None:
+    """Raise ``ValueError`` unless the shares are at least 0 and sum to 1."""
+    if min(fractions) < 0 or not math.isclose(sum(fractions), 1.0, abs_tol=1e-9):
+        raise ValueError(f"fractions={fractions}: three shares >= 0 that sum to 1 are needed.")
+
+
+def part_at(place: float, fractions: tuple[float, float, float]) -> int:
+    """The index of the part that a place belongs to, never one with share 0."""
+    if place < fractions[0]:
+        return 0
+    return 1 if (place < fractions[0] + fractions[1] and fractions[1]) or not fractions[2] else 2
+
+
+def place_of(value: object, seed: int) -> float:
+    """Where a row, or its value in the key column, stands between 0 and 1."""
+    if isinstance(value, dict):  # a column without a value is no column
+        value = {name: held for name, held in value.items() if held is not None}
     text = json.dumps([seed, value], sort_keys=True, ensure_ascii=False, default=str)
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") / 2**64

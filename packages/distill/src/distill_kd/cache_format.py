@@ -1,5 +1,6 @@
 """How a teacher's view of a row is written down: which positions, under which key, in which bytes."""
 
+import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -72,32 +73,47 @@ def row_facts(batch: Mapping[str, Tensor], task: Task) -> RowFacts:
     return RowFacts(batch["row_id"].tolist(), checks, valid, valid.sum(1).tolist(), lengths.tolist())
 
 
-def encode_top_k(log_probs: Tensor, k: int) -> Columns:
-    """The ``k`` likeliest tokens of each position, 8 bits each beside their ids, and the others' mass.
-
-    A code is the root of the distance to the likeliest token, in 255ths of the root of the k-th's: fine where
-    the probability is. Only distances are kept; what the k tokens share is 1 less the tail.
+def top_k_of(log_probs: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The ``k`` likeliest tokens of each position, and the others together.
 
     Args:
         log_probs: ``(positions, vocab)``, normalised, float32.
         k: Below the vocabulary's size.
 
     Returns:
-        ``ids`` uint16 (and ``high`` uint8 above 65,536 tokens) and ``codes`` uint8, all ``(positions, k)``;
-        ``range`` and ``tail`` (log-probability), float16, ``(positions,)``.
+        Ids int64 and log-probabilities, ``(positions, k)``, the likeliest first; the others' log-probability,
+        ``(positions,)``.
     """
     top, ids = log_probs.topk(k, sorted=True)
-    others = log_probs.scatter(1, ids, -torch.inf).logsumexp(1)
-    distance = (top[:, :1] - top).clamp_max(60)  # e^-60: nothing, and never infinite
+    return ids, top, log_probs.scatter(1, ids, -torch.inf).logsumexp(1)
+
+
+def encode_top_k(ids: Tensor, log_probs: Tensor, tail: Tensor, *, vocab_size: int) -> Columns:
+    """Eight bits for a probability, two or three bytes for its id.
+
+    A code is the root of the distance to the likeliest token, in 255ths of the root of the k-th's: fine where
+    the probability is. Only distances are kept; what the k tokens share is 1 less the tail.
+
+    Args:
+        ids: ``(positions, k)``, int64.
+        log_probs: Theirs, ``(positions, k)``, the largest first.
+        tail: Log-probability of all others together, ``(positions,)``.
+        vocab_size: Of how many tokens.
+
+    Returns:
+        ``ids`` uint16 (and ``high`` uint8 above 65,536 tokens) and ``codes`` uint8, all ``(positions, k)``;
+        ``range`` and ``tail``, float16, ``(positions,)``.
+    """
+    distance = (log_probs[:, :1] - log_probs).clamp_max(60)  # e^-60: nothing, and never infinite
     span = distance[:, -1].half()
     scaled = distance / span.float().clamp_min(1e-6)[:, None]
     columns = {
         "ids": (ids & 0xFFFF).to(torch.uint16),
         "codes": (scaled.clamp(0, 1).sqrt() * _STEPS).round().to(torch.uint8),
         "range": span,
-        "tail": others.clamp_min(-60_000).half(),
+        "tail": tail.clamp_min(-60_000).half(),
     }
-    if log_probs.shape[1] > 1 << 16:
+    if vocab_size > 1 << 16:
         columns["high"] = (ids >> 16).to(torch.uint8)
     return columns
 
@@ -113,27 +129,22 @@ def decode_top_k(columns: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]
     return ids, (-distance).log_softmax(1) + kept[:, None], tail
 
 
-def kl_error(log_probs: Tensor, columns: Mapping[str, Tensor]) -> Tensor:
+def kl_error(log_probs: Tensor, ids: Tensor, stored: Tensor, tail: Tensor) -> Tensor:
     """KL(teacher || stored) of each position, nats, where the tail is spread evenly over the tokens left out.
 
     Args:
         log_probs: The teacher's, ``(positions, vocab)``, float32.
-        columns: What was stored of it.
+        ids: Tokens kept, ``(positions, k)``.
+        stored: Their stored log-probabilities.
+        tail: That of all others together, ``(positions,)``.
 
     Returns:
         ``(positions,)``, float64.
     """
-    ids, stored, tail = decode_top_k(columns)
     probs = log_probs.exp()
     top = probs.gather(1, ids)
     left_out = log_probs.shape[1] - ids.shape[1]
     rest = (1 - top.sum(1, dtype=torch.float64)).clamp_min(0)
-    spread = tail.double() - torch.tensor(float(left_out)).log().to(tail.device)
-    # 0 * -inf: a token without probability takes no part
-    own = torch.xlogy(probs, probs).sum(1, dtype=torch.float64)
+    spread = tail.double() - math.log(left_out)
+    own = torch.xlogy(probs, probs).sum(1, dtype=torch.float64)  # 0 * log 0 = 0
     return own - (top * stored).sum(1, dtype=torch.float64) - rest * spread
-
-
-def valid_rows(scores: Tensor, valid: Tensor, vocab_size: int) -> Tensor:
-    """``(positions, vocab)`` of ``(batch, seq, vocab)``: those that count, cut to the shared vocabulary."""
-    return scores[valid.to(scores.device)][:, :vocab_size]

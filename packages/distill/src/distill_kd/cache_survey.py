@@ -17,8 +17,9 @@ from distill_kd.settings import Task
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Rows = Sequence[Mapping[str, object]]
-Collate = Callable[[list[Mapping[str, object]]], Mapping[str, Tensor]]
+Row = dict[str, Any]  # tokenized: lists of ids, and the row's number
+Rows = Sequence[Row]
+Collate = Callable[[list[Row]], Mapping[str, Tensor]]
 _AT_ONCE = 256  # rows collated together while nothing but their labels is looked at
 _TRIED = 8  # rows collated anew, to see whether they come out the same
 
@@ -115,9 +116,7 @@ def survey(rows: Rows, collator: Collate, task: Task, epochs: int) -> Entries:
     return entries
 
 
-def _refuse_random(
-    rows: list[Mapping[str, object]], checks: list[int], collator: Collate, task: Task
-) -> None:
+def _refuse_random(rows: list[Row], checks: list[int], collator: Collate, task: Task) -> None:
     """Collate the first rows one by one, the last one first: nothing may depend on batch or order."""
     again = [row_facts(collator([row]), task).checks[0] for row in reversed(rows)]
     if again[::-1] != checks:
@@ -151,8 +150,8 @@ def cache_fingerprint(
     """What a cache of this teacher over this data is made from: field -> SHA-256 or text.
 
     Args:
-        teacher: ``model``, ``dtype`` and ``vocabulary`` come from its ``model`` and ``tokenizer``, where it
-            has them.
+        teacher: ``model``, ``dtype`` and ``vocabulary`` come from its ``model`` and ``tokenizer``, or from
+            its own ``fingerprint``.
         collator: Its ``fingerprint``, such as distill-datakit's ``masking``, is taken over.
         data_fingerprint: Further fields, such as distill-datakit's ``data, preprocessing, tokenizer,
             template, masking``.
@@ -160,7 +159,9 @@ def cache_fingerprint(
     Returns:
         The fields; :func:`distill_kd.write_cache` adds ``rows``.
     """
-    fields = {**(data_fingerprint or {}), **getattr(collator, "fingerprint", {})}
+    fields = dict(data_fingerprint or {})
+    for one in (collator, teacher):
+        fields |= getattr(one, "fingerprint", {})
     model, tokenizer = getattr(teacher, "model", None), getattr(teacher, "tokenizer", None)
     if isinstance(model, nn.Module):
         fields["model"] = weights_digest(model)

@@ -1,21 +1,25 @@
 """The one trainer of a student: what differs from fine-tuning is the loss."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from distill_adapters import SafeTrainer
-from distill_kd.errors import VocabularyError
+from distill_kd.errors import HeadError
+from distill_kd.heads import OutputHead, check_head, head_of, stopped_at_head
 from distill_kd.objective import LossParts, Objective
+from distill_kd.preflight import before_training, fitted
 from distill_kd.teachers import Teacher, accepted_inputs, takes
-from distill_kd.vocabulary import check_vocabularies
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+    from transformers.trainer_utils import TrainOutput
 
 _logger = logging.getLogger(__name__)
 
@@ -24,13 +28,20 @@ class DistillationTrainer(SafeTrainer):
     """Train ``model`` on labels and a teacher at once; everything but the loss is :class:`SafeTrainer`'s.
 
     The loss is summed over the valid tokens and divided once by those of the effective batch, over
-    accumulation and processes. Its parts are logged beside it as ``ce`` and ``kd`` (``eval_ce``,
-    ``eval_kd``); evaluation weighs every token alike. The teacher is neither trained nor saved.
+    accumulation and processes, and is computed without all logits in memory. Its parts are logged beside it
+    as ``ce`` and ``kd`` (``eval_ce``, ``eval_kd``); evaluation weighs every token alike. The teacher is
+    neither trained nor saved.
 
     Args:
         model: The student; full, or with an adapter.
         teacher: What is asked about every batch.
         objective: The loss; its ``task`` says how logits meet labels.
+        baseline: Validation cross-entropy of the same student trained without the teacher, nats a token.
+            None measures it, on a copy of the student and labels alone, for a tenth of the steps and 100 at
+            most. Without ``eval_dataset`` the teacher is not judged.
+        accept_worse_teacher: Go on with a teacher that is no better than that.
+        scores: Called with the student at each evaluation; what it returns is logged as ``eval_NAME``: let
+            the student generate here.
         **options: Those of :class:`SafeTrainer`: ``args``, ``train_dataset``, ``eval_dataset``,
             ``data_collator``, ``processing_class``, ``on_progress``, ...
 
@@ -46,45 +57,24 @@ class DistillationTrainer(SafeTrainer):
         *,
         teacher: Teacher,
         objective: Objective,
+        baseline: float | None = None,
+        accept_worse_teacher: bool = False,
+        scores: Callable[[nn.Module], Mapping[str, float]] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(model, **options)
         self.teacher = teacher
-        self.objective: Objective = self._checked(model, objective)
+        smoothing = float(self.args.label_smoothing_factor or objective.label_smoothing)
+        self.objective: Objective = fitted(
+            replace(objective, label_smoothing=smoothing), model, teacher, self.processing_class
+        )
         # Both say that the loss is divided by the effective batch already; transformers 4.57 reads the first.
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
+        self.baseline, self.accept_worse_teacher, self.scores = baseline, accept_worse_teacher, scores
         self._sums = {True: torch.zeros(4), False: torch.zeros(4)}  # training or not: ce, kd, total, share
-
-    def _checked(self, model: nn.Module, objective: Objective) -> Objective:
-        """The objective, cut to the shared vocabulary, once both models are known to fit each other."""
-        theirs = getattr(self.teacher, "model", None)
-        if theirs is model:
-            raise ValueError("the teacher is the student itself; give LiveTeacher a model of its own.")
-        student, teacher = getattr(model, "config", None), getattr(theirs, "config", None)
-        sizes = [getattr(config, "vocab_size", None) for config in (student, teacher)]
-        starts = [getattr(config, "decoder_start_token_id", None) for config in (student, teacher)]
-        if objective.task == "seq2seq" and None not in starts and starts[0] != starts[1]:
-            raise VocabularyError(
-                f"student and teacher start decoding with different tokens ({starts[0]} and {starts[1]}); "
-                "set the student's decoder_start_token_id to the teacher's: both read the same inputs."
-            )
-        smoothing = float(self.args.label_smoothing_factor or objective.label_smoothing)
-        objective = replace(objective, label_smoothing=smoothing)
-        tokenizer = getattr(self.teacher, "tokenizer", None)
-        if tokenizer is None or self.processing_class is None:
-            _logger.warning("vocabularies unchecked: give LiveTeacher(tokenizer=) and processing_class=.")
-            if None not in sizes and sizes[0] != sizes[1] and objective.vocab_size is None:
-                raise VocabularyError(
-                    f"the student scores {sizes[0]} tokens and the teacher {sizes[1]}; give LiveTeacher its "
-                    "tokenizer and the trainer processing_class=, so that the shared part can be found."
-                )
-            return objective
-        own: Any = self.processing_class  # a Trainer's may also be an image processor
-        shared = check_vocabularies(own, tokenizer, student_size=sizes[0], teacher_size=sizes[1])
-        if shared.message:
-            _logger.warning("%s", shared.message)
-        return replace(objective, vocab_size=shared.tokens)
+        self._chunks: bool | None = None  # whether the student's head can be taken apart, once known
+        self._wants_logits = False
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[dict[str, Tensor]], num_batches: int, device: torch.device
@@ -102,17 +92,28 @@ class DistillationTrainer(SafeTrainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """The objective of one micro-batch; the teacher reads the student's own (decoder) inputs."""
-        student = self.accelerator.unwrap_model(model)
-        labels = inputs["labels"]
-        if self.objective.task == "seq2seq" and "decoder_input_ids" not in inputs:
-            made = student.prepare_decoder_input_ids_from_labels(labels=labels)
-            inputs = {**inputs, "decoder_input_ids": made}
+        student, labels = self.accelerator.unwrap_model(model), inputs["labels"]
+        inputs = self.with_decoder_inputs(inputs)
         target = self.teacher.target(inputs)  # first: the student's graph is not yet in memory
         options = {"use_cache": False} if takes(student, "use_cache") else {}
-        outputs = model(**accepted_inputs(student, inputs), **options)
+        given = {**accepted_inputs(student, inputs), **options}
         counted = num_items_in_batch if model.training else None
         items = self.objective.count_tokens(labels) if counted is None else float(counted)
-        parts = self.objective(outputs.logits, target, labels, num_items=items)
+        head = None if return_outputs and self._wants_logits else self._head(model, student, given)
+        outputs: Any = {}
+        if head is None:
+            outputs = model(**given)
+            parts = self.objective(outputs.logits, target, labels, num_items=items)
+        else:
+            made: list[LossParts] = []
+
+            def finish(hidden: Tensor) -> Tensor:
+                made.append(self.objective.from_hidden(hidden, head, target, labels, num_items=items))
+                return made[0].total
+
+            with stopped_at_head(student, finish):
+                total = model(**given)
+            parts = replace(made[0], total=total)
         if counted is not None:
             self._note(parts, training=True, scale=1.0, share=parts.tokens / max(items, 1))
         elif not model.training:
@@ -120,6 +121,59 @@ class DistillationTrainer(SafeTrainer):
         # Gradients are averaged over processes, but the loss is already divided by the tokens of all of them.
         loss = parts.total * self.accelerator.num_processes if model.training else parts.total
         return (loss, outputs) if return_outputs else loss
+
+    def with_decoder_inputs(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Inputs of both models: an encoder-decoder reads the labels shifted behind the start token."""
+        if self.objective.task != "seq2seq" or "decoder_input_ids" in inputs:
+            return dict(inputs)
+        student = self.accelerator.unwrap_model(self.model)
+        made = student.prepare_decoder_input_ids_from_labels(labels=inputs["labels"])
+        return {**inputs, "decoder_input_ids": made}
+
+    def _head(self, model: nn.Module, student: nn.Module, given: Mapping[str, Any]) -> OutputHead | None:
+        """The student's head; None where all logits must be made, which is said once."""
+        if model is not student and not isinstance(model, DistributedDataParallel):
+            return None  # sharded, compiled or replicated: only the whole forward pass is safe to call
+        if self._chunks is None:
+            try:
+                check_head(student, head_of(student), given)
+                self._chunks = True
+            except HeadError as error:
+                _logger.warning("the student's logits are made all at once: %s", error)
+                self._chunks = False
+        return head_of(student) if self._chunks else None
+
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,  # noqa: FBT001 - the overridden signature
+        *args: Any,
+        **options: Any,
+    ) -> "TrainOutput":
+        """Train; before the first step of a new run, show a row's labels and judge the teacher.
+
+        Raises:
+            WorseTeacherError: The teacher is no better on validation than the student without it.
+        """
+        checkpoints = Path(str(self.args.output_dir)).glob("checkpoint-*")
+        if not (any(checkpoints) if resume_from_checkpoint is True else resume_from_checkpoint):
+            before_training(self)
+        return super().train(resume_from_checkpoint, *args, **options)
+
+    def prediction_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **options: Any) -> Any:
+        """As transformers'; logits are made where they are asked for."""
+        self._wants_logits = not (args[0] if args else options["prediction_loss_only"])
+        return super().prediction_step(model, inputs, *args, **options)
+
+    def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
+        """As transformers', with what ``scores`` says about the student."""
+        metrics: dict[str, float] = super().evaluate(*args, **options)
+        if self.scores is not None:
+            prefix = options.get("metric_key_prefix", "eval")
+            found = self.scores(self.accelerator.unwrap_model(self.model))
+            added = {f"{prefix}_{name}": float(value) for name, value in found.items()}
+            self.log(added)
+            metrics |= added
+        return metrics
 
     def _note(self, parts: LossParts, *, training: bool, scale: float, share: float) -> None:
         """Keep for the next log. In training the shares of one step's batches add up to 1."""

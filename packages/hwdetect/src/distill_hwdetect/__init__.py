@@ -4,13 +4,15 @@ Importing this package imports nothing heavy: each name is loaded when it is fir
 """
 
 import importlib
-from typing import TYPE_CHECKING
 
+# Type checkers take it for true; importing typing costs milliseconds.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from distill_hwdetect.detection import detect
+    from distill_hwdetect.detection import detect, observe
     from distill_hwdetect.errors import HardwareError, ModelConfigError, ProfileError, UnsupportedPolicyError
     from distill_hwdetect.memory import MemoryEstimate, estimate_memory
     from distill_hwdetect.models import ModelFacts, read_model_facts
+    from distill_hwdetect.observations import RawObservations
     from distill_hwdetect.planning import plan
     from distill_hwdetect.policy import Choice, ExecutionPolicy, Requirements
     from distill_hwdetect.profile import Accelerator, CpuFacts, HardwareProfile, MemoryFacts, TorchFacts
@@ -30,11 +32,13 @@ __all__ = [
     "ModelConfigError",
     "ModelFacts",
     "ProfileError",
+    "RawObservations",
     "Requirements",
     "TorchFacts",
     "UnsupportedPolicyError",
     "detect",
     "estimate_memory",
+    "observe",
     "plan",
     "profile_from_recorded",
     "read_model_facts",
@@ -52,11 +56,13 @@ _HOME = {
     "ModelConfigError": "errors",
     "ModelFacts": "models",
     "ProfileError": "errors",
+    "RawObservations": "observations",
     "Requirements": "policy",
     "TorchFacts": "profile",
     "UnsupportedPolicyError": "errors",
     "detect": "detection",
     "estimate_memory": "memory",
+    "observe": "detection",
     "plan": "planning",
     "profile_from_recorded": "recorded",
     "read_model_facts": "models",

@@ -1,24 +1,29 @@
 """``distill-hwdetect``: the machine and the plan, for a person or as JSON.
 
-Exit codes: 0 done, 2 the command line, model, recording or an override is wrong, 3 the model would not fit.
+Exit codes: 0 done, 1 ``doctor`` found something broken, 2 the command line, model, recording or an override
+is wrong, 3 the model would not fit.
 """
 
 import argparse
+import difflib
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from distill_hwdetect.detection import detect
-from distill_hwdetect.errors import HardwareError, ProfileError
-from distill_hwdetect.models import ModelFacts, read_model_facts
+import distill_hwdetect
+from distill_hwdetect.detection import detect, observe
+from distill_hwdetect.doctor import diagnose
+from distill_hwdetect.errors import HardwareError, ProfileError, UnsupportedPolicyError
+from distill_hwdetect.models import read_model_facts
 from distill_hwdetect.planning import plan
-from distill_hwdetect.policy import ExecutionPolicy, Requirements
+from distill_hwdetect.policy import POLICY_FIELDS, Requirements
 from distill_hwdetect.profile import HardwareProfile
 from distill_hwdetect.recorded import profile_from_recorded
-from distill_hwdetect.rules import gib
+from distill_hwdetect.recording import record
+from distill_hwdetect.tables import diagnosis, explanation, overview, rules_page
 
-WOULD_NOT_FIT = 3
+DONE, BROKEN, WRONG, WOULD_NOT_FIT = 0, 1, 2, 3
 # The size that the table without a model speaks of: SmolLM2-135M's.
 _EXAMPLE = {
     "model_type": "llama",
@@ -34,60 +39,113 @@ _EXAMPLE = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
+    commands = {"record": _record, "doctor": _doctor, "explain": _explain, "rules": _rules}
     try:
-        profile = _profile(options.profile)
-        requirements = _requirements(options)
-        policy = plan(profile, requirements)
+        return commands.get(options.command, _plan)(options)
     except (HardwareError, ValueError) as error:
         print(f"distill-hwdetect: {error}", file=sys.stderr)
-        return 2
+        return WRONG
+
+
+def _plan(options: argparse.Namespace) -> int:
+    profile, requirements = _profile(options), _requirements(options)
+    policy = plan(profile, requirements)
     if options.json:
         print(json.dumps({"profile": profile.to_dict(), "policy": policy.to_dict()}, indent=1))
     else:
-        print(_table(profile, requirements, policy, example=options.command is None))
-    return 0 if options.command is None or policy.memory.fits else WOULD_NOT_FIT
+        print(overview(profile, requirements, policy, example=options.command is None))
+    return DONE if options.command is None or policy.memory.fits else WOULD_NOT_FIT
+
+
+def _explain(options: argparse.Namespace) -> int:
+    if options.field not in POLICY_FIELDS:
+        near = difflib.get_close_matches(options.field, POLICY_FIELDS, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise UnsupportedPolicyError(
+            f"{options.field!r} is no field of a policy.{hint} The fields are {', '.join(POLICY_FIELDS)}."
+        )
+    policy = plan(_profile(options), _requirements(options))
+    choice = policy.choice(options.field)
+    print(json.dumps(choice.to_dict(), indent=1) if options.json else explanation(options.field, policy))
+    return DONE
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    findings = diagnose(_profile(options))
+    if options.json:
+        print(json.dumps([finding.to_dict() for finding in findings], indent=1))
+    else:
+        print(diagnosis(findings))
+    return BROKEN if any(finding.broken for finding in findings) else DONE
+
+
+def _record(options: argparse.Namespace) -> int:
+    if options.profile is not None:
+        raise ProfileError("record writes down the machine at hand; --profile names another. Leave it out.")
+    raw = observe(probe="deep" if options.deep else "fast")
+    print(json.dumps(record(raw, version=distill_hwdetect.__version__), indent=1))
+    return DONE
+
+
+def _rules(options: argparse.Namespace) -> int:
+    del options
+    print(rules_page())
+    return DONE
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="distill-hwdetect",
         description="What machine is this, and what should a language model do on it, and why.",
+        epilog="exit codes: 0 done; 1 doctor found something broken; 2 the command line, model, recording or "
+        "an override is wrong; 3 the model would not fit",
     )
     common = argparse.ArgumentParser(add_help=False)
-    # SUPPRESS keeps the subcommand's absent option from undoing the one before it.
-    common.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
-    common.add_argument(
-        "--profile", metavar="FILE", default=argparse.SUPPRESS, help="a recorded machine instead of this one"
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument(
-        "--profile", metavar="FILE", default=None, help="a recorded machine instead of this one"
-    )
-    commands = parser.add_subparsers(dest="command", metavar="plan")
-    planner = commands.add_parser(
-        "plan", parents=[common], help="plan one model, exit code 3 when it would not fit"
-    )
-    planner.add_argument("--model", required=True, metavar="PATH", help="a model folder or its config.json")
-    planner.add_argument(
-        "--task", choices=("causal", "seq2seq", "masked"), help="the family's own by default"
-    )
-    planner.add_argument("--teacher", metavar="PATH", help="the teacher's folder or config.json")
-    planner.add_argument("--train", action="store_true", help="plan training (running by default)")
-    planner.add_argument("--adapter", choices=("auto", "full", "lora", "qlora"), default="auto")
-    planner.add_argument("--batch", type=int, default=8, help="effective batch")
-    planner.add_argument("--source-length", type=int, default=128)
-    planner.add_argument("--target-length", type=int, default=128)
-    planner.add_argument(
-        "--set", action="append", default=[], metavar="FIELD=VALUE", help="override a field of the policy"
-    )
+    for one, default in ((parser, None), (common, argparse.SUPPRESS)):
+        # SUPPRESS keeps the subcommand's absent option from undoing the one before it.
+        one.add_argument("--json", action="store_true", default=default or False, help="print JSON")
+        one.add_argument(
+            "--profile", metavar="FILE", default=default, help="a recorded machine, not this one"
+        )
+        one.add_argument(
+            "--deep",
+            action="store_true",
+            default=default or False,
+            help="import torch, and time small products",
+        )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    planner = commands.add_parser("plan", parents=[common], help="plan one model; 3 when it would not fit")
+    _add_model(planner, required=True)
+    explainer = commands.add_parser("explain", parents=[common], help="one field of the plan in full")
+    explainer.add_argument("field", metavar="FIELD", help=", ".join(POLICY_FIELDS))
+    _add_model(explainer, required=False)
+    commands.add_parser("record", parents=[common], help="print this machine as a fixture, without its owner")
+    commands.add_parser("doctor", parents=[common], help="what is missing or mismatched, and what mends it")
+    commands.add_parser("rules", help="the decision table, in Markdown")
     return parser
 
 
-def _profile(file: str | None) -> HardwareProfile:
+def _add_model(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    parser.add_argument(
+        "--model", required=required, metavar="PATH", help="a model folder or its config.json"
+    )
+    parser.add_argument("--task", choices=("causal", "seq2seq", "masked"), help="the family's own by default")
+    parser.add_argument("--teacher", metavar="PATH", help="the teacher's folder or config.json")
+    parser.add_argument("--train", action="store_true", help="plan training (running by default)")
+    parser.add_argument("--adapter", choices=("auto", "full", "lora", "qlora"), default="auto")
+    parser.add_argument("--batch", type=int, default=8, help="effective batch")
+    parser.add_argument("--source-length", type=int, default=128)
+    parser.add_argument("--target-length", type=int, default=128)
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="FIELD=VALUE", help="override a field of the policy"
+    )
+
+
+def _profile(options: argparse.Namespace) -> HardwareProfile:
+    file = options.profile
     if file is None:
-        return detect()
+        return detect(probe="deep" if options.deep else "fast")
     try:
         content = json.loads(Path(file).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -102,7 +160,7 @@ def _profile(file: str | None) -> HardwareProfile:
 
 
 def _requirements(options: argparse.Namespace) -> Requirements:
-    if options.command is None:
+    if getattr(options, "model", None) is None:
         return Requirements(task="causal", model=read_model_facts(_EXAMPLE))
     model = read_model_facts(options.model)
     return Requirements(
@@ -123,57 +181,3 @@ def _override(text: str) -> tuple[str, object]:
     if not equals:
         raise ValueError(f"--set takes FIELD=VALUE, found {text!r}.")
     return name.strip(), int(value) if value.strip().isdigit() else value.strip()
-
-
-def _table(
-    profile: HardwareProfile, requirements: Requirements, policy: ExecutionPolicy, *, example: bool
-) -> str:
-    rows = [*_machine(profile), ("", "", ""), *_model(requirements, example=example), ("", "", "")]
-    rows += [(name, _shown(value), reason) for name, value, reason in policy.explain()]
-    if policy.teacher is not None:
-        rows += [("", "", ""), ("teacher", "", "the model that is learnt from")]
-        rows += [(f"  {name}", _shown(value), reason) for name, value, reason in policy.teacher.explain()]
-    memory = policy.memory
-    verdict = "fits" if memory.fits else "WOULD NOT FIT"
-    budget = (
-        "budget not known"
-        if memory.budget_bytes is None
-        else f"of {gib(memory.budget_bytes)} (0.85 of what is free)"
-    )
-    rows += [("", "", ""), ("memory", gib(memory.total_bytes), f"{budget}: {verdict}")]
-    first = max(len(row[0]) for row in rows)
-    second = min(28, max(len(row[1]) for row in rows))
-    return "\n".join(f"{a:<{first}}  {b:<{second}}  {c}".rstrip() for a, b, c in rows)
-
-
-def _machine(profile: HardwareProfile) -> list[tuple[str, str, str]]:
-    cpu, memory = profile.cpu, profile.memory
-    flags = " ".join(cpu.flags) or "instruction set not read"
-    rows = [
-        ("machine", f"{profile.system} {cpu.machine}", cpu.name or cpu.vendor or "processor not named"),
-        ("cpu", f"{cpu.usable_cores} of {cpu.logical_cores} CPUs usable", flags),
-        ("main memory", gib(memory.total_bytes), f"{gib(memory.available_bytes)} available"),
-    ]
-    for device in profile.accelerators:
-        size = "memory not known" if device.total_bytes is None else gib(device.total_bytes)
-        detail = device.target or (".".join(map(str, device.capability)) if device.capability else "")
-        rows.append((f"{device.kind} {device.index}", size, f"{device.name} {detail}".strip()))
-    torch = "not installed" if profile.torch is None else profile.torch.version or "not recorded"
-    rows.append(("torch", torch, ""))
-    return rows + [("note", "", note) for note in profile.notes]
-
-
-def _model(requirements: Requirements, *, example: bool) -> list[tuple[str, str, str]]:
-    model: ModelFacts = requirements.model
-    what = "training" if requirements.training else "running"
-    size = f"{model.parameters / 1e6:.1f} M parameters"
-    hint = (
-        "an example; `distill-hwdetect plan --model PATH` plans yours"
-        if example
-        else f"{what}, {requirements.task}"
-    )
-    return [("model", model.family or "unnamed", f"{size}: {hint}")]
-
-
-def _shown(value: object) -> str:
-    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)

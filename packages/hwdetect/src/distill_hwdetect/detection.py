@@ -1,26 +1,39 @@
 """Look at the machine this runs on."""
 
+from __future__ import annotations
+
 import os
-import platform
 import sys
-from pathlib import Path
-from typing import Literal
 
 from distill_hwdetect.installed import installed_versions, torch_observed
-from distill_hwdetect.profile import HardwareProfile
-from distill_hwdetect.recorded import profile_from_recorded
+from distill_hwdetect.observations import RawObservations
+from distill_hwdetect.recorded import interpret
 
-_VARIABLES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ZE_AFFINITY_MASK", "OMP_NUM_THREADS")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from distill_hwdetect.profile import HardwareProfile
+
+_VARIABLES = (
+    "CUDA_DEVICE_ORDER",
+    "CUDA_VISIBLE_DEVICES",
+    "HIP_VISIBLE_DEVICES",
+    "OMP_NUM_THREADS",
+    "ONEAPI_DEVICE_SELECTOR",
+    "ROCR_VISIBLE_DEVICES",
+    "ZE_AFFINITY_MASK",
+)
 
 
-def detect(*, probe: Literal["fast"] = "fast", root: str = "/") -> HardwareProfile:
+def detect(*, probe: Literal["fast", "deep"] = "fast", root: str = "/") -> HardwareProfile:
     """Say what machine this is, in milliseconds, importing neither torch nor numpy.
 
     Args:
-        probe: ``fast`` reads files and drivers; it is the only one so far.
+        probe: ``fast`` reads files and drivers. ``deep`` imports torch, asks it what it can run, and times a
+            small matrix product in each type on each device, 50 ms each.
         root: Where /proc and /sys are found; a folder that looks like a root describes another machine, and
-            then
-            nothing of this one (drivers, packages, environment) is mixed in.
+            then nothing of this one (drivers, packages, environment) is mixed in.
 
     Returns:
         The profile. What cannot be read is None, with a note; nothing of that kind raises.
@@ -28,30 +41,56 @@ def detect(*, probe: Literal["fast"] = "fast", root: str = "/") -> HardwareProfi
     Raises:
         ValueError: ``probe`` is another word.
     """
-    if probe != "fast":
-        raise ValueError(f"probe must be 'fast', found {probe!r}.")
-    return profile_from_recorded(observe(root=root))
+    return interpret(observe(probe=probe, root=root))
 
 
-def observe(*, root: str = "/") -> dict[str, object]:
-    """Return the raw observations that ``detect`` interprets and a recording holds."""
+def observe(*, probe: Literal["fast", "deep"] = "fast", root: str = "/") -> RawObservations:
+    """Return the raw observations that ``detect`` interprets and a recording holds.
+
+    Args:
+        probe: As for ``detect``.
+        root: As for ``detect``.
+
+    Raises:
+        ValueError: ``probe`` is another word.
+    """
+    if probe not in ("fast", "deep"):
+        raise ValueError(f"probe must be 'fast' or 'deep', found {probe!r}.")
     if root != "/" or sys.platform.startswith("linux"):
         from distill_hwdetect.linux import observe_linux
 
-        observed = observe_linux(Path(root))
+        observed = observe_linux(root)
         if root != "/":
-            return observed
-        observed["sched_affinity"] = len(os.sched_getaffinity(0))
-        observed.setdefault("os_cpu_count", os.cpu_count() or 1)
+            return RawObservations(system="Linux", **observed)  # type: ignore[arg-type]  # by field name
     else:
-        observed = _observe_elsewhere()
-    observed["system"], observed["machine"] = platform.system(), platform.machine()
+        from distill_hwdetect.elsewhere import observe_elsewhere
+
+        observed = observe_elsewhere()
     observed["env"] = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
-    packages = installed_versions()
-    observed["packages"], observed["torch"] = dict(packages), torch_observed()
+    observed["packages"] = installed_versions()
+    observed["torch"] = torch_observed() or {"installed": False}
+    observed["disk"] = _disk()
     if sys.platform != "darwin":
         _add_nvidia(observed)
-    return observed
+    if probe == "deep":
+        from distill_hwdetect.probing import add_deep
+
+        add_deep(observed)
+    return RawObservations(**observed)  # type: ignore[arg-type]  # by field name
+
+
+def _disk() -> dict[str, int] | None:
+    """Return the file system of the working folder; Windows says it through another call."""
+    try:
+        if sys.platform == "win32":
+            import shutil
+
+            usage = shutil.disk_usage(".")
+            return {"total_bytes": usage.total, "free_bytes": usage.free}
+        found = os.statvfs(".")
+    except OSError:
+        return None
+    return {"total_bytes": found.f_blocks * found.f_frsize, "free_bytes": found.f_bavail * found.f_frsize}
 
 
 def _add_nvidia(observed: dict[str, object]) -> None:
@@ -63,40 +102,3 @@ def _add_nvidia(observed: dict[str, object]) -> None:
     others = observed.get("gpus")
     observed["gpus"] = [*gpus, *(others if isinstance(others, list) else [])]
     observed["nvml"] = driver
-
-
-def _observe_elsewhere() -> dict[str, object]:
-    """Return what psutil (and sysctl, on a Mac) says where there is no /proc."""
-    import psutil
-
-    memory = psutil.virtual_memory()
-    observed: dict[str, object] = {
-        "cpuinfo": {"model_name": platform.processor()},
-        "os_cpu_count": psutil.cpu_count() or 1,
-        "physical_cores": psutil.cpu_count(logical=False),
-        "meminfo_kB": {"MemTotal": memory.total // 1024, "MemAvailable": memory.available // 1024},
-        "swap_kB": psutil.swap_memory().total // 1024,
-    }
-    if sys.platform == "darwin":
-        observed["sysctl"], observed["macos"] = _sysctl(), platform.mac_ver()[0]
-        observed.pop("physical_cores")
-    return observed
-
-
-def _sysctl() -> dict[str, object]:
-    import subprocess
-
-    names = (
-        "machdep.cpu.brand_string",
-        "hw.memsize",
-        "hw.perflevel0.physicalcpu",
-        "hw.perflevel1.physicalcpu",
-        "hw.optional.arm.FEAT_BF16",
-    )
-    found: dict[str, object] = {}
-    for name in names:
-        answer = subprocess.run(["/usr/sbin/sysctl", "-n", name], capture_output=True, text=True, check=False)
-        text = answer.stdout.strip()
-        if answer.returncode == 0 and text:
-            found[name] = int(text) if text.isdigit() else text
-    return found

@@ -71,6 +71,8 @@ def device_name(device: Accelerator) -> str:
 def obstacle_of(device: Accelerator, profile: HardwareProfile) -> str | None:
     """Return why the installed torch cannot run a device, with the remedy; None when it can."""
     torch = profile.torch
+    if device.hidden_by is not None:
+        return f"{device.name} is hidden by {device.hidden_by}: change or unset it."
     if device.kind == "cuda" and device.capability is not None and device.capability < (6, 0):
         return (
             f"{device.name} has compute capability "
@@ -93,9 +95,6 @@ def obstacle_of(device: Accelerator, profile: HardwareProfile) -> str | None:
 
 def _cuda_obstacle(device: Accelerator, profile: HardwareProfile) -> str | None:
     torch = profile.torch
-    visible = profile.environment.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None and visible.strip() in ("", "-1"):
-        return f"{device.name} is hidden by CUDA_VISIBLE_DEVICES={visible!r}: unset it."
     if torch is None:
         return None
     if torch.cuda == "":
@@ -111,10 +110,16 @@ def _cuda_obstacle(device: Accelerator, profile: HardwareProfile) -> str | None:
         )
     if device.capability is not None and not _has_kernels(device.capability, torch.arch_list, torch.cuda):
         cc = _dotted(device.capability)
+        wanted = f"a torch built with sm_{cc.replace('.', '')}"
+        # CUDA 13 knows nothing before Turing; torch 2.14 was the last to be built for CUDA 12.
+        remedy = (
+            f"{wanted}, such as 2.14 for CUDA 12.6"
+            if device.capability < (7, 5)
+            else f"a newer one, {wanted}"
+        )
         return (
-            f"{device.name} has compute capability {cc}, for which "
-            f"this torch (CUDA {torch.cuda}) has no kernels: "
-            f"install a torch built with sm_{cc.replace('.', '')}, such as the cu126 wheels."
+            f"{device.name} has compute capability {cc}, for which this torch (CUDA {torch.cuda}) has no "
+            f"kernels: install {remedy}."
         )
     if torch.cuda_available is False:
         return f"{device.name} is there, but torch.cuda.is_available() is False: check the driver."
@@ -169,13 +174,14 @@ def _asked(
 def _accelerated(
     profile: HardwareProfile, device: Accelerator, rule: str, rejected: tuple[tuple[str, str], ...]
 ) -> Target:
-    free = profile.memory.available_bytes if device.unified and device.kind == "cuda" else device.free_bytes
-    if free is None:
-        free = device.total_bytes
+    free = device.total_bytes if device.free_bytes is None else device.free_bytes
+    if device.unified and profile.memory.available_bytes:
+        # Shared memory is free only as far as the host has not taken it.
+        free = min(profile.memory.available_bytes, free or profile.memory.available_bytes)
     memory = "memory not known" if free is None else f"{gib(free)} free"
     shared = ", shared with the host" if device.unified else ""
     reason = f"{device.name} ({memory}{shared})." + _static(profile)
-    others = len(profile.accelerators) - 1
+    others = sum(1 for other in profile.accelerators if other.hidden_by is None) - 1
     if others > 0:
         reason += (
             f" {others} more: data parallel with one process "

@@ -57,7 +57,7 @@ def find_fit(
     passed: list[tuple[str, str, bool, int]] = []
     found: tuple[Workload, MemoryEstimate, str] | None = None
     for workload, teacher_quantization in _candidates(profile, target, requirements, compute_dtype, wishes):
-        teacher = _teacher_bytes(requirements.teacher, teacher_dtype, teacher_quantization)
+        teacher = _teacher_bytes(requirements, teacher_dtype, teacher_quantization)
         start = replace(workload, micro_batch=wishes.micro_batch or 1)
         memory = estimate(requirements.model, start, teacher_bytes=teacher, budget_bytes=budget)
         found = (start, memory, teacher_quantization)
@@ -68,7 +68,7 @@ def find_fit(
         raise AssertionError("the candidates are never empty")
     workload, memory, teacher_quantization = found
     if memory.fits and wishes.micro_batch is None:
-        teacher = _teacher_bytes(requirements.teacher, teacher_dtype, teacher_quantization)
+        teacher = _teacher_bytes(requirements, teacher_dtype, teacher_quantization)
         workload, memory = _largest_batch(requirements, workload, memory, teacher)
     return Fit(
         workload=workload, memory=memory, teacher_quantization=teacher_quantization, passed_over=tuple(passed)
@@ -115,7 +115,7 @@ def optimizers(target: Target, *, quantization: str, adapter: str, training: boo
 
 
 def _may_quantize(profile: HardwareProfile, target: Target) -> bool:
-    if target.kind == "cpu" and not ({"avx2", "asimd"} & set(profile.cpu.flags)):
+    if target.kind == "cpu" and not profile.cpu.has_vectors:
         return False
     return profile.packages is None or profile.torch is None or "bitsandbytes" in profile.packages
 
@@ -129,10 +129,12 @@ def _candidates(
     if wishes.quantization is not None:
         kinds = (wishes.quantization,)
     teacher_kinds: tuple[str, ...] = ("none",)
-    if requirements.teacher is not None:
+    if requirements.teacher is not None and requirements.distillation != "cached":
         teacher_kinds = quantizations(profile, target, requirements.teacher, adapter="auto", training=False)
     found = []
-    for kind, teacher_kind in itertools.product(kinds, teacher_kinds):
+    # The teacher is quantized before the student: one chain, so that more memory never makes either lossier.
+    pairs = [(kinds[0], kind) for kind in teacher_kinds] + [(kind, teacher_kinds[-1]) for kind in kinds[1:]]
+    for kind, teacher_kind in pairs:
         adapter = _adapter(asked, kind, training=training)
         names = optimizers(target, quantization=kind, adapter=adapter, training=training)
         if wishes.optimizer is not None:
@@ -156,6 +158,7 @@ def _candidates(
                 adapter=adapter,
                 optimizer=optimizer,
                 checkpointing=checkpointing,
+                distillation="none" if requirements.teacher is None else requirements.distillation,
             )
             found.append((workload, teacher_kind))
     return found
@@ -174,8 +177,10 @@ def _adapter(asked: str, kind: str, *, training: bool) -> str:
     return "qlora" if asked == "lora" and kind == "nf4" else asked
 
 
-def _teacher_bytes(teacher: ModelFacts | None, dtype: str, quantization: str) -> int:
-    return 0 if teacher is None else weight_bytes(teacher, storage_dtype=dtype, quantization=quantization)
+def _teacher_bytes(requirements: Requirements, dtype: str, quantization: str) -> int:
+    if requirements.teacher is None or requirements.distillation == "cached":
+        return 0
+    return weight_bytes(requirements.teacher, storage_dtype=dtype, quantization=quantization)
 
 
 def _largest_batch(

@@ -1,10 +1,14 @@
 """Which packages are installed, by the names of their ``*.dist-info`` folders: nothing is imported."""
+# ruff: noqa: PTH118, PTH123, PTH208  # importing pathlib costs milliseconds that detection does not have
+
+from __future__ import annotations
 
 import os
-import re
 import sys
-from collections.abc import Iterable
-from pathlib import Path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 PACKAGES_READ = (
     "accelerate",
@@ -12,6 +16,7 @@ PACKAGES_READ = (
     "ctranslate2",
     "flash-attn",
     "intel-extension-for-pytorch",
+    "kernels",
     "onnxruntime",
     "openvino",
     "peft",
@@ -29,14 +34,14 @@ def installed_versions(path: Iterable[str] | None = None) -> dict[str, str]:
     found: dict[str, str] = {}
     for folder in sys.path if path is None else path:
         try:
-            names = os.listdir(folder or ".")  # noqa: PTH208  # a Path per entry costs milliseconds
+            names = os.listdir(folder or ".")
         except OSError:
             continue
         for entry in names:
             if not entry.endswith(".dist-info"):
                 continue
             name, _, version = entry.removesuffix(".dist-info").partition("-")
-            canonical = re.sub(r"[-_.]+", "-", name).lower()
+            canonical = name.lower().replace("_", "-").replace(".", "-")
             if canonical in PACKAGES_READ:
                 found.setdefault(canonical, version)
     return found
@@ -44,19 +49,24 @@ def installed_versions(path: Iterable[str] | None = None) -> dict[str, str]:
 
 def torch_observed(path: Iterable[str] | None = None) -> dict[str, object] | None:
     """Return what ``torch/version.py`` says its build is for, without running it; None without torch."""
-    version = installed_versions(path).get("torch")
+    folders = list(sys.path if path is None else path)
+    version = installed_versions(folders).get("torch")
     if version is None:
         return None
     observed: dict[str, object] = {"version": version}
-    for folder in sys.path if path is None else path:
-        file = Path(folder or ".") / "torch" / "version.py"
-        if file.is_file():
-            text = file.read_text(encoding="utf-8", errors="replace")
-            for name in ("cuda", "hip", "xpu"):
-                match = re.search(rf"^{name}\b[^=\n]*=\s*(.+?)\s*$", text, re.MULTILINE)
-                if match:
-                    value = match.group(1).strip("'\"")
-                    observed[name] = "" if value == "None" else value
-            break
+    for folder in folders:
+        try:
+            with open(os.path.join(folder or ".", "torch", "version.py"), encoding="utf-8") as file:
+                lines = file.read().splitlines()
+        except OSError:
+            continue
+        for line in lines:
+            # A line is name, annotation and value: the CUDA version that it was built for, or None.
+            head, equals, value = line.partition("=")
+            name = head.partition(":")[0].strip()
+            if equals and name in ("cuda", "hip", "xpu"):
+                value = value.strip().strip("'\"")
+                observed[name] = "" if value == "None" else value
+        break
     observed["xpu"] = bool(observed.get("xpu"))
     return observed

@@ -5,7 +5,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from typing import Literal
+
     from distill_hwdetect.models import ModelFacts, Task
+
+    Distillation = Literal["none", "chunked", "full", "cached"]
 
 # The rest is left to fragmentation and to what other processes do meanwhile.
 USABLE_SHARE = 0.85
@@ -15,6 +19,10 @@ DEVICE_RUNTIME_BYTES = 600 * 2**20
 # float32 copies of the logits alive at once: cross-entropy; distillation (two softmaxes and their gradients).
 LOGITS_COPIES = 3
 DISTILLATION_LOGITS_COPIES = 7
+# What distill-kd's chunked objective takes for the scores of student and teacher by default.
+CHUNK_BYTES = 128 * 2**20
+# A cached teacher: an id and a log-probability for each of the likeliest tokens of a position.
+CACHED_TOKENS, CACHED_ENTRY_BYTES = 64, 12
 
 BYTES_OF = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
 # int8 keeps a float32 scale a row; nf4 with double quantization 0.516 bytes a weight (QLoRA,
@@ -88,6 +96,9 @@ class Workload:
         adapter: What is trained.
         optimizer: Its name.
         checkpointing: Whether activations are recomputed.
+        distillation: How a teacher's scores are met: ``none``, ``chunked`` (a part of the positions at a
+            time), ``full`` (all logits at once), or ``cached`` (read from disk, without the teacher).
+        lora_dropout: Of the adapters; above 0 each keeps its input a second time, and a mask.
     """
 
     task: "Task"
@@ -102,6 +113,8 @@ class Workload:
     adapter: str = "lora"
     optimizer: str = "adamw_torch_fused"
     checkpointing: bool = False
+    distillation: "Distillation" = "none"
+    lora_dropout: float = 0.05
 
 
 class PolicyValues(Protocol):
@@ -121,6 +134,8 @@ def estimate_memory(
     target_length: int = 128,
     teacher: "ModelFacts | None" = None,
     teacher_policy: PolicyValues | None = None,
+    distillation: "Distillation | None" = None,
+    lora_dropout: float = 0.05,
     budget_bytes: int | None = None,
 ) -> MemoryEstimate:
     """Estimate what a model needs under a policy.
@@ -134,6 +149,8 @@ def estimate_memory(
         target_length: Tokens of an output.
         teacher: A teacher beside it, in distillation.
         teacher_policy: How the teacher is kept; the student's storage type, not quantized, without one.
+        distillation: How the teacher's scores are met; ``chunked`` with a teacher, ``none`` without one.
+        lora_dropout: Of the adapters.
         budget_bytes: What may be used, carried into the result.
 
     Returns:
@@ -155,10 +172,12 @@ def estimate_memory(
         adapter=str(policy.value("adapter")),
         optimizer=str(policy.value("optimizer")),
         checkpointing=policy.value("gradient_checkpointing") is True,
+        distillation=distillation or ("none" if teacher is None else "chunked"),
+        lora_dropout=lora_dropout,
     )
     kept = teacher_policy or policy
     teacher_bytes = 0
-    if teacher is not None:
+    if teacher is not None and distillation != "cached":
         quantization = "none" if teacher_policy is None else str(kept.value("quantization"))
         teacher_bytes = weight_bytes(
             teacher, storage_dtype=str(kept.value("storage_dtype")), quantization=quantization
@@ -186,7 +205,7 @@ def estimate(
         return MemoryEstimate(
             weights_bytes=weights,
             activations_bytes=int(_block_bytes(facts, workload) * max(source, target)),
-            logits_bytes=_logits_bytes(facts, workload, copies=1),
+            logits_bytes=_scored(workload) * facts.vocab_size * 4,
             teacher_bytes=teacher_bytes,
             cache_bytes=_cache_bytes(facts, workload),
             runtime_bytes=runtime,
@@ -194,13 +213,12 @@ def estimate(
         )
     full = workload.adapter == "full"
     trainable = facts.parameters if full else _lora_parameters(facts)
-    copies = DISTILLATION_LOGITS_COPIES if teacher_bytes else LOGITS_COPIES
     return MemoryEstimate(
         weights_bytes=weights + (0 if full else 4 * trainable),
         gradients_bytes=4 * trainable,
         optimizer_bytes=int(STATE_BYTES[workload.optimizer] * trainable),
         activations_bytes=_activation_bytes(facts, workload),
-        logits_bytes=_logits_bytes(facts, workload, copies=copies),
+        logits_bytes=_logits_bytes(facts, workload),
         teacher_bytes=teacher_bytes,
         runtime_bytes=runtime,
         budget_bytes=budget_bytes,
@@ -227,8 +245,12 @@ def _block_bytes(facts: "ModelFacts", workload: Workload) -> float:
     size = BYTES_OF[workload.compute_dtype]
     if workload.adapter == "full":
         return size * (8 * h + 3 * kv + 4 * inner)
-    # The adapters' inputs under dropout: its output and its mask for each adapted layer.
-    return size * (5 * h + 3 * kv + 3 * inner) + 2 * size * (6 * h + inner)
+    frozen = size * (5 * h + 3 * kv + 3 * inner)
+    if workload.lora_dropout == 0:
+        # The inputs of the adapted layers, which a frozen layer does not keep.
+        return frozen + size * (3 * h + inner)
+    # Under dropout its output and its mask for each adapted layer.
+    return frozen + 2 * size * (6 * h + inner)
 
 
 def _activation_bytes(facts: "ModelFacts", workload: Workload) -> int:
@@ -244,12 +266,25 @@ def _activation_bytes(facts: "ModelFacts", workload: Workload) -> int:
     return int(block * source * (facts.layers - decoder) + (block + cross) * target * decoder)
 
 
-def _logits_bytes(facts: "ModelFacts", workload: Workload, *, copies: int) -> int:
+def _scored(workload: Workload) -> int:
+    """Return the positions that get scores: all in training, the last of a prompt when a model is run."""
     source, target = _tokens(workload)
-    scored = target if workload.task == "seq2seq" else source
     if not workload.training and workload.task != "masked":
-        scored = workload.micro_batch
-    return scored * facts.vocab_size * 4 * copies
+        return workload.micro_batch
+    return target if workload.task == "seq2seq" else source
+
+
+def _logits_bytes(facts: "ModelFacts", workload: Workload) -> int:
+    scores = _scored(workload) * facts.vocab_size * 4
+    if workload.distillation == "none":
+        return scores * LOGITS_COPIES
+    if workload.distillation == "full":
+        return scores * DISTILLATION_LOGITS_COPIES
+    kept = 0
+    if workload.distillation == "cached":
+        kept = _scored(workload) * CACHED_TOKENS * CACHED_ENTRY_BYTES
+    # The student's and the teacher's scores of one chunk; the gradient takes the place of the former.
+    return min(2 * scores, CHUNK_BYTES) + kept
 
 
 def _cache_bytes(facts: "ModelFacts", workload: Workload) -> int:

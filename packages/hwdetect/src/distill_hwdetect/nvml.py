@@ -4,6 +4,7 @@ import ctypes
 import sys
 
 _UUID_BYTES = 96
+_MIG_ENABLED = 1
 
 
 class _Memory(ctypes.Structure):
@@ -42,14 +43,37 @@ def _driver(library: ctypes.CDLL) -> dict[str, object]:
 
 
 def _devices(library: ctypes.CDLL) -> list[dict[str, object]]:
+    """Return each device; one that is cut up by MIG is replaced by its slices, which alone can be used."""
     number = ctypes.c_uint()
     if library.nvmlDeviceGetCount_v2(ctypes.byref(number)) != 0:
         return []
     found = []
     for index in range(number.value):
         handle = ctypes.c_void_p()
-        if library.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(handle)) == 0:
-            found.append(_device(library, handle))
+        if library.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(handle)) != 0:
+            continue
+        device = _device(library, handle)
+        slices = [_device(library, each) for each in _slices(library, handle)]
+        # A slice has its own name, identifier and memory, and its parent's capability.
+        found += [{**device, **each, "mig": 1} for each in slices] or [device]
+    return found
+
+
+def _slices(library: ctypes.CDLL, parent: ctypes.c_void_p) -> list[ctypes.c_void_p]:
+    current, pending, most = ctypes.c_uint(), ctypes.c_uint(), ctypes.c_uint()
+    if not hasattr(library, "nvmlDeviceGetMigMode"):
+        return []  # a driver older than MIG
+    if library.nvmlDeviceGetMigMode(parent, ctypes.byref(current), ctypes.byref(pending)) != 0:
+        return []
+    if current.value != _MIG_ENABLED:
+        return []
+    if library.nvmlDeviceGetMaxMigDeviceCount(parent, ctypes.byref(most)) != 0:
+        return []
+    found = []
+    for index in range(most.value):
+        handle = ctypes.c_void_p()
+        if library.nvmlDeviceGetMigDeviceHandleByIndex(parent, index, ctypes.byref(handle)) == 0:
+            found.append(handle)
     return found
 
 

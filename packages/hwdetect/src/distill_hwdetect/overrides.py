@@ -133,7 +133,7 @@ def _check_quantization(
             "LLM.int8 needs compute capability 7.5. "
             "Set quantization = 'nf4' or 'none'."
         )
-    if target.kind == "cpu" and not ({"avx2", "asimd"} & set(profile.cpu.flags)):
+    if target.kind == "cpu" and not profile.cpu.has_vectors:
         raise UnsupportedPolicyError(
             f"quantization {quantization!r} was asked for, but "
             "bitsandbytes needs AVX2 on a CPU, which this one lacks. "

@@ -95,7 +95,9 @@ def _teacher(profile: HardwareProfile, requirements: Requirements, fit: Fit) -> 
     kept = {
         name: requirements.overrides[name] for name in ("device", "threads") if name in requirements.overrides
     }
-    kept["quantization"] = fit.teacher_quantization
+    alone = requirements.distillation == "cached"
+    if not alone:
+        kept["quantization"] = fit.teacher_quantization
     batch = fit.workload.micro_batch
     policy = plan(
         profile,
@@ -112,6 +114,8 @@ def _teacher(profile: HardwareProfile, requirements: Requirements, fit: Fit) -> 
     policy = replace(
         policy, micro_batch=choose("batch-fits", batch, "The student's: both read the same rows.")
     )
+    if alone:
+        return policy  # it wrote the cache by itself, and has the machine to itself
     if fit.teacher_quantization == "none":
         reason = "Student and teacher fit side by side as they are."
         return replace(policy, quantization=choose("quantization-fits", "none", reason))

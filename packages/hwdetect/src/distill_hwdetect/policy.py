@@ -20,6 +20,8 @@ class Requirements:
         model: The model that is trained or run.
         training: False when it is only run.
         teacher: The teacher beside it in distillation.
+        distillation: How its scores are met: ``chunked`` (a part of the positions at a time), ``full`` (all
+            logits at once), or ``cached`` (read from disk: the teacher is not in memory).
         effective_batch: Examples per optimizer step, kept whatever the memory.
         source_length: Tokens of an input (the whole text for ``causal`` and ``masked``).
         target_length: Tokens of an output, read for ``seq2seq`` and for generating.
@@ -33,6 +35,7 @@ class Requirements:
     model: ModelFacts
     training: bool = True
     teacher: ModelFacts | None = None
+    distillation: Literal["chunked", "full", "cached"] = "chunked"
     effective_batch: int = 8
     source_length: int = 128
     target_length: int = 128
@@ -49,6 +52,10 @@ class Requirements:
                 raise ValueError(f"{name} must be a whole number of at least 1, found {number!r}.")
         if self.task not in ("causal", "seq2seq", "masked"):
             raise ValueError(f"task must be 'causal', 'seq2seq' or 'masked', found {self.task!r}.")
+        if self.distillation not in ("chunked", "full", "cached"):
+            raise ValueError(
+                f"distillation must be 'chunked', 'full' or 'cached', found {self.distillation!r}."
+            )
         if self.adapter not in ("auto", "full", "lora", "qlora"):
             raise ValueError(f"adapter must be 'auto', 'full', 'lora' or 'qlora', found {self.adapter!r}.")
 

@@ -116,10 +116,19 @@ def _cpu(profile: HardwareProfile, *, training: bool) -> _Verdict:
         why = f"this CPU only emulates it ({best}; measured 10 times slower than float32)"
         reason = f"{best} without bfloat16 units: bfloat16 is emulated, 10 times slower (measured on AVX2)."
         return _Verdict("float32", "dtype-cpu-float32", reason, (("bfloat16", why), half))
+    gain = _gain(profile)
+    if gain is not None and gain <= 1:
+        slower = ("bfloat16", f"a probe on this machine ran it at {gain:.1f} times float32's speed")
+        reason = "The processor has bfloat16, but a probe on this machine found it no faster than float32."
+        return _Verdict("float32", "dtype-probe-float32", reason, (half,), (slower,))
     if cpu.is_arm:
+        if training and gain is not None:
+            reason = f"ARM with bf16: a probe on this machine ran it {gain:.1f} times as fast as float32."
+            other = ("float32", f"{gain:.1f} times slower in the probe")
+            return _Verdict("bfloat16", "dtype-probe-bfloat16", reason, (half,), (other,))
         if training:
-            slow = ("bfloat16", "a gain in training has not been shown on ARM")
-            reason = "ARM with bf16: a gain in training has not been shown, float32 is safe."
+            slow = ("bfloat16", "a gain in training has not been shown on ARM; `--deep` times it")
+            reason = "ARM with bf16: a gain in training has not been shown here, float32 is safe."
             return _Verdict("float32", "dtype-arm-train", reason, (half,), (slow,))
         return _Verdict(
             "bfloat16", "dtype-arm-run", "ARM with bf16 multiplies bfloat16 matrices natively.", (half,)
@@ -129,6 +138,13 @@ def _cpu(profile: HardwareProfile, *, training: bool) -> _Verdict:
     return _Verdict(
         "bfloat16", "dtype-cpu-bfloat16", reason, (half,), (("float32", "1.4 times slower here"),)
     )
+
+
+def _gain(profile: HardwareProfile) -> float | None:
+    """Return how many times faster bfloat16 products were than float32 ones in a deep probe of the CPU."""
+    speeds = (profile.torch.speeds or {}).get("cpu", {}) if profile.torch else {}
+    single, half = speeds.get("float32"), speeds.get("bfloat16")
+    return half / single if single and half else None
 
 
 def _apple(profile: HardwareProfile, name: str, *, training: bool) -> _Verdict:

@@ -1,13 +1,19 @@
 """The facts of a machine: frozen, free of any library's types, and the same after a trip through JSON."""
 
-import dataclasses
+from __future__ import annotations
+
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal, cast
+from types import MappingProxyType
 
 from distill_hwdetect.errors import ProfileError
+from distill_hwdetect.records import Record
 
-Kind = Literal["cuda", "rocm", "xpu", "mps"]
+# Type checkers take it for true; importing typing costs milliseconds that detection does not have.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    Kind = Literal["cuda", "rocm", "xpu", "mps"]
 
 SCHEMA_VERSION = 1
 
@@ -27,8 +33,7 @@ FLAGS_READ = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class CpuFacts:
+class CpuFacts(Record):
     """The processor as this process may use it.
 
     Args:
@@ -40,6 +45,7 @@ class CpuFacts:
         usable_cores: The smallest of host, scheduler affinity and cgroup quota (rounded up).
         flags: Those of ``FLAGS_READ`` that the processor has, sorted.
         numa_nodes: Memory nodes, or None.
+        caches: Bytes by name (``L1d, L1i, L2, L3``) as one core sees them, or None.
     """
 
     machine: str = ""
@@ -50,11 +56,18 @@ class CpuFacts:
     usable_cores: int = 1
     flags: tuple[str, ...] = ()
     numa_nodes: int | None = None
+    caches: Mapping[str, int] | None = None
 
     @property
     def computes_bfloat16(self) -> bool:
         """True where bfloat16 products are computed by the processor, not emulated."""
-        return not {"amx_bf16", "avx512_bf16", "bf16"}.isdisjoint(self.flags)
+        native = {"bf16"} if self.is_arm else {"amx_bf16", "avx512_bf16"}
+        return not native.isdisjoint(self.flags)
+
+    @property
+    def has_vectors(self) -> bool:
+        """True where bitsandbytes has kernels for the processor: AVX2, or NEON on ARM."""
+        return ("asimd" if self.is_arm else "avx2") in self.flags
 
     @property
     def is_arm(self) -> bool:
@@ -62,8 +75,7 @@ class CpuFacts:
         return self.machine in ("aarch64", "arm64")
 
 
-@dataclass(frozen=True, kw_only=True)
-class MemoryFacts:
+class MemoryFacts(Record):
     """Main memory as this process may use it.
 
     Args:
@@ -81,8 +93,7 @@ class MemoryFacts:
     swap_bytes: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Accelerator:
+class Accelerator(Record):
     """One device beside the processor.
 
     Args:
@@ -98,6 +109,7 @@ class Accelerator:
         driver_cuda: Newest CUDA runtime that this driver runs, ``"12.0"``.
         unified: True when its memory is the host's.
         partition: True for a MIG slice; its memory is the slice's, not the card's.
+        hidden_by: The variable that keeps it from this process, ``CUDA_VISIBLE_DEVICES=''``; None when seen.
     """
 
     kind: Kind
@@ -112,10 +124,10 @@ class Accelerator:
     driver_cuda: str | None = None
     unified: bool = False
     partition: bool = False
+    hidden_by: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class TorchFacts:
+class TorchFacts(Record):
     """The torch that is installed, read without importing it. None means that it is not known.
 
     Args:
@@ -125,7 +137,8 @@ class TorchFacts:
         xpu: Whether it was built for Intel GPUs.
         mps: Whether it can use Apple GPUs.
         arch_list: CUDA kernels inside, ``("sm_75", ...)``.
-        cuda_available: What ``torch.cuda.is_available()`` said when a recording asked.
+        cuda_available: What ``torch.cuda.is_available()`` said when a recording or a deep probe asked.
+        speeds: GFLOP/s of a small matrix product by device and type, from a deep probe.
     """
 
     version: str | None = None
@@ -135,10 +148,10 @@ class TorchFacts:
     mps: bool | None = None
     arch_list: tuple[str, ...] | None = None
     cuda_available: bool | None = None
+    speeds: Mapping[str, Mapping[str, float]] | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class HardwareProfile:
+class HardwareProfile(Record):
     """Everything that a plan reads about a machine.
 
     Args:
@@ -150,6 +163,8 @@ class HardwareProfile:
         packages: Versions of the installed packages a rule reads; None when a recording does not say.
         environment: Variables and circumstances that matter: ``CUDA_VISIBLE_DEVICES``, ``container``,
             ``wsl``.
+        disk_total_bytes: Of the file system where the process stands, None when not known.
+        disk_free_bytes: What this user may still write there.
         notes: What could not be read, or deserves a word.
     """
 
@@ -157,17 +172,19 @@ class HardwareProfile:
     cpu: CpuFacts
     memory: MemoryFacts
     accelerators: tuple[Accelerator, ...] = ()
-    torch: TorchFacts | None = field(default_factory=TorchFacts)
+    torch: TorchFacts | None = TorchFacts()
     packages: Mapping[str, str] | None = None
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = MappingProxyType({})
+    disk_total_bytes: int | None = None
+    disk_free_bytes: int | None = None
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """Return plain JSON types, with ``schema_version``; ``from_dict`` reads back an equal profile."""
-        return {"schema_version": SCHEMA_VERSION, **_plain(dataclasses.asdict(self))}
+        return {"schema_version": SCHEMA_VERSION, **super().to_dict()}
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, object]) -> "HardwareProfile":
+    def from_dict(cls, data: Mapping[str, object]) -> HardwareProfile:
         """Read what ``to_dict`` wrote.
 
         Raises:
@@ -187,31 +204,27 @@ class HardwareProfile:
             ) from error
 
 
-def _plain(value: dict[str, object]) -> dict[str, object]:
-    def walk(item: object) -> object:
-        if isinstance(item, dict):
-            return {key: walk(entry) for key, entry in item.items()}
-        return [walk(entry) for entry in item] if isinstance(item, (tuple, list)) else item
-
-    return {key: walk(item) for key, item in value.items()}
+def _arguments(item: object, *tuples: str) -> dict[str, object]:
+    """Return the fields of one object of a profile; lists that JSON made of tuples become tuples again."""
+    if not isinstance(item, Mapping):
+        raise TypeError(f"an object was expected, found {item!r}")
+    return {
+        key: tuple(value) if key in tuples and value is not None else value for key, value in item.items()
+    }
 
 
 def _profile(data: Mapping[str, object]) -> HardwareProfile:
-    def arguments(item: object, tuples: tuple[str, ...] = ()) -> dict[str, object]:
-        values = dict(cast("Mapping[str, object]", item))
-        for name in tuples:
-            if values.get(name) is not None:
-                values[name] = tuple(cast("list[object]", values[name]))
-        return values
-
-    values = arguments(data, ("notes",))
+    values = _arguments(data, "notes")
     values.pop("schema_version", None)
-    values["cpu"] = CpuFacts(**arguments(values["cpu"], ("flags",)))  # type: ignore[arg-type]  # from JSON
-    values["memory"] = MemoryFacts(**arguments(values["memory"]))  # type: ignore[arg-type]  # from JSON
+    values["cpu"] = CpuFacts(**_arguments(values["cpu"], "flags"))  # type: ignore[arg-type]  # from JSON
+    values["memory"] = MemoryFacts(**_arguments(values["memory"]))  # type: ignore[arg-type]  # from JSON
+    devices = values.get("accelerators", ())
+    if not isinstance(devices, (list, tuple)):
+        raise TypeError(f"accelerators must be a list, found {devices!r}")
     values["accelerators"] = tuple(
-        Accelerator(**arguments(item, ("capability",)))  # type: ignore[arg-type]  # from JSON
-        for item in cast("list[object]", values.get("accelerators", []))
+        Accelerator(**_arguments(item, "capability"))  # type: ignore[arg-type]  # from JSON
+        for item in devices
     )
     if values.get("torch") is not None:
-        values["torch"] = TorchFacts(**arguments(values["torch"], ("arch_list",)))  # type: ignore[arg-type]
+        values["torch"] = TorchFacts(**_arguments(values["torch"], "arch_list"))  # type: ignore[arg-type]
     return HardwareProfile(**values)  # type: ignore[arg-type]  # from JSON

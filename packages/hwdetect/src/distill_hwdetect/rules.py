@@ -1,12 +1,13 @@
-"""The rules as data: what each decides, when, and where it comes from.
+"""The rules as data: what each decides, when, and where it comes from; and which facts are read for it.
 
 Reasons are written where the facts of a machine are known.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from distill_hwdetect.policy import Choice
+from distill_hwdetect.profile import HardwareProfile
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,14 @@ RULES: Mapping[str, Rule] = {
         "compute_dtype",
         "x86 with AVX512_BF16 or AMX_BF16",
         "measured: training step 1.4-1.7 times, forward 2.1-2.6 times faster",
+    ),
+    "dtype-probe-float32": Rule(
+        "compute_dtype", "a deep probe ran bfloat16 no faster than float32", "the probe of this machine"
+    ),
+    "dtype-probe-bfloat16": Rule(
+        "compute_dtype",
+        "ARM with bf16, training, and a deep probe ran it faster than float32",
+        "the probe of this machine",
     ),
     "dtype-arm-train": Rule("compute_dtype", "ARM with bf16, training", "gain not measured; a probe decides"),
     "dtype-arm-run": Rule("compute_dtype", "ARM with bf16, running", "Arm bf16 extension (BFMMLA)"),
@@ -149,6 +158,54 @@ RULES: Mapping[str, Rule] = {
 }
 
 
+@dataclass(frozen=True)
+class Flag:
+    """One yes or no that detection reads of a machine.
+
+    Args:
+        decides: The field of a policy that turns on it, ``""`` where none does.
+        unless: When it decides nothing, in words.
+        matters: The same, to be asked of a machine: whether turning the flag over changes a decision there.
+    """
+
+    decides: str
+    unless: str
+    matters: Callable[[HardwareProfile], bool]
+
+
+def _never(profile: HardwareProfile) -> bool:
+    del profile
+    return False
+
+
+def _bfloat16(other: str, *, arm: bool) -> Callable[[HardwareProfile], bool]:
+    def matters(profile: HardwareProfile) -> bool:
+        return profile.cpu.is_arm == arm and other not in profile.cpu.flags
+
+    return matters
+
+
+_ELSEWHERE = "an accelerator computes"
+_SHOWN = "always: it is shown, and no rule reads it"
+FLAGS: Mapping[str, Flag] = {
+    "amx_bf16": Flag(
+        "compute_dtype", f"{_ELSEWHERE}, or avx512_bf16 is there", _bfloat16("avx512_bf16", arm=False)
+    ),
+    "amx_tile": Flag("", _SHOWN, _never),
+    "asimd": Flag("quantization", f"{_ELSEWHERE}, or on x86", lambda profile: profile.cpu.is_arm),
+    "avx2": Flag("quantization", f"{_ELSEWHERE}, or on ARM", lambda profile: not profile.cpu.is_arm),
+    "avx512_bf16": Flag(
+        "compute_dtype", f"{_ELSEWHERE}, or amx_bf16 is there", _bfloat16("amx_bf16", arm=False)
+    ),
+    "avx512f": Flag("", _SHOWN, _never),
+    "avx_ne_convert": Flag("", "always: it converts bfloat16 and does not multiply it", _never),
+    "avx_vnni": Flag("", _SHOWN, _never),
+    "bf16": Flag("compute_dtype", f"{_ELSEWHERE}, or on x86", _bfloat16("", arm=True)),
+    "i8mm": Flag("", _SHOWN, _never),
+    "sve": Flag("", _SHOWN, _never),
+}
+
+
 def choose(rule: str, value: object, reason: str, rejected: tuple[tuple[str, str], ...] = ()) -> Choice:
     """Make the choice of a rule; its source comes from the table."""
     return Choice(value=value, rule=rule, reason=reason, source=RULES[rule].source, rejected=rejected)
@@ -156,4 +213,7 @@ def choose(rule: str, value: object, reason: str, rejected: tuple[tuple[str, str
 
 def gib(number: float) -> str:
     """Write bytes as a person reads them."""
-    return f"{number / 2**30:.1f} GiB" if number >= 2**29 else f"{number / 2**20:.0f} MiB"
+    for size, unit in ((2**30, "GiB"), (2**20, "MiB")):
+        if number >= size / 2:
+            return f"{number / size:.{1 if unit == 'GiB' else 0}f} {unit}"
+    return f"{number / 2**10:.0f} KiB"

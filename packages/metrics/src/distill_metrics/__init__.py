@@ -4,29 +4,76 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from distill_metrics.agreement import Agreement, ece, entropy_gap, kl, top1_agreement
+    from distill_metrics.baseline import compute_baseline, read_baseline, write_baseline
+    from distill_metrics.bertscore import bertscore_f1, bertscore_precision, bertscore_recall
+    from distill_metrics.classification import accuracy, f1
     from distill_metrics.comparison import Comparison, compare, compare_many, score
     from distill_metrics.corpus import bleu, bleu_smoothed, chrf, chrfpp, ter
     from distill_metrics.edits import cer, per, wer
+    from distill_metrics.encoder import Encoder
     from distill_metrics.errors import (
         EmptyPredictionsWarning,
         EmptyTextError,
         FileFormatError,
         MetricError,
+        MissingExtraError,
         SettingError,
         ShapeError,
         TextTypeError,
         UnknownMetricError,
     )
-    from distill_metrics.names import METRIC_GROUPS, METRIC_NAMES, check_metric_names, lower_is_better
+    from distill_metrics.likelihood import perplexity, perplexity_from_log_probs, pseudo_perplexity
+    from distill_metrics.names import (
+        ENCODER_METRIC_NAMES,
+        METRIC_GROUPS,
+        METRIC_NAMES,
+        MODEL_METRIC_NAMES,
+        check_metric_names,
+        lower_is_better,
+    )
     from distill_metrics.overlap import exact_match, token_f1
     from distill_metrics.results import MetricResult, Reference
     from distill_metrics.rouge import rouge1, rouge2, rougeL, rougeLsum
-    from distill_metrics.table import METRICS, Metric
+    from distill_metrics.slices import compare_slices, retention, score_slices
+    from distill_metrics.table import ENCODER_METRICS, METRICS, Metric
     from distill_metrics.trainer import HFMetricHelper
 
     __version__: str
 
 _HOME = {
+    "slices": (
+        "compare_slices",
+        "retention",
+        "score_slices",
+    ),
+    "likelihood": (
+        "perplexity",
+        "perplexity_from_log_probs",
+        "pseudo_perplexity",
+    ),
+    "classification": (
+        "accuracy",
+        "f1",
+    ),
+    "agreement": (
+        "Agreement",
+        "ece",
+        "entropy_gap",
+        "kl",
+        "top1_agreement",
+    ),
+    "encoder": ("Encoder",),
+    "baseline": (
+        "compute_baseline",
+        "read_baseline",
+        "write_baseline",
+    ),
+    "bertscore": (
+        "bertscore_f1",
+        "bertscore_precision",
+        "bertscore_recall",
+    ),
     "comparison": ("Comparison", "compare", "compare_many", "score"),
     "corpus": ("bleu", "bleu_smoothed", "chrf", "chrfpp", "ter"),
     "edits": ("cer", "per", "wer"),
@@ -35,38 +82,56 @@ _HOME = {
         "EmptyTextError",
         "FileFormatError",
         "MetricError",
+        "MissingExtraError",
         "SettingError",
         "ShapeError",
         "TextTypeError",
         "UnknownMetricError",
     ),
-    "names": ("METRIC_GROUPS", "METRIC_NAMES", "check_metric_names", "lower_is_better"),
+    "names": (
+        "ENCODER_METRIC_NAMES",
+        "METRIC_GROUPS",
+        "METRIC_NAMES",
+        "MODEL_METRIC_NAMES",
+        "check_metric_names",
+        "lower_is_better",
+    ),
     "overlap": ("exact_match", "token_f1"),
     "results": ("MetricResult", "Reference"),
     "rouge": ("rouge1", "rouge2", "rougeL", "rougeLsum"),
-    "table": ("METRICS", "Metric"),
+    "table": ("ENCODER_METRICS", "METRICS", "Metric"),
     "trainer": ("HFMetricHelper",),
 }
 _MODULES = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
+    "ENCODER_METRICS",
+    "ENCODER_METRIC_NAMES",
     "METRICS",
     "METRIC_GROUPS",
     "METRIC_NAMES",
+    "MODEL_METRIC_NAMES",
+    "Agreement",
     "Comparison",
     "EmptyPredictionsWarning",
     "EmptyTextError",
+    "Encoder",
     "FileFormatError",
     "HFMetricHelper",
     "Metric",
     "MetricError",
     "MetricResult",
+    "MissingExtraError",
     "Reference",
     "SettingError",
     "ShapeError",
     "TextTypeError",
     "UnknownMetricError",
     "__version__",
+    "accuracy",
+    "bertscore_f1",
+    "bertscore_precision",
+    "bertscore_recall",
     "bleu",
     "bleu_smoothed",
     "cer",
@@ -75,17 +140,31 @@ __all__ = [
     "chrfpp",
     "compare",
     "compare_many",
+    "compare_slices",
+    "compute_baseline",
+    "ece",
+    "entropy_gap",
     "exact_match",
+    "f1",
+    "kl",
     "lower_is_better",
     "per",
+    "perplexity",
+    "perplexity_from_log_probs",
+    "pseudo_perplexity",
+    "read_baseline",
+    "retention",
     "rouge1",
     "rouge2",
     "rougeL",
     "rougeLsum",
     "score",
+    "score_slices",
     "ter",
     "token_f1",
+    "top1_agreement",
     "wer",
+    "write_baseline",
 ]
 
 

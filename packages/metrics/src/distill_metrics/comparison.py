@@ -2,12 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
-from distill_metrics.errors import ShapeError
-from distill_metrics.names import check_metric_names
+from distill_metrics.errors import SettingError, ShapeError
+from distill_metrics.names import (
+    ENCODER_METRIC_NAMES,
+    METRIC_NAMES,
+    check_metric_names,
+    lower_is_better,
+)
 from distill_metrics.results import MetricResult, Reference
 from distill_metrics.table import metric_named
 
+Method = Literal["bootstrap", "randomization"]
 Settings = Mapping[str, Mapping[str, object]]
 """For a metric's name the settings of its function."""
 
@@ -78,7 +85,7 @@ def score(
     Args:
         predictions: One text an example.
         references: One text or a list of texts an example.
-        metrics: Names out of :data:`METRIC_NAMES`.
+        metrics: Names out of :data:`METRIC_NAMES` and :data:`ENCODER_METRIC_NAMES`.
         interval: Confidence of the intervals, or None for none.
         samples: Bootstrap resamples.
         seed: Equal seeds give equal intervals.
@@ -92,9 +99,10 @@ def score(
         SettingError: A setting is unknown.
         ValueError: ``interval`` is not between 0 and 1, or ``samples`` is not positive.
     """
-    names = check_metric_names(metrics)
+    known = (*METRIC_NAMES, *ENCODER_METRIC_NAMES)
+    names = check_metric_names(metrics, allowed=known)
     chosen = settings or {}
-    check_metric_names(chosen or names)
+    check_metric_names(chosen or names, allowed=known)
     measured = {
         name: metric_named(name).statistics(predictions, references, chosen.get(name)) for name in names
     }
@@ -116,12 +124,13 @@ def compare(
     *,
     metric: str,
     names: tuple[str, str] = ("first", "second"),
+    method: Method = "bootstrap",
     samples: int = 2000,
     seed: int = 0,
     confidence: float = 0.95,
     settings: Mapping[str, object] | None = None,
 ) -> Comparison:
-    """Two systems on the same examples by a paired bootstrap: difference, interval, p and which is better.
+    """Two systems on the same examples: difference, interval, p and which is better.
 
     Args:
         first: Predictions of one system.
@@ -129,7 +138,9 @@ def compare(
         references: One text or a list of texts an example.
         metric: Name of the metric.
         names: What the two are called in the result.
-        samples: Bootstrap resamples, the same examples for both systems.
+        method: Where p comes from: a paired ``"bootstrap"``, or approximate ``"randomization"``. The interval
+            is the bootstrap's.
+        samples: Resamples, the same examples for both systems.
         seed: Equal seeds give equal comparisons.
         confidence: Of the interval and the decision.
         settings: Settings of the metric.
@@ -143,8 +154,10 @@ def compare(
         ValueError: ``confidence`` is not between 0 and 1, or ``samples`` is not positive.
 
     Source:
-        Koehn 2004 for the resampling; the shift to the null hypothesis, with one added to both counts, as in
-        sacrebleu 2.6.0 ``significance.py`` (Riezler and Maxwell 2005).
+        Koehn 2004 for the resampling; Riezler and Maxwell 2005 for the shift to the null hypothesis, with one
+        added to both counts. The randomisation's p is that of sacrebleu 2.6.0; its bootstrap takes absolute
+        values before it centres, which makes p one-sided: half of ours where a difference is clear. p is
+        never below ``2 ** (1 - n)``, the least that n examples exchanged between two systems can show.
     """
     if names[0] == names[1]:
         raise ShapeError(f"Both systems are called {names[0]!r}; two different names are needed.")
@@ -153,6 +166,7 @@ def compare(
         references,
         metric=metric,
         baseline=names[1],
+        method=method,
         samples=samples,
         seed=seed,
         confidence=confidence,
@@ -167,6 +181,7 @@ def compare_many(
     *,
     metric: str,
     baseline: str | None = None,
+    method: Method = "bootstrap",
     samples: int = 2000,
     seed: int = 0,
     confidence: float = 0.95,
@@ -179,7 +194,8 @@ def compare_many(
         references: One text or a list of texts an example.
         metric: Name of the metric.
         baseline: The system compared with; None takes the first.
-        samples: Bootstrap resamples, the same examples for all systems.
+        method: As in :func:`compare`.
+        samples: Resamples, the same examples for all systems.
         seed: Equal seeds give equal comparisons.
         confidence: Of each interval (not widened for their number) and of the decisions.
         settings: Settings of the metric.
@@ -190,13 +206,15 @@ def compare_many(
 
     Raises:
         ShapeError: Fewer than two systems, no system of the baseline's name, or texts that do not pair up.
-        UnknownMetricError, TextTypeError, EmptyTextError, SettingError, ValueError: As :func:`compare`.
+        Exception: What :func:`compare` raises.
 
     Source:
         Holm 1979 for the adjustment.
     """
-    from distill_metrics.bootstrap import resampled_values
+    from distill_metrics.bootstrap import randomized_p, resampled_values
 
+    if method not in ("bootstrap", "randomization"):
+        raise SettingError(f"There is no method {method!r}. Allowed: bootstrap, randomization.")
     chosen = metric_named(metric)
     base = _baseline(systems, baseline)
     others = [name for name in systems if name != base]
@@ -210,11 +228,12 @@ def compare_many(
         )
         for name in others
     ]
-    adjusted = _holm([comparison.p for comparison in found])
-    return tuple(
-        _decided(replace(comparison, p=p), lower_is_better=chosen.lower_is_better)
-        for comparison, p in zip(found, adjusted, strict=True)
-    )
+    if method == "randomization":
+        ps = [randomized_p(measured[name], measured[base], samples=samples, seed=seed) for name in others]
+        found = [replace(comparison, p=p) for comparison, p in zip(found, ps, strict=True)]
+    # With n examples no exchange of outputs can be rarer than this.
+    least = 2.0 ** (1 - len(references))
+    return decided([replace(one, p=max(one.p, least)) for one in found])
 
 
 def _baseline(systems: Mapping[str, Sequence[str]], baseline: str | None) -> str:
@@ -232,11 +251,10 @@ def _undecided(
     """A comparison out of the resampled differences ``(samples,)``, before p is adjusted."""
     import numpy as np
 
-    from distill_metrics.bootstrap import percentile_interval
+    from distill_metrics.bootstrap import at_least, percentile_interval
 
     values = np.asarray(resampled, dtype=np.float64)
-    # A hair of slack, so that equal sums added up in another order count as equal.
-    extreme = np.abs(values - values.mean()) >= abs(difference) * (1 - 1e-12) - 1e-12
+    extreme = at_least(np.abs(values - values.mean()), abs(difference))
     return Comparison(
         first=names[0],
         second=names[1],
@@ -249,6 +267,12 @@ def _undecided(
     )
 
 
+def decided(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
+    """The comparisons with p adjusted for their number and the better system named, where one is shown."""
+    adjusted = _holm([comparison.p for comparison in comparisons])
+    return tuple(_decided(replace(one, p=p)) for one, p in zip(comparisons, adjusted, strict=True))
+
+
 def _holm(ps: Sequence[float]) -> list[float]:
     """Holm's step-down adjustment, in the order given."""
     order = sorted(range(len(ps)), key=lambda i: ps[i])
@@ -259,9 +283,9 @@ def _holm(ps: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _decided(comparison: Comparison, *, lower_is_better: bool) -> Comparison:
+def _decided(comparison: Comparison) -> Comparison:
     low, high = comparison.interval
     if low <= 0.0 <= high or comparison.p >= 1.0 - comparison.confidence:
-        return comparison
-    first_wins = (comparison.difference < 0) == lower_is_better
+        return replace(comparison, better=None)
+    first_wins = (comparison.difference < 0) == lower_is_better(comparison.metric)
     return replace(comparison, better=comparison.first if first_wins else comparison.second)

@@ -25,6 +25,10 @@ class UnknownMetricError(MetricError, ValueError):
     """A metric was named that does not exist."""
 
 
+class MissingExtraError(MetricError, ImportError):
+    """A library that an extra of this package brings is not installed; the extra is named."""
+
+
 class FileFormatError(MetricError, ValueError):
     """A file of texts cannot be read as what it claims to be."""
 

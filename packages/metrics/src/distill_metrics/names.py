@@ -22,14 +22,29 @@ METRIC_NAMES: tuple[str, ...] = (
     "per",
     "cer",
 )
-"""Every metric that scores texts."""
+"""Every metric that scores texts and needs no model."""
+
+ENCODER_METRIC_NAMES: tuple[str, ...] = ("bertscore_precision", "bertscore_recall", "bertscore_f1")
+"""The metrics that score texts with an encoder, named in their settings."""
+
+MODEL_METRIC_NAMES: tuple[str, ...] = (
+    "perplexity",
+    "pseudo_perplexity",
+    "accuracy",
+    "f1",
+    "top1_agreement",
+    "kl",
+    "entropy_gap",
+    "ece",
+)
+"""The metrics of what a model predicts: of its probabilities, or of labels; functions of their own."""
 
 METRIC_GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"rouge": ("rouge1", "rouge2", "rougeL", "rougeLsum")}
 )
 """Short names that the command line takes for several metrics."""
 
-_ERROR_RATES = frozenset({"ter", "wer", "per", "cer"})
+_LOWER_IS_BETTER = frozenset({"ter", "wer", "per", "cer", "perplexity", "pseudo_perplexity", "kl", "ece"})
 
 
 def check_metric_names(names: Iterable[str], *, allowed: Iterable[str] = METRIC_NAMES) -> tuple[str, ...]:
@@ -52,13 +67,14 @@ def check_metric_names(names: Iterable[str], *, allowed: Iterable[str] = METRIC_
 
 
 def lower_is_better(name: str) -> bool:
-    """Whether a smaller value of this metric is the better one: true for the error rates.
+    """Whether a smaller value of this metric is the better one: error rates, perplexities, KL and ECE.
 
     Raises:
         UnknownMetricError: There is no such metric.
     """
-    (checked,) = check_metric_names((name,))
-    return checked in _ERROR_RATES
+    known = (*METRIC_NAMES, *ENCODER_METRIC_NAMES, *MODEL_METRIC_NAMES)
+    (checked,) = check_metric_names((name,), allowed=known)
+    return checked in _LOWER_IS_BETTER
 
 
 def _unknown(name: object, known: tuple[str, ...]) -> str:

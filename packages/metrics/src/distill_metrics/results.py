@@ -22,6 +22,7 @@ class MetricResult:
         per_example: The value of each example, in order; None where the metric has none (BLEU).
         interval: Bounds of the bootstrap interval, when one was asked for.
         empty_predictions: How many predictions held nothing to count; each scored 0 (error rate: all wrong).
+        tokens: How many tokens were scored, where that is what the value is a mean over (perplexity).
     """
 
     value: float
@@ -31,11 +32,12 @@ class MetricResult:
     per_example: tuple[float, ...] | None = None
     interval: tuple[float, float] | None = None
     empty_predictions: int = 0
+    tokens: int | None = None
 
     def to_dict(self) -> dict[str, object]:
         """A plain dictionary for JSON, without the values of each example.
 
-        Holds ``value unit n signature interval``, and ``empty_predictions`` when there are any.
+        Holds ``value unit n signature interval``; ``empty_predictions`` and ``tokens`` when there are any.
         """
         plain: dict[str, object] = {
             "value": self.value,
@@ -46,6 +48,8 @@ class MetricResult:
         }
         if self.empty_predictions:
             plain["empty_predictions"] = self.empty_predictions
+        if self.tokens is not None:
+            plain["tokens"] = self.tokens
         return plain
 
 

@@ -1,6 +1,7 @@
 """ROUGE with the digits of rouge-score, computed by rouge-score-rs."""
 
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Literal, Protocol, cast
@@ -43,7 +44,8 @@ def rouge1(
 
     With several references the one with the highest F1 counts. The default tokenizer gives the digits of
     rouge-score, which keeps ``a-z`` and ``0-9`` only (so "café" and "cafè" are equal to it); ``"unicode"``
-    splits any script into words, ``"character"`` into characters.
+    splits any script into words, ``"character"`` into characters, and to both a symbol such as an emoji is
+    a word.
 
     Args:
         predictions: One text an example. An empty one scores 0 and is counted.
@@ -112,8 +114,12 @@ def rouge_statistics(
     """The F1 of each example and a one beside it, so that sums give means. Raises as :func:`rouge1`."""
     stems = _stems(tokenizer, stemmer=stemmer)
     pairs = pair(predictions, references)
-    scorer, is_empty = _scorer(name, tokenizer, stems=stems)
-    advice = _ADVICE if tokenizer == "rouge_score" else "It holds no letter and no digit; remove the example."
+    texts = (*pairs.predictions, *(text for row in pairs.references for text in row))
+    symbols = tokenizer != "rouge_score" and any(map(_has_symbol, texts))
+    scorer, is_empty = _scorer(name, tokenizer, stems=stems, symbols=symbols)
+    advice = (
+        _ADVICE if tokenizer == "rouge_score" else "It holds no letter, digit or symbol; remove the example."
+    )
     empty = count_empty(pairs, is_empty, advice=advice)
     if all(len(row) == 1 for row in pairs.references):
         scores = scorer.score_batch([row[0] for row in pairs.references], list(pairs.predictions))
@@ -143,8 +149,30 @@ def _stems(tokenizer: str, *, stemmer: bool | None) -> bool:
     return tokenizer == "rouge_score" if stemmer is None else stemmer
 
 
+class _WithSymbols:
+    """A tokenizer that drops symbols (Unicode category So), made to keep each as a token of its own."""
+
+    def __init__(self, inner: _Tokenizer) -> None:
+        self._inner = inner
+
+    def tokenize(self, text: str) -> list[str]:
+        found: list[str] = []
+        start = 0
+        for place, character in enumerate(text):
+            if unicodedata.category(character) == "So":
+                found += [*self._inner.tokenize(text[start:place]), character]
+                start = place + 1
+        return found + self._inner.tokenize(text[start:])
+
+
+def _has_symbol(text: str) -> bool:
+    return not text.isascii() and any(unicodedata.category(character) == "So" for character in text)
+
+
 @lru_cache(maxsize=32)
-def _scorer(name: str, tokenizer: str, *, stems: bool) -> tuple[_Scorer, Callable[[str], bool]]:
+def _scorer(
+    name: str, tokenizer: str, *, stems: bool, symbols: bool
+) -> tuple[_Scorer, Callable[[str], bool]]:
     from rouge_score_rs import rouge_scorer, tokenizers
 
     # The library publishes no types for these.
@@ -153,6 +181,8 @@ def _scorer(name: str, tokenizer: str, *, stems: bool) -> tuple[_Scorer, Callabl
         return cast("_Scorer", build([name], use_stemmer=stems)), _has_no_latin
     kind = tokenizers.UnicodeTokenizer if tokenizer == "unicode" else tokenizers.CharacterTokenizer
     words = cast("_Tokenizer", kind())
+    if symbols:  # slower, so only where there are some
+        words = _WithSymbols(words)
     return cast("_Scorer", build([name], tokenizer=words)), lambda text: not words.tokenize(text)
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 
-from distill_metrics import corpus, edits, overlap, rouge
+from distill_metrics import bertscore, corpus, edits, overlap, rouge
 from distill_metrics.errors import SettingError
-from distill_metrics.names import check_metric_names, lower_is_better
+from distill_metrics.names import ENCODER_METRIC_NAMES, METRIC_NAMES, check_metric_names, lower_is_better
 from distill_metrics.results import MetricResult, Reference, Statistics
 
 
@@ -39,7 +39,7 @@ class Metric:
         """The statistics of every example under ``settings``, keywords of :attr:`function`.
 
         Raises:
-            SettingError: The metric has no such setting.
+            SettingError: The metric has no such setting, or needs an encoder and none is named.
         """
         import inspect
 
@@ -51,6 +51,10 @@ class Metric:
             if key not in allowed:
                 options = ", ".join(allowed) or "none"
                 raise SettingError(f"The metric {self.name} has no setting {key!r}. Allowed: {options}.")
+        if "encoder" in allowed and "encoder" not in given:
+            raise SettingError(
+                f"The metric {self.name} needs an encoder: settings={{'{self.name}': {{'encoder': FOLDER}}}}."
+            )
         return self.measure(predictions, references, **given)
 
 
@@ -71,20 +75,34 @@ _FUNCTIONS: tuple[tuple[Callable[..., MetricResult], Callable[..., Statistics]],
     (edits.cer, partial(edits.edit_statistics, "cer")),
 )
 
+_ENCODER_FUNCTIONS: tuple[tuple[Callable[..., MetricResult], Callable[..., Statistics]], ...] = (
+    (bertscore.bertscore_precision, partial(bertscore.bertscore_statistics, "bertscore_precision")),
+    (bertscore.bertscore_recall, partial(bertscore.bertscore_statistics, "bertscore_recall")),
+    (bertscore.bertscore_f1, partial(bertscore.bertscore_statistics, "bertscore_f1")),
+)
+
 METRICS: Mapping[str, Metric] = MappingProxyType(
     {
         function.__name__: Metric(name=function.__name__, function=function, measure=measure)
         for function, measure in _FUNCTIONS
     }
 )
-"""Every metric by its name."""
+"""Every metric of texts that needs no model, by its name."""
+
+ENCODER_METRICS: Mapping[str, Metric] = MappingProxyType(
+    {
+        function.__name__: Metric(name=function.__name__, function=function, measure=measure)
+        for function, measure in _ENCODER_FUNCTIONS
+    }
+)
+"""Every metric of texts that needs an encoder, by its name."""
 
 
 def metric_named(name: str) -> Metric:
-    """The metric of this name.
+    """The metric of texts of this name.
 
     Raises:
         UnknownMetricError: There is none; the nearest is named.
     """
-    check_metric_names((name,))
-    return METRICS[name]
+    check_metric_names((name,), allowed=(*METRIC_NAMES, *ENCODER_METRIC_NAMES))
+    return METRICS.get(name) or ENCODER_METRICS[name]

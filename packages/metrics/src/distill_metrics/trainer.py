@@ -2,12 +2,14 @@
 
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
+from distill_metrics.arrays import IGNORED, as_array
 from distill_metrics.comparison import score
-from distill_metrics.errors import EmptyPredictionsWarning, EmptyTextError, ShapeError
-from distill_metrics.names import check_metric_names
+from distill_metrics.errors import EmptyPredictionsWarning, EmptyTextError, SettingError, ShapeError
+from distill_metrics.names import ENCODER_METRIC_NAMES, METRIC_NAMES, check_metric_names
 from distill_metrics.results import Reference
 
 if TYPE_CHECKING:
@@ -17,9 +19,9 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 Task = Literal["causal", "seq2seq", "masked"]
+OwnMetric = Callable[[Sequence[str], Sequence[Reference]], float]
+"""A metric of one's own: predictions and references in, a number out."""
 
-# The label of a position that does not count, in torch and transformers.
-_IGNORED = -100
 _DEFAULT_METRICS = ("rouge1", "rouge2", "rougeL", "bleu")
 
 
@@ -35,36 +37,51 @@ class HFMetricHelper:
     """Scores what a model said in an evaluation loop: pass the object itself as ``compute_metrics``.
 
     Takes ids or logits, tuples whose first member they are, -100, and rows that other batches padded; gives
-    percentages rounded to four digits. Default metrics: rouge1, rouge2, rougeL and bleu.
+    percentages rounded to four digits. Default metrics: rouge1, rouge2, rougeL and bleu, and bertscore_f1
+    where an encoder is named.
 
     Args:
         tokenizer: Any transformers tokenizer: ``batch_decode``, ``pad_token_id`` and a length are used.
-        metrics: Names out of ``METRIC_NAMES``; None takes the default.
+        metrics: Names out of ``METRIC_NAMES`` and ``ENCODER_METRIC_NAMES``, and functions of your own
+            ``(predictions, references) -> float``, which give their value under their name; None takes the
+            default.
         task: ``"causal"`` moves logits by one position, as the model's own loss does; others stay.
+        encoder: Folder or hub name of the encoder of BERTScore. It is loaded now, so that a mistake shows
+            before training, and keeps the vectors of the references from one evaluation to the next.
         settings: Settings a metric, such as ``{"rougeL": {"tokenizer": "unicode"}}``.
 
     Raises:
         UnknownMetricError: A metric does not exist; the nearest is named.
+        SettingError: BERTScore is named without an encoder, or the encoder cannot be loaded.
+        MissingExtraError: The extra ``[bertscore]`` is needed and not installed.
     """
 
     def __init__(
         self,
         tokenizer: _Tokenizer,
-        metrics: Sequence[str] | None = None,
+        metrics: Sequence[str | OwnMetric] | None = None,
         *,
         task: Task | None = None,
+        encoder: str | Path | None = None,
         settings: Mapping[str, Mapping[str, object]] | None = None,
     ) -> None:
         self.tokenizer = tokenizer
-        self.metrics = _DEFAULT_METRICS if metrics is None else check_metric_names(metrics)
-        self.task = task
-        self.settings = dict(settings or {})
+        named, self.own = _split(metrics)
         self._defaults = metrics is None
+        if self._defaults:
+            named = (*_DEFAULT_METRICS, *(("bertscore_f1",) if encoder is not None else ()))
+        self.metrics = named
+        self.task = task
+        self.settings = _with_encoder(named, settings or {}, encoder)
         self._predictions: list[str] = []
         self._references: list[str] = []
         self._undecodable = 0
-        if self._defaults:
-            _LOG.info("No metrics were named: %s are computed.", ", ".join(self.metrics))
+        if self._defaults and encoder is None:
+            _LOG.warning(
+                "No metrics were named: %s are computed. bertscore_f1 is left out, because it needs an "
+                "encoder: HFMetricHelper(tokenizer, encoder=FOLDER) adds it.",
+                ", ".join(self.metrics),
+            )
 
     def __call__(self, eval_pred: object, *, compute_result: bool = True) -> dict[str, float]:
         """The same as :meth:`compute`."""
@@ -108,7 +125,7 @@ class HFMetricHelper:
         Returns:
             Ids ``(batch, seq)``, -100 where a label is -100; a tensor beside ``labels`` if that is one.
         """
-        ids = self._ids(_array(logits), _array(labels))
+        ids = self._ids(as_array(logits), as_array(labels))
         maker = getattr(labels, "new_tensor", None)
         return ids if maker is None else maker(ids.tolist())
 
@@ -137,6 +154,8 @@ class HFMetricHelper:
                 _LOG.warning("The default metric %s is left out: %s", name, error)
                 continue
             values[name] = round(found[name].value, 4)
+        for function in self.own:
+            values[_name_of(function)] = round(float(function(predictions, references)), 4)
         return values
 
     def _ids(
@@ -156,14 +175,14 @@ class HFMetricHelper:
         best = predictions.argmax(axis=-1)
         if self.task == "causal":
             # The logits at t speak about the label at t + 1.
-            best = np.concatenate([np.full_like(best[:, :1], _IGNORED), best[:, :-1]], axis=1)
-        return np.where(labels == _IGNORED, _IGNORED, best)
+            best = np.concatenate([np.full_like(best[:, :1], IGNORED), best[:, :-1]], axis=1)
+        return np.where(labels == IGNORED, IGNORED, best)
 
     def _decode(self, ids: "NDArray[np.generic]") -> list[str]:
         import numpy as np
 
         size, numbers = len(self.tokenizer), ids.astype(np.int64)
-        unknown = (numbers >= size) | ((numbers < 0) & (numbers != _IGNORED))
+        unknown = (numbers >= size) | ((numbers < 0) & (numbers != IGNORED))
         if unknown.any():
             self._undecodable += int(unknown.sum())
             _LOG.warning(
@@ -173,6 +192,39 @@ class HFMetricHelper:
         return [text.strip() for text in self.tokenizer.batch_decode(kept, skip_special_tokens=True)]
 
 
+def _split(metrics: Sequence[str | OwnMetric] | None) -> tuple[tuple[str, ...], tuple[OwnMetric, ...]]:
+    """Names and functions apart."""
+    given = (metrics,) if isinstance(metrics, str) else tuple(metrics or ())
+    own = tuple(one for one in given if not isinstance(one, str) and callable(one))
+    named = tuple(one for one in given if isinstance(one, str) or not callable(one))
+    if metrics is not None and (named or not own):
+        check_metric_names(named, allowed=(*METRIC_NAMES, *ENCODER_METRIC_NAMES))
+    return named, own
+
+
+def _name_of(function: OwnMetric) -> str:
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+def _with_encoder(
+    metrics: Sequence[str], settings: Mapping[str, Mapping[str, object]], encoder: str | Path | None
+) -> dict[str, Mapping[str, object]]:
+    """The settings, with the encoder in those that need one; it is loaded, to fail here or never."""
+    found = dict(settings)
+    for name in metrics:
+        if name not in ENCODER_METRIC_NAMES:
+            continue
+        own = {**({} if encoder is None else {"encoder": encoder}), **settings.get(name, {})}
+        if "encoder" not in own:
+            raise SettingError(f"{name} needs an encoder: HFMetricHelper(tokenizer, ..., encoder=FOLDER).")
+        from distill_metrics.encoder import encoder_of
+
+        found[name] = own
+        options: Any = {key: own[key] for key in ("layer", "known_as", "device") if key in own}
+        encoder_of(cast("str", own["encoder"]), **options)
+    return found
+
+
 def _parts(eval_pred: object) -> tuple["NDArray[np.generic]", "NDArray[np.generic]"]:
     predictions = getattr(eval_pred, "predictions", None)
     labels = getattr(eval_pred, "label_ids", None)
@@ -180,25 +232,7 @@ def _parts(eval_pred: object) -> tuple["NDArray[np.generic]", "NDArray[np.generi
         predictions, labels = eval_pred[0], eval_pred[1]
     if predictions is None or labels is None:
         raise ShapeError("Both predictions and labels are needed; one of them is None.")
-    return _array(predictions), _array(labels)
-
-
-def _array(value: object) -> "NDArray[np.generic]":
-    """Numpy from numpy, a tensor on any device, lists of any lengths, or the first member of a tuple."""
-    import numpy as np
-
-    if isinstance(value, tuple) and value:
-        value = value[0]
-    detach = getattr(value, "detach", None)
-    if detach is not None:
-        tensor = detach().cpu()
-        # numpy has no bfloat16.
-        value = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
-    if isinstance(value, list) and value and isinstance(value[0], list):
-        width = max(len(row) for row in value)
-        value = [[*row, *[_IGNORED] * (width - len(row))] for row in value]
-    array: NDArray[np.generic] = np.asarray(value)
-    return array
+    return as_array(predictions), as_array(labels)
 
 
 def _check_rows(predictions: "NDArray[np.generic]", labels: "NDArray[np.generic]") -> None:

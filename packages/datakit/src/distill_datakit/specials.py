@@ -1,0 +1,44 @@
+"""Special tokens written out in somebody's text: found, and read as text and not as tokens."""
+
+import re
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# Unicode keeps these code points free for use inside a program: they stand in no text.
+BREAK, FIRST_MARK, SECOND_MARK = "\ufdd0", "\ufdd1", "\ufdd2"
+
+
+class SpecialTokens:
+    """The strings that a tokenizer reads as its special tokens wherever they stand.
+
+    Args:
+        tokenizer: Any transformers tokenizer.
+    """
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
+        strings = sorted({str(token) for token in tokenizer.all_special_tokens}, key=lambda s: (-len(s), s))
+        self._pattern = re.compile("|".join(map(re.escape, strings))) if strings else None
+        self._ids = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+        self._tokenizer = tokenizer
+
+    def found(self, text: str) -> list[str]:
+        """Each special token written out in a text, in order."""
+        return self._pattern.findall(text) if self._pattern else []
+
+    def broken(self, text: str, by: str) -> str:
+        """The text with ``by`` put behind the first character of each special token in it."""
+        while self._pattern and self._pattern.search(text):
+            text = self._pattern.sub(lambda match: match[0][0] + by + match[0][1:], text)
+        return text
+
+    def plain(self, text: str) -> str:
+        """The text as it must be given to the tokenizer with ``split_special_tokens=True``.
+
+        A Unigram vocabulary holds ``</s>`` as an ordinary piece too, so that splitting does not help; there
+        a blank is put in: ``< /s>``.
+        """
+        encoded = self._tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)
+        ids = cast("list[int]", encoded["input_ids"])
+        return self.broken(text, " ") if self._ids.intersection(ids) else text

@@ -1,0 +1,191 @@
+"""How far a student says what its teacher says, and how far a model knows what it knows."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from distill_metrics.arrays import IGNORED, as_array
+from distill_metrics.errors import ShapeError
+from distill_metrics.results import MetricResult, Unit
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+# Numbers of a block that is worked on in float64: 8 MiB.
+_BLOCK = 1 << 20
+
+
+class Agreement:
+    """Top-1 agreement, KL and entropy gap of a student and its teacher, gathered batch by batch.
+
+    Three numbers a position are kept, never the probabilities.
+    """
+
+    def __init__(self) -> None:
+        self._rows: list[NDArray[np.float64]] = []
+
+    def add(self, student: object, teacher: object, *, mask: object = None) -> None:
+        """Count one batch.
+
+        Args:
+            student: Logits or log-probabilities ``(..., vocabulary)``, an array or a tensor of any dtype.
+            teacher: The same of the teacher, for the same positions and vocabulary.
+            mask: True where a position counts, of the shape without the vocabulary; None counts all.
+
+        Raises:
+            ShapeError: The shapes differ, the mask is not boolean, or a position holds NaN or no probability.
+        """
+        import numpy as np
+
+        if _shape(student) != _shape(teacher):
+            raise ShapeError(
+                f"Student {_shape(student)} and teacher {_shape(teacher)} differ in shape; both are "
+                "needed for the same positions and the same vocabulary."
+            )
+        for rows in _blocks(student, mask):
+            ours, theirs = _log_probabilities(student, rows), _log_probabilities(teacher, rows)
+            p, q = np.exp(ours), np.exp(theirs)
+            with np.errstate(invalid="ignore"):
+                divergence = np.where(q > 0, q * (theirs - ours), 0.0).sum(axis=1)
+                gap = (np.where(q > 0, q * theirs, 0.0) - np.where(p > 0, p * ours, 0.0)).sum(axis=1)
+            same = (ours.argmax(axis=1) == theirs.argmax(axis=1)) * 100.0
+            self._rows.append(np.stack([same, np.maximum(divergence, 0.0), gap], axis=1))
+
+    def results(self) -> dict[str, MetricResult]:
+        """``top1_agreement`` in percent, ``kl`` and ``entropy_gap`` in nats; means over positions.
+
+        KL is of the teacher from the student, KL(teacher || student). A positive gap says that the student is
+        less certain than its teacher.
+
+        Raises:
+            ShapeError: No position was counted.
+        """
+        import numpy as np
+
+        rows = np.concatenate(self._rows) if self._rows else np.zeros((0, 3))
+        if not len(rows):
+            raise ShapeError("No position was counted; at least one is needed.")
+        described: tuple[tuple[str, Unit, str], ...] = (
+            ("top1_agreement", "percent", "ties to the lower id"),
+            ("kl", "nats", "teacher from student"),
+            ("entropy_gap", "nats", "student minus teacher"),
+        )
+        return {
+            name: MetricResult(
+                value=float(rows[:, column].mean()),
+                unit=unit,
+                n=len(rows),
+                signature=f"{name}|{detail}|mean over positions|float64",
+                per_example=tuple(rows[:, column].tolist()),
+            )
+            for column, (name, unit, detail) in enumerate(described)
+        }
+
+
+def top1_agreement(student: object, teacher: object, *, mask: object = None) -> MetricResult:
+    """Share of positions where both find the same token likeliest, in percent; see :class:`Agreement`."""
+    return _agreement(student, teacher, mask)["top1_agreement"]
+
+
+def kl(student: object, teacher: object, *, mask: object = None) -> MetricResult:
+    """Mean KL(teacher || student) of the positions, in nats; see :class:`Agreement`."""
+    return _agreement(student, teacher, mask)["kl"]
+
+
+def entropy_gap(student: object, teacher: object, *, mask: object = None) -> MetricResult:
+    """Mean entropy of the student minus that of the teacher, in nats; see :class:`Agreement`."""
+    return _agreement(student, teacher, mask)["entropy_gap"]
+
+
+def _agreement(student: object, teacher: object, mask: object) -> dict[str, MetricResult]:
+    gathered = Agreement()
+    gathered.add(student, teacher, mask=mask)
+    return gathered.results()
+
+
+def ece(log_probs: object, labels: object, *, bins: int = 15) -> MetricResult:
+    """Expected calibration error: how far confidence and accuracy are apart, in percent.
+
+    Positions are sorted into ``bins`` of equal width by the probability of their likeliest token; the gaps
+    between mean probability and accuracy of each bin are averaged, weighted by its positions.
+
+    Args:
+        log_probs: Logits or log-probabilities ``(..., vocabulary)``.
+        labels: The right token of each position, -100 where it does not count.
+        bins: Number of bins.
+
+    Raises:
+        ShapeError: The shapes differ, no position counts, or one holds NaN.
+        ValueError: ``bins`` is not positive.
+
+    Source:
+        Guo et al. 2017, arXiv:1706.04599, equation 3.
+    """
+    import numpy as np
+
+    if bins < 1:
+        raise ValueError(f"{bins} bins were asked for; at least 1 is needed.")
+    given = as_array(labels)
+    right = given.reshape(-1)
+    sums = np.zeros((bins, 3))
+    for rows in _blocks(log_probs, given != IGNORED):
+        found = _log_probabilities(log_probs, rows)
+        confidence = np.exp(found.max(axis=1))
+        hit = found.argmax(axis=1) == right[rows]
+        # Bins are open below and closed above, as in the paper.
+        place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+        for column, weights in enumerate((None, confidence, hit)):
+            sums[:, column] += np.bincount(place, weights=weights, minlength=bins)
+    n = int(sums[:, 0].sum())
+    if not n:
+        raise ShapeError(f"None of the {right.size} labels counts: all are {IGNORED}, or there are none.")
+    return MetricResult(
+        value=100.0 * float(np.abs(sums[:, 1] - sums[:, 2]).sum()) / n,
+        unit="percent",
+        n=n,
+        signature=f"ece|bins:{bins}, equal width|float64",
+    )
+
+
+def _shape(values: Any) -> tuple[int, ...]:
+    shape = getattr(values, "shape", None)
+    return tuple(as_array(values).shape if shape is None else shape)
+
+
+def _blocks(values: object, mask: object) -> Iterator["NDArray[np.intp]"]:
+    """Numbers of the positions that count, a bounded part of ``values`` at a time."""
+    import numpy as np
+
+    shape = _shape(values)
+    if len(shape) < 2:
+        raise ShapeError(f"Log-probabilities of shape {shape} lack a vocabulary: (..., vocabulary).")
+    keep = np.ones(shape[:-1], dtype=bool) if mask is None else as_array(mask)
+    if keep.dtype != bool:
+        raise ShapeError(f"A mask of {keep.dtype} was given; booleans are needed: labels != {IGNORED}.")
+    if keep.shape != shape[:-1]:
+        raise ShapeError(f"A mask or labels of shape {keep.shape} do not fit log-probabilities {shape}.")
+    rows = np.flatnonzero(keep)
+    size = max(1, _BLOCK // max(1, shape[-1]))
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+def _log_probabilities(values: Any, rows: "NDArray[np.intp]") -> "NDArray[np.float64]":
+    """float64 ``(rows, vocabulary)``, normalised; what is normalised already stays as it is."""
+    import numpy as np
+
+    if hasattr(values, "detach"):
+        import torch
+
+        block = as_array(values.reshape(-1, values.shape[-1])[torch.as_tensor(rows, device=values.device)])
+    else:
+        array = np.asarray(values)
+        block = array.reshape(-1, array.shape[-1])[rows]
+    found = block.astype(np.float64)
+    top = found.max(axis=1, keepdims=True)
+    if not np.isfinite(top).all():
+        bad = int(rows[np.flatnonzero(~np.isfinite(top[:, 0]))[0]])
+        raise ShapeError(f"Position {bad} holds NaN, infinity or no probability at all; nothing is counted.")
+    shifted: NDArray[np.float64] = found - top
+    normalised: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return normalised

@@ -1,0 +1,305 @@
+"""Perplexity of causal and seq2seq models, and pseudo-perplexity of masked ones."""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from distill_metrics.arrays import IGNORED
+from distill_metrics.errors import EmptyTextError, MissingExtraError, SettingError, ShapeError, TextTypeError
+from distill_metrics.results import MetricResult
+
+if TYPE_CHECKING:
+    import torch
+
+
+def perplexity_from_log_probs(log_probs: Sequence[Sequence[float]]) -> MetricResult:
+    """Perplexity of tokens whose log-probabilities are known: ``exp`` of minus their mean.
+
+    Args:
+        log_probs: For each example the natural log-probability of each of its tokens.
+
+    Raises:
+        ShapeError: There are no examples.
+        EmptyTextError: An example has no tokens.
+        ValueError: A log-probability is positive or NaN.
+    """
+    for row, values in enumerate(log_probs):
+        for value in values:
+            if not value <= 0.0:
+                raise ValueError(f"Example {row} holds the log-probability {value}; it is at most 0.")
+    sums = [(-math.fsum(values), len(values)) for values in log_probs]
+    return _result(sums, "perplexity|of given log-probabilities")
+
+
+def perplexity(
+    model: "torch.nn.Module",
+    tokenizer: object,
+    texts: Sequence[str],
+    *,
+    sources: Sequence[str] | None = None,
+    max_length: int | None = None,
+    stride: int | None = None,
+    batch_size: int = 8,
+) -> MetricResult:
+    """Perplexity of texts under a causal model, or of targets given their sources under a seq2seq model.
+
+    Every token is scored exactly once. Of a causal model that is every token but the first, which is the
+    context of the others (where the tokenizer puts a BOS in front, that is the one). A text longer than
+    ``max_length`` is read in windows that move by ``stride``: each token after the first window is predicted
+    from at least ``max_length - stride`` tokens. Special tokens that the tokenizer adds behind are scored.
+
+    Args:
+        model: A causal or seq2seq language model of transformers; it is put back into its mode afterwards.
+        tokenizer: Its tokenizer.
+        texts: The texts, or the targets.
+        sources: For a seq2seq model the source of each target.
+        max_length: Longest window in tokens; None takes what the model takes. Causal models only.
+        stride: None takes half of ``max_length``. Causal models only.
+        batch_size: Windows of one forward pass.
+
+    Returns:
+        ``exp`` of the mean negative log-likelihood of all tokens, with that of each text in ``per_example``
+        and the number of tokens in ``tokens``.
+
+    Raises:
+        ShapeError: No texts, another number of sources, or a source or target longer than the model takes.
+        TextTypeError: Something is not a ``str``.
+        EmptyTextError: A text has no token to score.
+        SettingError: Sources without a seq2seq model or the reverse, a masked model, or impossible lengths.
+        ValueError: The model gives a token NaN.
+        MissingExtraError: The extra ``[perplexity]`` is not installed.
+
+    Source:
+        Jelinek et al. 1977; the windows as in "Perplexity of fixed-length models" of transformers' docs.
+    """
+    _check_texts(texts, "texts")
+    reader: Any = tokenizer
+    kind = _kind(model)
+    if kind == "masked":
+        raise SettingError("A masked model has no perplexity; use pseudo_perplexity.")
+    if (kind == "seq2seq") != (sources is not None):
+        needed = "needs sources" if kind == "seq2seq" else "takes no sources"
+        raise SettingError(f"The model is {kind}, which {needed}.")
+    if sources is None:
+        width, step = _window(model, reader, max_length, stride)
+        windows = list(_causal_windows(reader, texts, width, step))
+        detail = f"causal|max_length:{width or 'whole text'}|stride:{step or 'none'}|first token is context"
+    else:
+        if (max_length, stride) != (None, None):
+            raise SettingError(
+                "max_length and stride are for causal models; seq2seq models read whole texts."
+            )
+        windows = _seq2seq_windows(model, reader, sources, texts)
+        detail = "seq2seq|targets given sources"
+    sums = _summed(model, windows, len(texts), pad=reader.pad_token_id or 0, batch_size=batch_size)
+    return _result(sums, f"perplexity|{detail}|{_versions(model)}")
+
+
+def pseudo_perplexity(
+    model: "torch.nn.Module", tokenizer: object, texts: Sequence[str], *, batch_size: int = 32
+) -> MetricResult:
+    """Pseudo-perplexity of texts under a masked model: each token is hidden once and predicted from the rest.
+
+    Special tokens are not scored. A text of n tokens takes n passes.
+
+    Args:
+        model: A masked language model of transformers; it is put back into its mode afterwards.
+        tokenizer: Its tokenizer, with a mask token.
+        texts: The texts.
+        batch_size: Copies of one forward pass.
+
+    Returns:
+        As :func:`perplexity`.
+
+    Raises:
+        ShapeError: No texts, or one that is longer than the model takes.
+        TextTypeError: Something is not a ``str``.
+        EmptyTextError: A text has no token to score.
+        SettingError: The tokenizer has no mask token.
+        ValueError: The model gives a token NaN.
+        MissingExtraError: The extra ``[perplexity]`` is not installed.
+
+    Source:
+        Salazar et al. 2020, arXiv:1910.14659, section 2.3.
+    """
+    _check_texts(texts, "texts")
+    reader: Any = tokenizer
+    if reader.mask_token_id is None:
+        raise SettingError("The tokenizer has no mask token; pseudo-perplexity is for masked models.")
+    encoded = reader(list(texts), return_special_tokens_mask=True, verbose=False)
+    windows = []
+    for row, (ids, special) in enumerate(
+        zip(encoded["input_ids"], encoded["special_tokens_mask"], strict=True)
+    ):
+        _check_length(model, reader, ids, f"text {row}")
+        for place in (place for place, one in enumerate(special) if not one):
+            hidden, labels = list(ids), [IGNORED] * len(ids)
+            hidden[place], labels[place] = reader.mask_token_id, ids[place]
+            windows.append(_Window(row, hidden, labels))
+    sums = _summed(model, windows, len(texts), pad=reader.pad_token_id or 0, batch_size=batch_size)
+    return _result(sums, f"pseudo_perplexity|masked|one token at a time|{_versions(model)}")
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Ids to read and labels to predict at the same positions, -100 where nothing is; the text's row."""
+
+    row: int
+    ids: Sequence[int]
+    labels: Sequence[int]
+
+
+def _kind(model: Any) -> str:
+    if model.config.is_encoder_decoder:
+        return "seq2seq"
+    return "masked" if "MaskedLM" in type(model).__name__ else "causal"
+
+
+def _check_texts(texts: Sequence[str], what: str) -> None:
+    if isinstance(texts, str):
+        raise TextTypeError(f"{what} is one string; a list of texts is needed.")
+    if not texts:
+        raise ShapeError("There are no texts to score; at least one is needed.")
+    for row, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TextTypeError(f"{what} {row} is a {type(text).__name__}; a str is needed.")
+
+
+def _positions(model: Any, tokenizer: Any) -> int | None:
+    """The longest input in tokens, or None where there is no limit."""
+    # transformers gives tokenizers without a limit 1e30.
+    limits = [tokenizer.model_max_length] if tokenizer.model_max_length < 1 << 24 else []
+    known = getattr(model.config, "max_position_embeddings", None)
+    return min([*limits, *([known] if known else [])], default=None)
+
+
+def _check_length(model: Any, tokenizer: Any, ids: Sequence[int], what: str) -> None:
+    limit = _positions(model, tokenizer)
+    if limit is not None and len(ids) > limit:
+        raise ShapeError(f"{what} has {len(ids)} tokens, the model takes {limit}; split it.")
+
+
+def _window(
+    model: Any, tokenizer: Any, max_length: int | None, stride: int | None
+) -> tuple[int | None, int | None]:
+    limit = _positions(model, tokenizer)
+    width = limit if max_length is None else max_length
+    if width is None:
+        if stride is not None:
+            raise SettingError("A stride was given, but the model has no longest input; give max_length too.")
+        return None, None
+    if width < 2 or (limit is not None and width > limit):
+        raise SettingError(f"max_length={width} was asked for; allowed: 2 to {limit or 'any number'}.")
+    step = max(1, width // 2) if stride is None else stride
+    if not 1 <= step < width:
+        raise SettingError(f"stride={step} was asked for; allowed: 1 to {width - 1}, below max_length.")
+    return width, step
+
+
+def _causal_windows(
+    tokenizer: Any, texts: Sequence[str], width: int | None, step: int | None
+) -> Iterator[_Window]:
+    for row, ids in enumerate(tokenizer(list(texts), truncation=False, verbose=False)["input_ids"]):
+        end = min(len(ids), width or len(ids))
+        scored = 1
+        while scored < end:
+            start = max(0, end - (width or end))
+            # The position before a token predicts it.
+            labels = [ids[t] if t >= scored else IGNORED for t in range(start + 1, end)]
+            yield _Window(row, ids[start : end - 1], labels)
+            scored, end = end, min(len(ids), end + (step or 0))
+
+
+def _seq2seq_windows(
+    model: Any, tokenizer: Any, sources: Sequence[str], targets: Sequence[str]
+) -> list[_Window]:
+    _check_texts(sources, "sources")
+    if len(sources) != len(targets):
+        raise ShapeError(f"{len(sources)} sources but {len(targets)} targets; one source a target is needed.")
+    read = tokenizer(list(sources), truncation=False, verbose=False)["input_ids"]
+    said = tokenizer(text_target=list(targets), truncation=False, verbose=False)["input_ids"]
+    for row, pair in enumerate(zip(read, said, strict=True)):
+        for ids, what in zip(pair, ("source", "target"), strict=True):
+            if not ids:
+                raise EmptyTextError(f"The {what} of example {row} has no token. Remove the example.")
+            _check_length(model, tokenizer, ids, f"{what} {row}")
+    return [_Window(row, ids, labels) for row, (ids, labels) in enumerate(zip(read, said, strict=True))]
+
+
+def _summed(
+    model: Any, windows: Sequence[_Window], n: int, *, pad: int, batch_size: int
+) -> list[tuple[float, int]]:
+    """Summed negative log-likelihood, and number of tokens, of each of the ``n`` texts."""
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingExtraError(f"{error}. Run: pip install 'distill-metrics[perplexity]'.") from error
+    sums, counts = [0.0] * n, [0] * n
+    order = sorted(windows, key=lambda window: len(window.ids), reverse=True)
+    device = next(model.parameters()).device
+    with _evaluating(model), torch.inference_mode():
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            ids = _padded([window.ids for window in batch], pad).to(device)
+            mask = _padded([[1] * len(window.ids) for window in batch], 0).to(device)
+            labels = _padded([window.labels for window in batch], IGNORED).to(device)
+            inputs = {"input_ids": ids, "attention_mask": mask}
+            if model.config.is_encoder_decoder:
+                inputs["decoder_input_ids"] = model.prepare_decoder_input_ids_from_labels(labels=labels)
+            logits = model(**inputs).logits
+            for window, line, right in zip(batch, logits, labels, strict=True):
+                where = right != IGNORED
+                lost = torch.nn.functional.cross_entropy(line[where].float(), right[where], reduction="none")
+                sums[window.row] += float(lost.double().sum())
+                counts[window.row] += int(where.sum())
+    return list(zip(sums, counts, strict=True))
+
+
+def _padded(rows: Sequence[Sequence[int]], value: int) -> "torch.Tensor":
+    import torch
+
+    width = max(len(row) for row in rows)
+    return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows])
+
+
+@contextmanager
+def _evaluating(model: Any) -> Iterator[None]:
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+def _result(sums: Sequence[tuple[float, int]], signature: str) -> MetricResult:
+    if not sums:
+        raise ShapeError("There are no examples to score; at least one is needed.")
+    for row, (lost, count) in enumerate(sums):
+        if not count:
+            raise EmptyTextError(f"Example {row} has no token to score. Remove it.")
+        if math.isnan(lost):
+            raise ValueError(f"The model gives a token of example {row} the probability NaN.")
+    tokens = sum(count for _, count in sums)
+    return MetricResult(
+        value=_exp(math.fsum(lost for lost, _ in sums) / tokens),
+        unit="ratio",
+        n=len(sums),
+        signature=signature,
+        per_example=tuple(_exp(lost / count) for lost, count in sums),
+        tokens=tokens,
+    )
+
+
+def _exp(value: float) -> float:
+    return math.exp(value) if value < 709.0 else math.inf
+
+
+def _versions(model: Any) -> str:
+    from importlib.metadata import version
+
+    name = getattr(model.config, "name_or_path", "") or type(model).__name__
+    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+    return f"model:{name}|{dtype}|torch:{version('torch')}|transformers:{version('transformers')}"
