@@ -137,6 +137,7 @@ def overridden(sized: Callable[[str], ModelFacts]) -> Iterator[Requirements]:
     yield Requirements(task="causal", model=sized("1b"), overrides={"threads": 1})
     yield Requirements(task="masked", model=read_model_facts({"model_type": "fnet", **SMALL}))
     yield Requirements(task="causal", model=sized("8b"), adapter="full", effective_batch=1)
+    yield Requirements(task="masked", model=read_model_facts({"model_type": "bert", **SMALL}), side_by_side=2)
 
 
 SMALL = {"hidden_size": 64, "num_hidden_layers": 2, "vocab_size": 100, "intermediate_size": 128}
