@@ -13,8 +13,8 @@ Edit = Callable[[str, str], None]
 MISTAKES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "a misspelt setting": ("learning_rate", "learnig_rate", ("learnig_rate", "learning_rate")),
     "a misspelt stage key": (
-        'teacher = "teacher"',
-        'techer = "teacher"',
+        'teacher = "stored"',
+        'techer = "stored"',
         ("'stages.student.techer'", "'teacher'"),
     ),
     "a misspelt run key": ('name = "tiny"', 'name = "tiny"\nsed = 3', ("'run.sed'", "'seed'")),
@@ -22,7 +22,7 @@ MISTAKES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "a misspelt limit": ("max_source_length", "max_source_lenght", ("data.limits", "'max_source_length'")),
     "an unknown kind": ('kind = "distill"', 'kind = "distil"', ("stages.student.kind", "'distill'")),
     "a missing kind": ('kind = "distill"\n', "", ("[stages.student] needs a kind",)),
-    "a missing key": ('teacher = "teacher"\n', "", ("[stages.student]", "'teacher'")),
+    "a missing key": ('teacher = "stored"\n', "", ("[stages.student]", "'teacher'")),
     "a wrong type": ("steps = 12", 'steps = "many"', ("stages.teacher.train.steps", "'many'")),
     "a divergence out of range": ("weight = 0.3", "weight = 3.0", ("weight = 3.0", "0 to 1")),
     "an unknown precision": ('"fp32"', '"fp23"', ("precision", "'fp32'")),
@@ -52,7 +52,7 @@ MISTAKES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     ),
     "unknown data": ('["train", "labels"]', '["train", "label"]', ("'label'", "'labels'")),
     "a system that is not compared": ('["student", "twin"],', '["student", "twins"],', ("'twins'", "'twin'")),
-    "a fresh model as teacher": ('teacher = "teacher"', 'teacher = "big"', ("fresh model",)),
+    "a fresh model as teacher": ('teacher = "stored"', 'teacher = "big"', ("fresh model",)),
     "another task": ('name = "tiny"', 'name = "tiny"\ntask = "causal"', ("causal", "models.big", "seq2seq")),
     "an adapter on nothing": ('tokenizer = "big"', 'tokenizer = "big"\nadapter = "lora"', ("lora", "fresh")),
     "no TOML": ('name = "tiny"', 'name = "tiny', ("is no TOML",)),

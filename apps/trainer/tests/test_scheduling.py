@@ -31,8 +31,8 @@ def test_jobs_begin_when_all_they_wait_for_is_over(plan: RunPlan) -> None:
     """A stage with two seeds is two jobs, and whoever waits for it waits for both."""
     jobs = jobs_of(plan.config)
     assert [job.system for job in ready(plan.config, jobs, ())] == ["teacher", "twin", "twin_seed2"]
-    over = [job for job in jobs if job.system in ("teacher", "labels", "stored", "student", "twin")]
-    waiting = [job for job in jobs if job not in over]
+    over = ("teacher", "labels", "stored", "student", "twin")
+    waiting = [job for job in jobs if job.system not in over]
     assert [job.system for job in ready(plan.config, waiting, over)] == ["twin_seed2", "edge"]
 
 

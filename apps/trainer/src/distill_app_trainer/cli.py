@@ -2,9 +2,12 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from distill_app_trainer.runner import FinishedRun
 
 _FAILED, _USAGE, _TOO_BIG, _REFUSED, _INTERRUPTED = 1, 2, 3, 4, 130
 
@@ -45,6 +48,86 @@ def run(
 ) -> None:
     """Run the stages of a run file."""
     _run(run_file, overrides or [], as_json=as_json, debug=debug)
+
+
+@app.command()
+def resume(
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="The folder of an unfinished run.")],
+    as_json: AsJson = False,  # noqa: FBT002
+    debug: Debug = False,  # noqa: FBT002
+) -> None:
+    """Go on with a run that was stopped: jobs that are over are not done again."""
+    from pathlib import Path
+
+    from distill_app_trainer.checks import check_run
+    from distill_app_trainer.config import read_run_file
+    from distill_app_trainer.display import Display
+    from distill_app_trainer.folders import find_run
+    from distill_app_trainer.planning import make_plan
+    from distill_app_trainer.runner import execute
+
+    path = find_run(Path(folder))
+    config = read_run_file(path / "run.toml")
+    made = make_plan(config, check_run(config))
+    display = Display(quiet=as_json)
+    _print(execute(config, made, display=display, debug=debug, unfinished=path), as_json=as_json)
+
+
+@app.command()
+def cache(
+    run_file: RunFile,
+    overrides: Overrides = None,
+    debug: Debug = False,  # noqa: FBT002
+) -> None:
+    """Run a run file as far as its teachers' distributions are stored; ``resume`` does the rest."""
+    from distill_app_trainer.checks import check_run
+    from distill_app_trainer.config import StoreStage, read_run_file
+    from distill_app_trainer.display import Display
+    from distill_app_trainer.errors import RunFileError
+    from distill_app_trainer.planning import make_plan
+    from distill_app_trainer.runfiles import find_run_file
+    from distill_app_trainer.runner import execute, shown
+
+    config = read_run_file(find_run_file(run_file), overrides or [])
+    stores = [name for name, stage in config.stages.items() if isinstance(stage, StoreStage)]
+    if not stores:
+        raise RunFileError(f"{run_file} has no stage of kind 'store'. Add one, such as [stages.stored].")
+    made = make_plan(config, check_run(config))
+    finished = execute(config, made, display=Display(), debug=debug, until=stores)
+    print("\n".join(shown(finished.path / "data" / name) for name in stores))
+    print(f"Next:   {finished.next_command}")
+
+
+@app.command("list")
+def list_runs(
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Where run folders lie.")] = "runs",
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Name the runs of a folder with their state and first figures."""
+    from distill_app_trainer.listing import print_runs
+
+    print_runs(folder, as_json=as_json)
+
+
+@app.command()
+def report(
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="The folder of a finished run.")],
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Print what a finished run found, and write its report.html anew."""
+    from distill_app_trainer.listing import print_report
+
+    print_report(folder, as_json=as_json)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of a run file, for editors."""
+    import json
+
+    from distill_app_trainer.config import run_file_schema
+
+    print(json.dumps(run_file_schema(), indent=2))
 
 
 @app.command()
@@ -101,18 +184,27 @@ def _options(
 
 
 def _run(name: str, overrides: Sequence[str], *, as_json: bool, debug: bool) -> None:
-    import json
 
     from distill_app_trainer.checks import check_run
     from distill_app_trainer.config import read_run_file
     from distill_app_trainer.display import Display
     from distill_app_trainer.planning import make_plan
     from distill_app_trainer.runfiles import find_run_file
-    from distill_app_trainer.runner import execute, shown
+    from distill_app_trainer.runner import execute
 
     config = read_run_file(find_run_file(name), overrides)
     made = make_plan(config, check_run(config))
     finished = execute(config, made, display=Display(quiet=as_json), debug=debug)
+    _print(finished, as_json=as_json)
+
+
+def _print(finished: "FinishedRun", *, as_json: bool) -> None:
+    """What came out of a run."""
+    import json
+
+    from distill_app_trainer.runner import shown
+
+    assert finished.report is not None  # noqa: S101 - of a run to its end
     if as_json:
         print(json.dumps({"folder": str(finished.path), **finished.report.content}, default=str))
         return
@@ -140,7 +232,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _exit_code(arguments)
     except KeyboardInterrupt:
-        return _complain("interrupted; run it again to start anew", _INTERRUPTED)
+        return _complain("interrupted", _INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - the last place that can turn it into one line
         return _complain(str(error) or type(error).__name__, _code(error))
 
@@ -156,10 +248,16 @@ def _exit_code(arguments: Sequence[str]) -> int:
 
 
 def _code(error: Exception) -> int:
-    from distill_app_trainer.errors import RunFileError, WouldNotFitError
+    from distill_app_trainer.errors import RunFileError, RunFolderError, StoppedError, WouldNotFitError
 
     names = {kind.__name__ for kind in type(error).__mro__}
-    if isinstance(error, RunFileError) or names & {"DataError", "UnsupportedPolicyError", "MetricError"}:
+    if isinstance(error, StoppedError):
+        return _INTERRUPTED
+    if isinstance(error, RunFileError | RunFolderError) or names & {
+        "DataError",
+        "UnsupportedPolicyError",
+        "MetricError",
+    }:
         return _USAGE
     if isinstance(error, WouldNotFitError):
         return _TOO_BIG

@@ -306,6 +306,21 @@ def validate(raw: Mapping[str, object], *, name: str = "run file") -> RunConfig:
         raise RunFileError(f"{name}: {explain(error)}") from None
 
 
+def run_file_schema() -> dict[str, object]:
+    """The JSON schema of a run file: limits lie under ``data``, and a plain path is a data source."""
+    from pydantic import TypeAdapter
+
+    schema = TypeAdapter(RunConfig).json_schema()
+    fields = schema["properties"]
+    path_or_table = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/DataSource"}]}
+    fields["data"] = {
+        "type": "object",
+        "properties": {"limits": fields.pop("limits")},
+        "additionalProperties": path_or_table,
+    }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Run file", **schema}
+
+
 def _shaped(raw: Mapping[str, object]) -> dict[str, object]:
     """The file's content as RunConfig's fields: limits beside data, plain paths as tables."""
     shaped = dict(raw)

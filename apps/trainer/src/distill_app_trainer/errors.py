@@ -13,6 +13,14 @@ class WouldNotFitError(TrainerError, RuntimeError):
     """A stage would need more memory than the machine has."""
 
 
+class RunFolderError(TrainerError, ValueError):
+    """A run folder that cannot be used as asked."""
+
+
+class StoppedError(TrainerError, RuntimeError):
+    """Ctrl-C or SIGTERM came; the message says how to go on."""
+
+
 class LaneError(TrainerError, RuntimeError):
     """A process that ran a stage ended badly."""
 

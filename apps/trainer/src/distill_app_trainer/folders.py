@@ -1,14 +1,19 @@
 """The folder of a run: never overwritten, and ``.partial`` in its name until the run is finished."""
 
 import hashlib
+import itertools
 import json
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from distill_app_trainer.config import RunConfig, to_toml
+from filelock import FileLock, Timeout
 
-PARTIAL = ".partial"
+from distill_app_trainer.config import RunConfig, to_toml
+from distill_app_trainer.errors import RunFolderError, nearest
+
+PARTIAL, RUN_FILE, STATE, LOCK, PID = ".partial", "run.toml", "state.json", ".lock", "pid"
 
 
 def run_identity(config: RunConfig) -> str:
@@ -21,6 +26,22 @@ def run_identity(config: RunConfig) -> str:
             with path.open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()[:6]
+
+
+def find_run(path: Path) -> Path:
+    """The folder of a run, also by the name that it will have when it is finished.
+
+    Raises:
+        RunFolderError: There is none.
+    """
+    for candidate in (path, path.with_name(path.name + PARTIAL)):
+        if (candidate / RUN_FILE).is_file():
+            return candidate.resolve()
+    others = [other.name for other in path.parent.glob("*") if (other / RUN_FILE).is_file()]
+    listed = f" Runs in {path.parent}: {', '.join(sorted(others))}." if others else ""
+    raise RunFolderError(
+        f"{path} is no run folder: it has no {RUN_FILE}.{nearest(path.name, others)}{listed}"
+    )
 
 
 class RunPaths:
@@ -55,39 +76,105 @@ class RunPaths:
         with (self.path / "events.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
 
+    def save_state(self, state: Mapping[str, object]) -> None:
+        """Keep what ``resume`` needs."""
+        staged = self.path / f".{STATE}"
+        staged.write_text(json.dumps(state, default=str), encoding="utf-8")
+        staged.replace(self.path / STATE)
+
+    def state(self) -> dict[str, dict[str, object]]:
+        """What was kept last; empty at the beginning."""
+        file = self.path / STATE
+        found: dict[str, dict[str, object]] = (
+            json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        )
+        return found
+
 
 class RunFolder(RunPaths):
-    """A folder made for one run.
+    """The folder of one run; this process alone writes into it until ``finish`` or ``release``.
 
     Attributes:
         final: What it will be called.
     """
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, path: Path, final: Path, stem: str) -> None:
+        super().__init__(path)
+        self.final = final
+        self._stem = stem
+        self._lock = FileLock(path / LOCK, timeout=0)
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise RunFolderError(
+                f"{path} is in use by the process {_text(path / PID)}. Wait for it, or end it first."
+            ) from None
+        (path / PID).write_text(f"{os.getpid()}\n", encoding="utf-8")
+
+    @classmethod
+    def new(cls, config: RunConfig) -> "RunFolder":
+        """Make the folder of a new run beside those of earlier ones."""
         base = Path(config.run.folder).expanduser().resolve()
         name = f"{config.run.name}-{run_identity(config)}"
-        number = 1
-        while True:
-            self.final = base / (name if number == 1 else f"{name}-{number}")
-            self.path = self.final.with_name(self.final.name + PARTIAL)
-            number += 1
-            if self.final.exists():
+        for number in itertools.count(1):
+            final = base / (name if number == 1 else f"{name}-{number}")
+            path = final.with_name(final.name + PARTIAL)
+            if final.exists():
                 continue
             try:
-                self.path.mkdir(parents=True)
-                break
+                path.mkdir(parents=True)
             except FileExistsError:
                 continue
-        (self.path / "run.toml").write_text(to_toml(config), encoding="utf-8")
+            break
+        (path / RUN_FILE).write_text(to_toml(config), encoding="utf-8")
+        return cls(path, final, name)
+
+    @classmethod
+    def reopen(cls, path: Path, config: RunConfig) -> "RunFolder":
+        """Take up an unfinished run again.
+
+        Raises:
+            RunFolderError: It is finished, in use, or its data has changed since.
+        """
+        final = path.with_name(path.name.removesuffix(PARTIAL))
+        if final == path:
+            raise RunFolderError(f"{path} is finished. See its report.html, or run its run.toml anew.")
+        identity = f"{config.run.name}-{run_identity(config)}"
+        if not final.name.startswith(identity):
+            raise RunFolderError(
+                f"{path} was begun with other data, and would now be called {identity}. "
+                f"Run {path / RUN_FILE} anew."
+            )
+        return cls(path, final, identity)
+
+    def unfinished(self) -> list[Path]:
+        """Earlier runs of the same configuration and data that never came to their end."""
+        others = self.path.parent.glob(f"{self._stem}*{PARTIAL}")
+        return sorted(other for other in others if other != self.path)
 
     def finish(self) -> Path:
         """Give the folder its final name; adapters on models of this run follow."""
         self.event("finished")
         for file in self.path.glob("models/*/adapter_config.json"):
             _move_base(file, {str(self.path): str(self.final)})
+        self.release()
+        (self.path / STATE).unlink(missing_ok=True)
         self.path.rename(self.final)
         self.path = self.final
         return self.final
+
+    def release(self) -> None:
+        """Let other processes write."""
+        self._lock.release()
+        for name in (PID, LOCK):
+            (self.path / name).unlink(missing_ok=True)
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except OSError:
+        return "unknown"
 
 
 def _move_base(file: Path, moved: Mapping[str, str]) -> None:

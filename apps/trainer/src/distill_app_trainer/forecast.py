@@ -149,7 +149,7 @@ class Forecast:
 def _length(plan: RunPlan, left: Mapping[Job, float], under_way: Sequence[Job]) -> float:
     """Seconds until the last job ends when at most ``plan.slots`` run at once."""
     waiting = [job for job in left if job not in under_way and left[job] > 0]
-    over = [job for job in left if job not in under_way and left[job] == 0]
+    over = [job.system for job in left if job not in under_way and left[job] == 0]
     running = {job: left[job] for job in under_way}
     now = 0.0
     while waiting or running:
@@ -162,5 +162,5 @@ def _length(plan: RunPlan, left: Mapping[Job, float], under_way: Sequence[Job]) 
         now += step
         ended = [job for job, seconds in running.items() if seconds <= step]
         running = {job: seconds - step for job, seconds in running.items() if job not in ended}
-        over += ended
+        over += [job.system for job in ended]
     return now

@@ -1,6 +1,6 @@
 """The stages of a run as jobs: what each waits for, and which need not wait for each other."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from distill_app_trainer.config import (
@@ -68,12 +68,21 @@ def side_by_side(config: RunConfig, stage: str) -> int:
     return max(depths.count(depth) for depth in depths)
 
 
-def ready(config: RunConfig, waiting: Sequence[Job], over: Sequence[Job]) -> list[Job]:
-    """The waiting jobs of which all that they wait for is over."""
-    open_stages = {job.stage for job in jobs_of(config)} - {
-        stage for stage in config.stages if all(job in over for job in jobs_of(config) if job.stage == stage)
-    }
-    return [job for job in waiting if not waits_for(config, job.stage) & open_stages]
+def ready(config: RunConfig, waiting: Sequence[Job], over: Collection[str]) -> list[Job]:
+    """The waiting jobs of which all that they wait for is over.
+
+    Args:
+        config: The run.
+        waiting: Jobs.
+        over: What the jobs that are over are called.
+    """
+    under_way = {job.stage for job in jobs_of(config) if job.system not in over}
+    return [job for job in waiting if not waits_for(config, job.stage) & under_way]
+
+
+def needed(config: RunConfig, stages: Collection[str]) -> set[str]:
+    """Stages, and all that they wait for."""
+    return set(stages).union(*(_all_before(config, stage) for stage in stages))
 
 
 def _apart(config: RunConfig, first: str, second: str) -> bool:

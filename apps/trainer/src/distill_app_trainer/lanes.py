@@ -1,16 +1,17 @@
 """Jobs side by side: each lane is a process that takes one job after the other and tells the parent of it."""
 
 import contextlib
+import io
 import multiprocessing
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distill_app_trainer.errors import LaneError
 from distill_app_trainer.folders import RunPaths
-from distill_app_trainer.jobs import Job, jobs_of, ready
+from distill_app_trainer.jobs import Job, ready
 from distill_app_trainer.planning import RunPlan
 from distill_app_trainer.references import used_data
 
@@ -21,12 +22,12 @@ Work = Callable[["Workbench", Job], str]
 _PATIENCE_S = 60.0  # a lane that is stopped while it trains finishes its step and saves
 
 
-def walk(bench: "Workbench", slots: int, work: Work, *, debug: bool) -> None:
-    """Do every job of a run, at most ``slots`` at once; reports are written by this process.
+def walk(bench: "Workbench", jobs: Sequence[Job], work: Work, *, debug: bool) -> None:
+    """Do the jobs that are not over, in this process or as many at once as the plan says.
 
     Args:
         bench: Its results and texts grow as jobs end.
-        slots: Processes.
+        jobs: In the order of the run file.
         work: Does one job; a function of a module, since lanes import it.
         debug: Let libraries warn.
 
@@ -34,31 +35,40 @@ def walk(bench: "Workbench", slots: int, work: Work, *, debug: bool) -> None:
         Exception: What a job raised; the others are stopped first.
         LaneError: A process ended without a word.
     """
-    config = bench.plan.config
-    jobs = jobs_of(config)
-    waiting, over = list(jobs), list[Job]()
+    waiting = [job for job in jobs if job.system not in bench.over]
+    if bench.plan.slots == 1:
+        with contextlib.redirect_stdout(io.StringIO()):  # stdout is the result's alone
+            for job in waiting:
+                _here(bench, job, work)
+        return
     lanes: list[_Lane] = []
     try:
-        while len(over) < len(jobs):
-            for job in ready(config, waiting, over):
-                if config.stages[job.stage].kind == "report":
-                    _here(bench, job, work)
-                    over.append(job)
-                elif idle := [lane for lane in lanes if lane.job is None]:
-                    idle[0].begin(job)
-                elif len(lanes) < slots:
-                    lanes.append(_Lane(bench, work, debug=debug))
-                    lanes[-1].begin(job)
-                else:
+        while waiting or any(lane.job for lane in lanes):
+            for job in ready(bench.plan.config, waiting, bench.over):
+                if not _begin(bench, job, work, lanes, debug=debug):
                     break
                 waiting.remove(job)
             busy = {lane.pipe: lane for lane in lanes if lane.job is not None}
             for pipe in wait(list(busy)) if busy else ():
                 assert isinstance(pipe, Connection)  # noqa: S101 - as it was given
-                over += busy[pipe].take()
+                busy[pipe].take()
     finally:
         for lane in lanes:
             lane.end()
+
+
+def _begin(bench: "Workbench", job: Job, work: Work, lanes: "list[_Lane]", *, debug: bool) -> bool:
+    """Begin a job where there is room; reports are written here, where all results are."""
+    if bench.plan.config.stages[job.stage].kind == "report":
+        _here(bench, job, work)
+        return True
+    idle = [lane for lane in lanes if lane.job is None]
+    if not idle and len(lanes) < bench.plan.slots:
+        idle = [_Lane(bench, work, debug=debug)]
+        lanes += idle
+    if idle:
+        idle[0].begin(job)
+    return bool(idle)
 
 
 def _here(bench: "Workbench", job: Job, work: Work) -> None:
@@ -85,8 +95,8 @@ class _Lane:
         self.job = job
         self.pipe.send((job, self._bench.results))
 
-    def take(self) -> list[Job]:
-        """Read one message; give back the job that it ends, if it does."""
+    def take(self) -> None:
+        """Read one message and act on it."""
         assert self.job is not None  # noqa: S101 - only busy lanes are read
         try:
             kind, args, kwargs = self.pipe.recv()
@@ -102,10 +112,9 @@ class _Lane:
         if kind == "done":
             job, self.job = self.job, None
             bench.done(job, *args)
-            return [job]
+            return
         tell = bench.folder.event if kind == "event" else getattr(bench.display, kind)
         tell(*args, **kwargs)
-        return []
 
     def end(self) -> None:
         """End the process."""

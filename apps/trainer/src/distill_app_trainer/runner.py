@@ -2,10 +2,10 @@
 
 import contextlib
 import datetime as dt
-import io
 import platform
+import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -22,9 +22,10 @@ from distill_app_trainer.config import (
     to_toml,
 )
 from distill_app_trainer.display import Display, Talk, Tellers
+from distill_app_trainer.errors import StoppedError
 from distill_app_trainer.folders import RunFolder
 from distill_app_trainer.forecast import Forecast
-from distill_app_trainer.jobs import Job, jobs_of
+from distill_app_trainer.jobs import Job, jobs_of, needed
 from distill_app_trainer.lanes import walk
 from distill_app_trainer.planning import RunPlan
 from distill_app_trainer.quiet import quieten, quieten_libraries, wait_asleep
@@ -50,16 +51,24 @@ class FinishedRun:
 
     Attributes:
         path: The run folder.
-        report: Its figures.
+        report: Its figures; None for a run that was to stop before its end.
         next_command: What to type next, or None.
     """
 
     path: Path
-    report: Report
+    report: Report | None
     next_command: str | None
 
 
-def execute(config: RunConfig, plan: RunPlan, *, display: Display, debug: bool = False) -> FinishedRun:
+def execute(
+    config: RunConfig,
+    plan: RunPlan,
+    *,
+    display: Display,
+    debug: bool = False,
+    unfinished: Path | None = None,
+    until: Collection[str] = (),
+) -> FinishedRun:
     """Run every stage and write the report.
 
     Args:
@@ -67,6 +76,8 @@ def execute(config: RunConfig, plan: RunPlan, *, display: Display, debug: bool =
         plan: Its plan.
         display: Who tells a person what happens.
         debug: Let libraries warn on the screen.
+        unfinished: The folder of the same run, begun before, to go on with.
+        until: Only these stages and those they wait for; the run then stays unfinished.
 
     Returns:
         The finished run; its folder lost ``.partial`` from its name.
@@ -74,50 +85,89 @@ def execute(config: RunConfig, plan: RunPlan, *, display: Display, debug: bool =
     Raises:
         WouldNotFitError: Before anything is written: a stage does not fit this machine.
         DataError: Before anything is written: a row that cannot be used.
+        RunFolderError: ``unfinished`` cannot be gone on with.
+        StoppedError: Ctrl-C or SIGTERM came.
         Exception: What a package raises while a stage runs; the folder then keeps ``.partial`` in its name.
     """
     wait_asleep()
-    alone = plan.slots == 1
     if not debug:
-        (quieten_libraries if alone else quieten)()
+        (quieten_libraries if plan.slots == 1 else quieten)()
+    from distill_app_trainer.stages import Workbench
     from distill_app_trainer.texts import load_texts
 
     texts = load_texts(config)
     rows = {name: len(part) for name, part in texts.items()}
     display.plan(plan, rows)
     plan.refuse_if_too_big()
-    from distill_app_trainer.stages import Workbench
-
-    folder = RunFolder(config)
+    folder = RunFolder.new(config) if unfinished is None else RunFolder.reopen(unfinished, config)
     bench = Workbench(plan=plan, folder=folder, display=display, texts=texts)
+    for other in folder.unfinished() if unfinished is None else ():
+        display.note(
+            f"An unfinished run of the same lies in {shown(other)}: distill-train resume {shown(other)}"
+        )
+    _take_up(bench)
+    started = time.monotonic()
+    bench.display = Tellers(display, Forecast(plan, rows, _forecast(bench, display)))
+    folder.event("started", rows=rows, versions=versions())
+    jobs = [job for job in jobs_of(config) if not until or job.stage in needed(config, until)]
+    _walk(bench, jobs, display, debug=debug)
+    if until:
+        folder.release()
+        return FinishedRun(
+            path=folder.path, report=None, next_command=f"distill-train resume {shown(folder.path)}"
+        )
+    report = write_report(bench, rows, seconds=time.monotonic() - started)
+    path = folder.finish()
+    return FinishedRun(path=path, report=report, next_command=_next_command(bench, path))
 
+
+def _take_up(bench: "Workbench") -> None:
+    """Where an earlier process left off."""
+    state = bench.folder.state()
+    if state:
+        bench.over = [str(name) for name in state["over"]]
+        bench.results |= cast("dict[str, dict[str, object]]", state["results"])
+        bench.read_labels(bench.over)
+
+
+def _forecast(bench: "Workbench", display: Display) -> Callable[[float], None]:
     def tell(seconds: float) -> None:
         bench.forecast = seconds
-        folder.event("forecast", seconds=round(seconds, 1))
+        bench.folder.event("forecast", seconds=round(seconds, 1))
         display.note(f"Forecast: about {seconds / 60:.1f} minutes for the whole run")
 
-    bench.display = Tellers(display, Forecast(plan, rows, tell))
-    folder.event("started", rows=rows, versions=versions())
-    started = time.monotonic()
+    return tell
+
+
+def _walk(bench: "Workbench", jobs: Sequence[Job], display: Display, *, debug: bool) -> None:
+    """Do the jobs that are not over; say how to go on when they cannot be done."""
     talk = Talk(display)
+    go_on = f"distill-train resume {shown(bench.folder.path)}"
     try:
-        if alone:
-            with contextlib.redirect_stdout(io.StringIO()):  # stdout is the result's alone
-                for job in jobs_of(config):
-                    bench.begin(job)
-                    bench.done(job, do(bench, job), {})
-        else:
-            walk(bench, plan.slots, do, debug=debug)
-    except BaseException as error:
-        folder.event("stopped", reason=f"{type(error).__name__}: {error}")
-        display.note(f"Stopped; what was done so far lies in {shown(folder.path)}")
+        with _sigterm_as_ctrl_c():
+            walk(bench, jobs, do, debug=debug)
+    except KeyboardInterrupt as error:
+        bench.folder.event("stopped", reason="interrupted")
+        raise StoppedError(f"interrupted. Go on with: {go_on}") from error
+    except Exception as error:
+        bench.folder.event("stopped", reason=f"{type(error).__name__}: {error}")
+        display.note(f"Stopped. What was done so far is kept; once the reason is gone: {go_on}")
         raise
     finally:
         talk.end()
         display.close()
-    report = write_report(bench, rows, seconds=time.monotonic() - started)
-    path = folder.finish()
-    return FinishedRun(path=path, report=report, next_command=_next_command(bench, path))
+
+
+@contextlib.contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def do(bench: "Workbench", job: Job) -> str:

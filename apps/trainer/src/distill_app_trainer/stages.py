@@ -32,6 +32,8 @@ class Workbench:
         plan: What was decided before.
         folder: Where everything is written.
         display: Who tells a person.
+        over: What the jobs that are over are called.
+        started: When those began that have begun.
         texts: Raw texts by name; label stages add theirs.
         forecast: Seconds that the whole run was expected to take, once that was known.
         results: What the stages measured, for the report: ``systems, evaluations, comparisons, stages,
@@ -48,6 +50,7 @@ class Workbench:
             key: {} for key in ("systems", "evaluations", "comparisons", "stages", "exports", "samples")
         }
     )
+    over: list[str] = field(default_factory=list)
     started: dict[str, float] = field(default_factory=dict)
 
     def begin(self, job: Job) -> None:
@@ -64,6 +67,8 @@ class Workbench:
         self.read_labels((job.stage,))
         seconds = time.monotonic() - self.started[job.system]
         self.folder.event("stage_done", stage=job.system, seconds=round(seconds, 3))
+        self.over.append(job.system)
+        self.folder.save_state({"over": self.over, "results": self.results})
         self.display.stage_done(job.system, said, seconds)
 
     def read_labels(self, names: Iterable[str]) -> None:
@@ -199,7 +204,7 @@ def _finetune(
         data_collator=_collator(bench, loaded, job.seed),
         on_progress=bench.progress(job.system),
     )
-    return float(tuner.train(data.data).loss)
+    return float(tuner.train(data.data, resume=True).loss)
 
 
 def _distil(
@@ -227,7 +232,7 @@ def _distil(
         processing_class=loaded.tokenizer,
         on_progress=bench.progress(job.system),
     )
-    return float(trainer.train().training_loss)
+    return float(trainer.train(resume_from_checkpoint=True).training_loss)
 
 
 def _teacher(

@@ -1,0 +1,74 @@
+"""The runs of a folder, and the report of one."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from distill_app_trainer.errors import RunFolderError
+from distill_app_trainer.folders import LOCK, PARTIAL, RUN_FILE, find_run
+from distill_app_trainer.report import Report, shown_metric
+
+REPORT = "report.json"
+
+
+def print_runs(folder: str, *, as_json: bool) -> None:
+    """A table of runs, or one JSON object.
+
+    Raises:
+        RunFolderError: There is no such folder.
+    """
+    base = Path(folder)
+    if not base.is_dir():
+        raise RunFolderError(f"{folder} is no folder. Runs are made in ./runs; name another folder.")
+    paths = [path for path in sorted(base.iterdir()) if (path / RUN_FILE).is_file()]
+    runs = {path.name: _facts(path) for path in paths}
+    if as_json:
+        print(json.dumps({"runs": runs}))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("run", "state", "date", "figures")
+    for name, facts in runs.items():
+        table.add_row(name, str(facts["state"]), str(facts.get("date", "")), _figures(facts))
+    Console(highlight=False).print(table, markup=False)
+
+
+def _facts(path: Path) -> dict[str, object]:
+    if path.name.endswith(PARTIAL):
+        return {"state": "in use" if (path / LOCK).exists() else "unfinished"}
+    if not (path / REPORT).is_file():
+        return {"state": "finished"}
+    content = json.loads((path / REPORT).read_text(encoding="utf-8"))
+    metrics = {name: system["metrics"] for name, system in content["systems"].items()}
+    return {"state": "finished", "date": content["run"]["date"], "metrics": metrics}
+
+
+def _figures(facts: Mapping[str, object]) -> str:
+    """The first metric of every system, a line each."""
+    metrics = facts.get("metrics", {})
+    assert isinstance(metrics, Mapping)  # noqa: S101 - made above
+    return "\n".join(
+        f"{name}: {first} {shown_metric(found[first])}"
+        for name, found in metrics.items()
+        for first in list(found)[:1]
+    ).replace("[", r"\[")
+
+
+def print_report(folder: str, *, as_json: bool) -> None:
+    """Print what a run found and write report.html anew.
+
+    Raises:
+        RunFolderError: It is no run, or not finished.
+    """
+    path = find_run(Path(folder))
+    if not (path / REPORT).is_file():
+        raise RunFolderError(f"{path} has no {REPORT} yet. Go on with: distill-train resume {folder}")
+    content = json.loads((path / REPORT).read_text(encoding="utf-8"))
+    if as_json:
+        print(json.dumps(content))
+        return
+    found = Report(content=content)
+    (path / "report.html").write_text(found.html(), encoding="utf-8")
+    print(found.summary())
+    print(f"Report: {path / 'report.html'}")
