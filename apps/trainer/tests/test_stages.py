@@ -1,6 +1,7 @@
 """Tiny runs from training to the report."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -126,11 +127,11 @@ def test_json_prints_one_object_and_nothing_else(
     assert content["stages"]["teacher"]["kind"] == "finetune"
 
 
-def test_an_interrupted_run_exits_with_130_and_leaves_nothing_that_looks_finished(
-    workplace: Path, head: str
+def test_an_interrupted_run_exits_with_130_says_how_to_go_on_and_ends_as_if_it_never_stopped(
+    workplace: Path, head: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Ctrl-C in the middle of training: one line, a folder called ``.partial``, no model."""
-    (workplace / "teacher.toml").write_text(head.replace("steps = 12", "steps = 100000"), encoding="utf-8")
+    """Ctrl-C in the middle of training: one line and a folder called ``.partial``; then the same weights."""
+    (workplace / "teacher.toml").write_text(head.replace("steps = 12", "steps = 300"), encoding="utf-8")
     # A shell starts what runs in its background with SIGINT ignored, and children inherit that.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
@@ -144,12 +145,57 @@ def test_an_interrupted_run_exits_with_130_and_leaves_nothing_that_looks_finishe
     while time.monotonic() < deadline and not any(
         '"step"' in file.read_text(encoding="utf-8") for file in workplace.glob("runs/*/events.jsonl")
     ):
-        time.sleep(0.2)
+        time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert said.strip().splitlines()[-1].startswith("error: interrupted")
+    (partial,) = workplace.glob("runs/*.partial")
+    assert said.strip().splitlines()[-1] == (
+        f"error: interrupted. Go on with: distill-train resume runs/{partial.name}"
+    )
     assert "Traceback" not in said
-    (folder,) = (workplace / "runs").iterdir()
-    assert folder.suffix == ".partial"
-    assert not (folder / "models").exists()
+    assert not (partial / "models" / "teacher").exists()
+
+    assert main(["run", "teacher.toml"]) == 0
+    assert f"An unfinished run of the same lies in runs/{partial.name}" in capfd.readouterr().err
+    assert main(["resume", str(partial)]) == 0
+    first, second = sorted(workplace.glob("runs/*/models/teacher/model.safetensors"))
+    assert first.read_bytes() == second.read_bytes()
+    assert not list(workplace.glob("runs/*.partial"))
+
+
+def test_stored_distributions_wait_for_the_rest_of_the_run(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``cache`` goes as far as the store stage, ``list`` names the run, ``resume`` ends it, ``report`` repeats it."""
+    assert main(["cache", "tiny.toml"]) == 0
+    (partial,) = workplace.glob("runs/*.partial")
+    assert f"distill-train resume runs/{partial.name}" in capsys.readouterr().out
+    assert verify(partial / "data" / "stored", require_manifest=True).sealed
+    assert not (partial / "models" / "student").exists()
+
+    assert main(["list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["runs"][partial.name]["state"] == "unfinished"
+    assert main(["report", str(partial)]) == 2
+    assert "distill-train resume" in capsys.readouterr().err
+
+    assert main(["resume", str(partial)]) == 0
+    events = (workplace / "runs" / partial.stem / "events.jsonl").read_text(encoding="utf-8").splitlines()
+    begun = [json.loads(line)["stage"] for line in events if json.loads(line)["event"] == "stage"]
+    assert len(begun) == len(set(begun))
+    printed = capsys.readouterr().out
+    assert main(["report", f"runs/{partial.stem}"]) == 0
+    assert capsys.readouterr().out.splitlines()[:10] == printed.splitlines()[:10]
+    assert main(["resume", f"runs/{partial.stem}"]) == 2
+    assert "is finished" in capsys.readouterr().err
+
+
+def test_a_run_in_use_is_not_touched(workplace: Path, head: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A second process is told who writes there."""
+    from distill_app_trainer.folders import RunFolder
+
+    (workplace / "teacher.toml").write_text(head, encoding="utf-8")
+    folder = RunFolder.new(read_run_file(workplace / "teacher.toml"))
+    assert main(["resume", str(folder.path)]) == 2
+    assert f"in use by the process {os.getpid()}" in capsys.readouterr().err
+    folder.release()

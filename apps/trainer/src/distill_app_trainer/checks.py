@@ -17,6 +17,7 @@ from distill_app_trainer.config import (
     Task,
 )
 from distill_app_trainer.errors import RunFileError, nearest
+from distill_app_trainer.hub import described
 from distill_app_trainer.references import (
     before,
     data_before,
@@ -173,7 +174,7 @@ def _check_model(config: RunConfig, name: str, source: ModelSource) -> None:
 
 
 def _folder(where: str, path: str, *, hint: str = "") -> Path:
-    folder = Path(path)
+    folder = described(path, where)
     if folder.is_dir():
         return folder
     if folder.exists():

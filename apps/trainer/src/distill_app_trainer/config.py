@@ -79,9 +79,9 @@ class ModelSource:
     """``[models.NAME]``: a folder, or the configuration and tokenizer of a fresh model.
 
     Attributes:
-        path: Folder of a saved model, relative to the run file, or ``packaged:NAME``.
+        path: Folder of a saved model, relative to the run file, ``packaged:NAME``, or a name on the hub.
         config: Configuration of a fresh model, with its ``model_type``.
-        tokenizer: A model's name or a folder; a saved model brings its own.
+        tokenizer: A model's name, a folder or a name on the hub; a saved model brings its own.
         adapter: What is trained of it.
     """
 
@@ -359,16 +359,16 @@ def with_absolute_paths(config: RunConfig, base: Path) -> RunConfig:
     from distill_app_trainer.runfiles import resolve
 
     def model(source: ModelSource) -> ModelSource:
-        path = None if source.path is None else str(resolve(source.path, base))
+        path = None if source.path is None else resolve(source.path, base)
         tokenizer = source.tokenizer
         if tokenizer is not None and tokenizer not in config.models:
-            tokenizer = str(resolve(tokenizer, base))
+            tokenizer = resolve(tokenizer, base)
         return dataclasses.replace(source, path=path, tokenizer=tokenizer)
 
     return dataclasses.replace(
         config,
         data={
-            name: dataclasses.replace(source, path=str(resolve(source.path, base)))
+            name: dataclasses.replace(source, path=resolve(source.path, base))
             for name, source in config.data.items()
         },
         models={name: model(source) for name, source in config.models.items()},

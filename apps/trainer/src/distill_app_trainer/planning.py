@@ -16,6 +16,7 @@ from distill_app_trainer.config import (
     Task,
 )
 from distill_app_trainer.errors import WouldNotFitError
+from distill_app_trainer.hub import described
 from distill_app_trainer.jobs import side_by_side
 from distill_app_trainer.references import origin, tokenizer_of, used_models
 
@@ -158,9 +159,9 @@ def model_facts(config: RunConfig, source: ModelSource) -> "ModelFacts":
     from distill_hwdetect import read_model_facts
 
     if source.path is not None:
-        return read_model_facts(_with_config(Path(source.path)))
+        return read_model_facts(_with_config(described(source.path, "models")))
     content = dict(source.config or {})
-    size = vocabulary_size(Path(tokenizer_of(config, source)))
+    size = vocabulary_size(described(tokenizer_of(config, source), "models"))
     if size is not None:
         content["vocab_size"] = size
     return read_model_facts(content)

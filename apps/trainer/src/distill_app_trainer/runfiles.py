@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from distill_app_trainer.errors import RunFileError, nearest
+from distill_app_trainer.hub import is_hub_name
 
 PACKAGED = "packaged:"
 
@@ -39,8 +40,11 @@ def find_run_file(name: str) -> Path:
     )
 
 
-def resolve(path: str, base: Path) -> Path:
-    """The absolute path of what a run file in ``base`` names; ``packaged:NAME`` lies among the examples."""
+def resolve(path: str, base: Path) -> str:
+    """The absolute path of what a run file in ``base`` names; ``packaged:NAME`` lies among the examples.
+
+    A name on the hub stays as it is.
+    """
     if path.startswith(PACKAGED):
-        return (examples_folder() / path.removeprefix(PACKAGED)).resolve()
-    return (base / Path(path).expanduser()).resolve()
+        return str((examples_folder() / path.removeprefix(PACKAGED)).resolve())
+    return path if is_hub_name(path, base) else str((base / Path(path).expanduser()).resolve())

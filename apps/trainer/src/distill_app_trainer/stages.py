@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from distill_app_trainer.config import DistillStage, LabelStage, MergeStage, Names, StoreStage, TrainingStage
 from distill_app_trainer.display import Teller
 from distill_app_trainer.folders import RunPaths
+from distill_app_trainer.hub import described, fetched
 from distill_app_trainer.jobs import Job, jobs_of
 from distill_app_trainer.planning import RunPlan
 from distill_app_trainer.references import tokenizer_of
@@ -82,7 +83,7 @@ class Workbench:
     def path_of(self, name: str) -> Path:
         """The folder of a saved model of the file, or of what a stage made."""
         if name in self.plan.config.models:
-            return Path(str(self.plan.config.models[name].path))
+            return fetched(str(self.plan.config.models[name].path))
         return self.folder.model(name)
 
     def load(self, name: str, policy: "ExecutionPolicy") -> "LoadedModel":
@@ -146,7 +147,7 @@ def student(bench: Workbench, stage: TrainingStage, policy: "ExecutionPolicy", s
     config, task = bench.plan.config, bench.plan.task
     source = config.models.get(stage.model)
     if source is not None and source.config is not None:
-        tokenizer = load_tokenizer(Path(tokenizer_of(config, source)))
+        tokenizer = load_tokenizer(described(tokenizer_of(config, source), f"models.{stage.model}"))
         return new_model(source.config, tokenizer, task=task, seed=seed)
     path = bench.path_of(stage.model)
     loaded = load_model(path, policy, task, training=True)
