@@ -212,3 +212,12 @@ def _make_trainer(
         )
 
     return build
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Heavy checks run only where ``-m`` speaks of them."""
+    if "slow" in str(config.getoption("-m")):
+        return
+    heavy = [item for item in items if item.get_closest_marker("slow")]
+    config.hook.pytest_deselected(items=heavy)
+    items[:] = [item for item in items if item not in heavy]

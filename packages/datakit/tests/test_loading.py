@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -46,6 +47,71 @@ def test_plain_text_is_one_example_a_line_and_a_folder_one_a_file(tmp_path: Path
     (tmp_path / "a.txt").write_text("first\nfile", encoding="utf-8")
     assert load(tmp_path)["text"][:] == ["first\nfile", "one\n\ntwo\n"]
     assert inspect_columns(tmp_path / "b.txt") == ("text",)
+
+
+def test_arrow_files_and_folders_of_datasets_are_read(tmp_path: Path) -> None:
+    """Streams, as datasets writes them, and files; of a folder with several splits the one that is named."""
+    import pyarrow as pa  # type: ignore[import-untyped]  # it publishes no types
+    from datasets import Dataset, DatasetDict
+
+    data = Dataset.from_list(PAIRS)
+    data.save_to_disk(tmp_path / "one", num_shards=2)
+    DatasetDict(train=data, test=data.select([1])).save_to_disk(tmp_path / "two")
+    DatasetDict(train=data).save_to_disk(tmp_path / "single")
+    with pa.ipc.new_file(tmp_path / "a.arrow", data.data.table.schema) as writer:
+        writer.write_table(data.data.table)
+    for name in ("one", "single", "two/train", "one/data-00000-of-00002.arrow", "a.arrow"):
+        found = list(load(tmp_path / name))
+        assert found == (PAIRS[:1] if "00000" in name else PAIRS), name
+        assert inspect_columns(tmp_path / name) == ("source", "target"), name
+    assert list(load(tmp_path / "two", split="test")) == PAIRS[1:2]
+    assert list(load(data)) == PAIRS
+    with pytest.raises(DataError, match="several splits; there are train, test"):
+        load(tmp_path / "two")
+    with pytest.raises(DataError, match="no split 'dev'"):
+        load(tmp_path / "two", split="dev")
+    (tmp_path / "one" / "state.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(DataError, match="not a folder that datasets saved"):
+        load(tmp_path / "one")
+    (tmp_path / "b.arrow").write_bytes(b"nothing of the kind")
+    with pytest.raises(DataError, match="not a readable Arrow"):
+        load(tmp_path / "b.arrow")
+
+
+def test_hub_datasets_are_read_from_what_was_downloaded_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a network the cache of datasets serves; what it lacks is an error that names the dataset."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_OFFLINE", True)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    folder = tmp_path / "someone___words" / "default" / "0.0.0" / "0123456789abcdef"
+    folder.mkdir(parents=True)
+    data = datasets.Dataset.from_list(PAIRS)
+    with datasets.arrow_writer.ArrowWriter(path=str(folder / "words-train.arrow")) as writer:
+        writer.write_table(data.data.table)
+        writer.finalize()
+    splits = {"train": {"name": "train", "num_examples": len(PAIRS), "dataset_name": "words"}}
+    info = {"builder_name": "parquet", "dataset_name": "words", "config_name": "default", "splits": splits}
+    (folder / "dataset_info.json").write_text(json.dumps(info), encoding="utf-8")
+    assert list(load("someone/words")) == PAIRS
+    with pytest.raises(DataError, match=r"someone/else: neither a file here nor a dataset"):
+        load("someone/else")
+    with pytest.raises(DataError, match="no such file"):
+        load("someone/words.jsonl")
+
+
+def test_new_content_under_an_old_name_is_read(tmp_path: Path) -> None:
+    """Also when size and time of the file are what they were."""
+    path = tmp_path / "a.txt"
+    path.write_text("cat", encoding="utf-8")
+    before = path.stat()
+    assert load(path)["text"][:] == ["cat"]
+    path.write_text("dog", encoding="utf-8")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert load(path)["text"][:] == ["dog"]
 
 
 def test_columns_are_mapped_and_others_kept() -> None:

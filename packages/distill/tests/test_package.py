@@ -36,7 +36,7 @@ def test_every_public_name_is_there() -> None:
         ({"weight": 2}, "0 to 1"),
         ({"temperature": -1}, "must be positive"),
         ({"divergence": "jenson_shannon"}, "Did you mean jensen_shannon"),
-        ({"divergence": "x"}, "forward_kl, jensen_shannon, reverse_kl"),
+        ({"divergence": "x"}, "alpha_beta, forward_kl, jensen_shannon"),
         ({"beta": 1}, "between 0 and 1"),
     ],
 )

@@ -13,6 +13,7 @@ from distill_metrics import (
     ShapeError,
     UnknownMetricError,
 )
+from distill_metrics.trainer import OwnMetric
 
 VOCABULARY = ["</s>", "<pad>", *"abcdefgh"]
 
@@ -41,7 +42,7 @@ class LetterTokenizer:
 LABELS = np.array([[2, 3, 4, 5, 0, -100], [6, 7, 8, 9, 2, 0]])
 
 
-def helper(metrics: Sequence[str] | None = None) -> HFMetricHelper:
+def helper(metrics: Sequence[str | OwnMetric] | None = None) -> HFMetricHelper:
     """A helper over letters."""
     return HFMetricHelper(LetterTokenizer(), metrics)
 
@@ -57,6 +58,41 @@ def test_ids_score_in_percent_rounded_to_four_digits() -> None:
 def test_the_default_metrics_are_rouge_and_bleu() -> None:
     """As the original's, without the one that needs an encoder."""
     assert helper()((LABELS, LABELS)).keys() == {"rouge1", "rouge2", "rougeL", "bleu"}
+
+
+def test_what_the_default_leaves_out_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    """With how to add it; not where metrics are named, nor at each evaluation."""
+    one = helper()
+    assert "bertscore_f1 is left out" in caplog.text
+    assert "HFMetricHelper(tokenizer, encoder=FOLDER) adds it" in caplog.text
+    caplog.clear()
+    one((LABELS, LABELS))
+    helper(["per"])((LABELS, LABELS))
+    assert caplog.text == ""
+
+
+def test_accuracy_and_f1_are_of_the_tokens_at_the_labels() -> None:
+    """A masked model: logits of every position, labels of a few; batch by batch the same."""
+    logits = np.eye(len(VOCABULARY))[np.array([[2, 3, 4, 5, 6, 9], [6, 7, 8, 9, 2, 2]])]
+    labels = np.array([[-100, 3, -100, 4, -100, -100], [6, -100, -100, -100, -100, 2]])
+    one = HFMetricHelper(LetterTokenizer(), ["accuracy", "f1"], task="masked")
+    expected = {"accuracy": 75.0, "f1": round(100 * 3 / 5, 4)}
+    assert one((logits, labels)) == expected
+    assert one((logits[:1], labels[:1]), compute_result=False) == {}
+    assert one((logits[1:], labels[1:])) == expected
+    with pytest.raises(ShapeError, match="compare a token a label"):
+        one((LABELS[:, :4], LABELS))
+
+
+def test_a_metric_of_ones_own_is_a_function() -> None:
+    """Its value stands under its name, beside the others or alone; texts come as they are."""
+
+    def shortest(predictions: Sequence[str], references: Sequence[object]) -> float:
+        assert list(references) == ["a b c d", "e f g h a"]
+        return min(len(text) for text in predictions) / 3
+
+    assert helper([shortest])((LABELS, LABELS)) == {"shortest": round(7 / 3, 4)}
+    assert helper(["per", shortest])((LABELS, LABELS)) == {"per": 0.0, "shortest": round(7 / 3, 4)}
 
 
 def test_logits_count_where_labels_do() -> None:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
         TrainingStoppedError,
     )
     from distill_adapters.finetuning import FineTuner, TrainOutcome
-    from distill_adapters.loading import LoadedModel, load_model, new_model, save_model, set_threads
+    from distill_adapters.loading import LoadedModel, load_model, save_model, set_threads
+    from distill_adapters.making import new_model
     from distill_adapters.merging import merge
     from distill_adapters.original import ModelLoader, QLoRAFineTuner
     from distill_adapters.predicting import Predictions, predict
@@ -58,7 +59,7 @@ _HOMES = {
     "load_model": "loading",
     "merge": "merging",
     "model_report": "reports",
-    "new_model": "loading",
+    "new_model": "making",
     "predict": "predicting",
     "resolve_targets": "targets",
     "save_model": "loading",

@@ -1,66 +1,155 @@
-"""Putting a low-rank adapter on a model."""
+"""Putting an adapter on a model, and proof that every part of it learns."""
 
 import logging
 from typing import Any
 
+import torch
 from transformers.pytorch_utils import Conv1D
 
-from distill_adapters.errors import ModelLoadError
-from distill_adapters.loading import LoadedModel
+from distill_adapters.errors import ModelLoadError, TargetError
+from distill_adapters.gradients import put_back, without_layerdrop
+from distill_adapters.inspection import accepted_names
+from distill_adapters.loading import LoadedModel, quantization_of
 from distill_adapters.quiet import quiet
 from distill_adapters.settings import AdapterConfig
-from distill_adapters.targets import resolve_targets
+from distill_adapters.targets import ATTENTION, TargetReport, resolve_targets
 
-_logger = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 # PEFT has no type for masked models; with none it wraps the model as it is.
 _PEFT_TASKS = {"causal": "CAUSAL_LM", "seq2seq": "SEQ_2_SEQ_LM", "masked": None}
+_PROBE = (2, 8)  # batch and tokens of the proof
 
 
 def attach(loaded: LoadedModel, config: AdapterConfig | None = None) -> LoadedModel:
-    """Freeze a model and put a trainable LoRA on the layers that :func:`resolve_targets` finds.
+    """Freeze a model and put a trainable adapter on the layers that :func:`resolve_targets` finds.
 
-    On a base in 4 or 8 bits this is QLoRA. Unlike PEFT's ``prepare_model_for_kbit_training``, embeddings
-    and norms keep their dtype instead of being copied to float32.
+    On a base in 4 or 8 bits LoRA is QLoRA. Unlike PEFT's ``prepare_model_for_kbit_training``, embeddings
+    and norms keep their dtype instead of being copied to float32. A forward and a backward pass of a few
+    tokens prove that every part of the adapter gets a gradient.
 
     Args:
         loaded: The base; its model is changed in place.
-        config: The adapter; None is rank 8, alpha 32, dropout 0.05 on every linear layer of the body.
+        config: The adapter; None is LoRA of rank 8, alpha 32, dropout 0.05 on every linear layer of the body.
 
     Raises:
-        TargetError: Nothing to adapt, or a name matches nothing.
-        ModelLoadError: ``qlora`` was asked for on a base that is not quantized.
+        TargetError: Nothing to adapt, a name matches nothing, MiSS was asked for on GPT-2's ``Conv1D``, or a
+            part of the adapter gets no gradient.
+        ModelLoadError: ``qlora`` was asked for on a base that is not quantized, or the model has an adapter.
 
     Source:
-        Hu et al. 2021, arXiv:2106.09685; Dettmers et al. 2023, arXiv:2305.14314.
+        LoRA: Hu et al. 2021, arXiv:2106.09685; QLoRA: Dettmers et al. 2023, arXiv:2305.14314; IA3: Liu et
+        al. 2022, arXiv:2205.05638; rsLoRA: Kalajdzievski 2023, arXiv:2312.03732; DoRA: Liu et al. 2024,
+        arXiv:2402.09353; MiSS: Kang and Yin 2024, arXiv:2409.15371.
     """
     import peft
 
     chosen = config or AdapterConfig()
     model = loaded.model
-    quantized = bool(getattr(model, "is_loaded_in_4bit", False) or getattr(model, "is_loaded_in_8bit", False))
-    if chosen.kind == "qlora" and not quantized:
+    if hasattr(model, "peft_config"):
+        raise ModelLoadError("the model has an adapter already; merge it first, or load the base.")
+    if chosen.kind == "qlora" and quantization_of(model) == "none":
         raise ModelLoadError(
             "qlora was asked for, but the base was loaded unquantized; load it under a policy whose "
             "quantization is 'nf4' or 'int8', or take kind='lora'."
         )
     report = resolve_targets(model, chosen.targets)
     model.requires_grad_(False)  # noqa: FBT003 - torch's signature
-    options: dict[str, Any] = {
+    make = {"ia3": _ia3, "miss": _miss}.get(chosen.kind, _lora)
+    with quiet():
+        adapted: Any = peft.get_peft_model(model, make(loaded, chosen, report))
+    made = LoadedModel(
+        model=adapted,
+        tokenizer=loaded.tokenizer,
+        task=loaded.task,
+        path=loaded.path,
+        base_fingerprint=loaded.base_fingerprint,
+    )
+    _prove(made)
+    trainable = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+    _LOG.info("%s on %d layers: %d trainable parameters", chosen.kind, len(report.names), trainable)
+    return made
+
+
+def _common(loaded: LoadedModel, chosen: AdapterConfig, report: TargetReport) -> dict[str, Any]:
+    return {
+        "target_modules": report.patterns(),
+        "modules_to_save": list(chosen.modules_to_save) or None,
+        "task_type": _PEFT_TASKS[loaded.task],
+    }
+
+
+def _transposed(loaded: LoadedModel, report: TargetReport) -> bool:
+    """Whether layers keep their weight transposed, as GPT-2's ``Conv1D`` does."""
+    return isinstance(loaded.model.get_submodule(report.names[0]), Conv1D)
+
+
+def _lora(loaded: LoadedModel, chosen: AdapterConfig, report: TargetReport) -> Any:
+    import peft
+
+    options = {
+        **_common(loaded, chosen, report),
         "r": chosen.rank,
         "lora_alpha": chosen.alpha,
         "lora_dropout": chosen.dropout,
-        "target_modules": report.patterns(),
-        # GPT-2's Conv1D keeps its weight transposed.
-        "fan_in_fan_out": isinstance(model.get_submodule(report.names[0]), Conv1D),
-        "modules_to_save": list(chosen.modules_to_save) or None,
+        "fan_in_fan_out": _transposed(loaded, report),
         "use_rslora": chosen.rank_stabilized,
         "use_dora": chosen.decomposed,
-        "task_type": _PEFT_TASKS[loaded.task],
     }
     if chosen.modules_to_save:
-        options["ensure_weight_tying"] = bool(getattr(model.config, "tie_word_embeddings", False))
-    with quiet():
-        adapted: Any = peft.get_peft_model(model, peft.LoraConfig(**{**options, **chosen.extra}))
-    trainable = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
-    _logger.info("%s on %d layers: %d trainable parameters", chosen.kind, len(report.names), trainable)
-    return LoadedModel(model=adapted, tokenizer=loaded.tokenizer, task=loaded.task, path=loaded.path)
+        options["ensure_weight_tying"] = bool(getattr(loaded.model.config, "tie_word_embeddings", False))
+    return peft.LoraConfig(**{**options, **chosen.extra})
+
+
+def _ia3(loaded: LoadedModel, chosen: AdapterConfig, report: TargetReport) -> Any:
+    """Scales the inputs of feed-forward layers and the outputs of those in attention."""
+    import peft
+
+    inner = tuple(name for name in report.names if not ATTENTION.search(name.rpartition(".")[0]))
+    every = {*report.names, *report.excluded}
+    others = {name: "attention" for name in every if name not in inner}
+    options = {
+        **_common(loaded, chosen, report),
+        "feedforward_modules": TargetReport(inner, {}, others, report.modules).patterns(),
+        "fan_in_fan_out": _transposed(loaded, report),
+    }
+    return peft.IA3Config(**{**options, **chosen.extra})
+
+
+def _miss(loaded: LoadedModel, chosen: AdapterConfig, report: TargetReport) -> Any:
+    import peft
+
+    if _transposed(loaded, report):
+        raise TargetError("MiSS adapts linear layers, and this model's are Conv1D; take kind='lora'.")
+    options = {**_common(loaded, chosen, report), "r": chosen.rank, "miss_dropout": chosen.dropout}
+    return peft.MissConfig(**{**options, **chosen.extra})
+
+
+def _prove(loaded: LoadedModel) -> None:
+    """Send a few tokens forward and back; afterwards everything is as it was.
+
+    Raises:
+        TargetError: A trainable parameter gets no gradient. An expert that no token goes to may not.
+    """
+    model, mode = loaded.model, loaded.model.training
+    if any(part.is_meta for part in model.parameters()):
+        return  # offloaded
+    with put_back(model), without_layerdrop(model), torch.random.fork_rng(), torch.enable_grad():
+        ids = torch.randint(0, len(loaded.tokenizer), _PROBE).to(model.device)
+        given: dict[str, Any] = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        if loaded.task == "seq2seq":
+            given["decoder_input_ids"] = ids
+        if "use_cache" in accepted_names(model):
+            given["use_cache"] = False
+        model.train()
+        model(**given).logits.float().logsumexp(-1).sum().backward()
+        model.train(mode)
+        missing = [
+            name
+            for name, part in model.named_parameters()
+            if part.requires_grad and part.grad is None and "expert" not in name
+        ]
+    if missing:
+        raise TargetError(
+            f"{len(missing)} parts of the adapter get no gradient, such as {missing[0]}: the model does not "
+            "use these layers as layers. Leave them out of targets."
+        )

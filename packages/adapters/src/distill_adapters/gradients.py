@@ -1,7 +1,7 @@
 """Whether a model can learn at all, asked before it trains, and every number put back."""
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from distill_adapters.errors import GradientError
 
@@ -33,7 +33,7 @@ def check_gradients(model: "nn.Module", loss_of: "Callable[[], Tensor]") -> None
     trained = {name: part for name, part in model.named_parameters() if part.requires_grad}
     if not trained:
         raise GradientError("no parameter is trainable; attach an adapter, or load the model for training.")
-    with put_back(model):
+    with put_back(model), without_layerdrop(model):
         with _same_dropout():
             loss = loss_of()
         loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch
@@ -89,6 +89,20 @@ def put_back(model: "nn.Module") -> "Iterator[None]":
                 part.grad = None
             for buffer, kept in buffers:
                 buffer.copy_(kept)
+
+
+@contextmanager
+def without_layerdrop(model: "nn.Module") -> "Iterator[None]":
+    """No layer is left out by chance, as M2M100 and its kin do in training."""
+    parts: list[Any] = list(model.modules())
+    dropping = [(part, part.layerdrop) for part in parts if getattr(part, "layerdrop", 0)]
+    for part, _ in dropping:
+        part.layerdrop = 0.0
+    try:
+        yield
+    finally:
+        for part, share in dropping:
+            part.layerdrop = share
 
 
 @contextmanager

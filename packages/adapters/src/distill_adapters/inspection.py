@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from distill_adapters.errors import LabelError
 from distill_adapters.settings import Task
@@ -30,6 +30,21 @@ def base_of(model: nn.Module) -> nn.Module:
 def accepted_names(model: nn.Module) -> frozenset[str]:
     """What the model's forward pass takes by name, labels apart: the loss is computed outside it."""
     return frozenset(inspect.signature(base_of(model).forward).parameters) - {"labels", "row_id"}
+
+
+def decoder_inputs(model: nn.Module, labels: Tensor) -> Tensor:
+    """What the decoder reads where ``labels``, ``(batch, seq)``, are its answers: each shifted by one.
+
+    As the family's own method does it; M2M100 and FSMT have none.
+    """
+    own: Any = getattr(model, "prepare_decoder_input_ids_from_labels", None)
+    if own is not None:
+        shifted: Tensor = own(labels=labels)
+        return shifted
+    config: Any = base_of(model).config
+    start = torch.full_like(labels[:, :1], config.decoder_start_token_id)
+    moved = torch.cat([start, labels[:, :-1]], dim=1)
+    return moved.masked_fill(moved == IGNORED, config.pad_token_id)
 
 
 def refuse_without_labels(rows: Any, task: Task) -> None:

@@ -1,13 +1,14 @@
 """A model and its tokenizer: made new, loaded under a policy, saved whole."""
 
 import logging
-import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill_adapters.errors import ModelLoadError
+from distill_adapters.fingerprints import weights_fingerprint
 from distill_adapters.placing import quantization_config, torch_dtype, with_ipex
 from distill_adapters.quiet import quiet
 from distill_adapters.settings import Task, check_task
@@ -34,6 +35,8 @@ _TOKENIZER_FILES = (
     "vocab.txt",
 )
 ADAPTER_FILE = "adapter_config.json"
+# What the manifest of an adapter says about its base.
+BASE, QUANTIZATION = "base_fingerprint", "base_quantization"
 
 
 @dataclass(kw_only=True)
@@ -45,12 +48,15 @@ class LoadedModel:
         tokenizer: Its tokenizer.
         task: ``causal``, ``seq2seq`` or ``masked``.
         path: The folder or hub name; None for a model made new.
+        base_fingerprint: Which weights an adapter stands on, or those of the model itself; None where they
+            are not known.
     """
 
     model: "PreTrainedModel"
     tokenizer: "PreTrainedTokenizerBase"
     task: Task
     path: Path | str | None = None
+    base_fingerprint: str | None = None
 
 
 def load_model(
@@ -60,42 +66,74 @@ def load_model(
     *,
     training: bool = True,
     trust_remote_code: bool = False,
+    base: str | Path | None = None,
 ) -> LoadedModel:
     """Load a model and its tokenizer the way a policy says.
 
-    A local folder is verified first, wherever it has a manifest. Weights are read from safetensors only.
+    A local folder is verified first, wherever it has a manifest. Weights are read from safetensors, or
+    dequantised from GGUF, and every tensor of the model must be there.
 
     Args:
-        model: A folder, a folder with an adapter (its base is loaded too), or a name on the hub.
+        model: A folder, a folder with an adapter (its base is loaded too), a ``.gguf`` file, or a name on
+            the hub.
         policy: Device, types, quantization, attention.
         task: None asks the configuration.
         training: False for a model that is only run.
         trust_remote_code: Run code that comes with the model.
+        base: Where the base of an adapter lies; None takes the place that the adapter names.
 
     Raises:
-        ModelLoadError: There is no such model, or it is none of the three tasks.
+        ModelLoadError: There is no such model, it is none of the three tasks, tensors are missing, or an
+            adapter was trained on another base.
         IntegrityError: A file of the folder is not what its manifest says, or is a pickle.
     """
     if task is not None:
         check_task(task)
     source = _source(model)
     if isinstance(source, Path):
+        if source.suffix == ".gguf":
+            from distill_adapters.gguf import load_gguf
+
+            return load_gguf(source, policy, task, training=training)
         from distill_deploy import verify
 
-        verify(source)
+        metadata = verify(source).metadata
         if (source / ADAPTER_FILE).is_file():
-            return _load_adapted(source, policy, task, training=training, trusted=trust_remote_code)
+            found = _base_of(source, base)
+            under = load_model(found, policy, task, training=training, trust_remote_code=trust_remote_code)
+            return put_on(under, source, metadata, training=training)
+    if base is not None:
+        raise ModelLoadError(
+            f"base = {base} was given, and {model} is no adapter (it has no {ADAPTER_FILE})."
+        )
     config = _config(source, trusted=trust_remote_code)
     _refuse_hub_kernels(source, config)
     task = task or task_of(config)
     with quiet():
         tokenizer = _tokenizer(source, trusted=trust_remote_code)
         loaded = _from_pretrained(source, policy, task, trusted=trust_remote_code)
-    _fit_tokenizer(loaded, tokenizer)
+    return finish(loaded, tokenizer, policy, task, training=training, path=source)
+
+
+def finish(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    policy: "ExecutionPolicy",
+    task: Task,
+    *,
+    training: bool,
+    path: Path | str,
+) -> LoadedModel:
+    """Fit tokenizer and model to each other, and the model to its device and mode."""
+    _fit_tokenizer(model, tokenizer)
+    if policy.value("quantization") == "none" and not policy.value("offload"):
+        model.to(str(policy.value("device")))  # type: ignore[arg-type]  # the mixin's method is typed too narrowly
     if policy.value("ipex"):
-        loaded = with_ipex(loaded, policy, training=training)
-    loaded.train(training)
-    return LoadedModel(model=loaded, tokenizer=tokenizer, task=task, path=source)
+        model = with_ipex(model, policy, training=training)
+    model.train(training)
+    return LoadedModel(
+        model=model, tokenizer=tokenizer, task=task, path=path, base_fingerprint=weights_fingerprint(path)
+    )
 
 
 def task_of(config: "PretrainedConfig") -> Task:
@@ -117,52 +155,6 @@ def task_of(config: "PretrainedConfig") -> Task:
     )
 
 
-def new_model(
-    config: Mapping[str, object], tokenizer: "PreTrainedTokenizerBase", *, task: Task, seed: int
-) -> LoadedModel:
-    """Make a freshly initialised model for a tokenizer.
-
-    Vocabulary size and the ids of special tokens come from the tokenizer; everything else, such as
-    ``init_std`` or ``scale_embedding``, passes through to the configuration of the family.
-
-    Args:
-        config: ``model_type`` and the fields of its configuration.
-        tokenizer: What the model will read and write.
-        task: What it is for.
-        seed: Of the weights. The random state of the caller is left as it was.
-
-    Raises:
-        ModelLoadError: An unknown ``model_type`` or field, a family without the task, a vocabulary
-            smaller than the tokenizer's.
-    """
-    import torch
-    import transformers
-    from transformers import AutoConfig
-
-    check_task(task)
-    fields = {"vocab_size": len(tokenizer), **_special_ids(tokenizer, task), **config}
-    model_type = str(fields.pop("model_type", ""))
-    _check_fields(model_type, {name for name in config if name != "model_type"})
-    if int(str(fields["vocab_size"])) < len(tokenizer):
-        raise ModelLoadError(
-            f"vocab_size = {fields['vocab_size']} was asked for, and the tokenizer has {len(tokenizer)} "
-            "tokens; leave vocab_size out to take its size."
-        )
-    if model_type == "marian":
-        fields.setdefault("decoder_vocab_size", fields["vocab_size"])
-    made = AutoConfig.for_model(model_type, **fields)
-    with torch.random.fork_rng(), quiet():
-        torch.manual_seed(seed)
-        try:
-            model = getattr(transformers, _AUTO[task]).from_config(made)
-        except ValueError as error:
-            raise ModelLoadError(f"{model_type!r} has no {task} model: {_first_line(error)}") from error
-    if task != "masked":
-        generation: Any = transformers.GenerationConfig  # untyped in transformers
-        model.generation_config = generation(**_special_ids(tokenizer, task))
-    return LoadedModel(model=model, tokenizer=tokenizer, task=task)
-
-
 def save_model(
     loaded: LoadedModel,
     folder: Path | str,
@@ -171,6 +163,8 @@ def save_model(
     overwrite: bool = False,
 ) -> Path:
     """Write model (or adapter) and tokenizer as one sealed ``save_pretrained`` folder, whole or not at all.
+
+    The manifest of an adapter carries a fingerprint of its base, and how that was stored.
 
     Args:
         loaded: What to save.
@@ -184,8 +178,20 @@ def save_model(
     """
     from distill_deploy import save
 
+    noted = dict(metadata or {})
+    if hasattr(loaded.model, "peft_config"):
+        noted[QUANTIZATION] = quantization_of(loaded.model)
+        if loaded.base_fingerprint is not None:
+            noted[BASE] = loaded.base_fingerprint
     with quiet():
-        return save(_Saved(loaded.model), loaded.tokenizer, folder, metadata=metadata, overwrite=overwrite)
+        return save(_Saved(loaded.model), loaded.tokenizer, folder, metadata=noted, overwrite=overwrite)
+
+
+def quantization_of(model: "PreTrainedModel") -> str:
+    """How the weights of a base are stored: ``nf4``, ``int8`` or ``none``."""
+    if getattr(model, "is_loaded_in_4bit", False):
+        return "nf4"
+    return "int8" if getattr(model, "is_loaded_in_8bit", False) else "none"
 
 
 def set_threads(policy: "ExecutionPolicy") -> None:
@@ -213,14 +219,22 @@ class _Saved:
 
 def _source(model: str | Path) -> Path | str:
     path = Path(model)
-    if path.is_dir():
+    if path.is_dir() or (path.suffix == ".gguf" and path.is_file()):
         return path
     if isinstance(model, Path) or path.is_absolute() or str(model).startswith((".", "~")) or path.exists():
         raise ModelLoadError(f"a model folder was expected at {path}, and there is none.")
     return str(model)
 
 
-def _first_line(error: BaseException) -> str:
+def model_class(task: Task) -> Any:
+    """The automatic class of transformers for a task."""
+    import transformers
+
+    return getattr(transformers, _AUTO[task])
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
@@ -232,7 +246,7 @@ def _config(source: Path | str, *, trusted: bool) -> "PretrainedConfig":
             config: PretrainedConfig = AutoConfig.from_pretrained(str(source), trust_remote_code=trusted)
     except (OSError, ValueError, KeyError) as error:
         where = "in this folder" if isinstance(source, Path) else "here or on the hub"
-        raise ModelLoadError(f"no model {source} {where}: {_first_line(error)}") from error
+        raise ModelLoadError(f"no model {source} {where}: {first_line(error)}") from error
     return config
 
 
@@ -251,8 +265,6 @@ def _refuse_hub_kernels(source: Path | str, config: "PretrainedConfig") -> None:
 def _from_pretrained(
     source: Path | str, policy: "ExecutionPolicy", task: Task, *, trusted: bool
 ) -> "PreTrainedModel":
-    import transformers
-
     quantization, device = quantization_config(policy), str(policy.value("device"))
     options: dict[str, Any] = {
         "dtype": torch_dtype(policy.value("storage_dtype")),
@@ -266,17 +278,23 @@ def _from_pretrained(
         options["device_map"] = {"": device}
     if quantization is not None:
         options["quantization_config"] = quantization
-    kind = getattr(transformers, _AUTO[task])
+    kind = model_class(task)
+    options["output_loading_info"] = True
     try:
-        model: PreTrainedModel = kind.from_pretrained(str(source), **options)
+        model, told = kind.from_pretrained(str(source), **options)
     except (OSError, ValueError) as error:
         if "does not support an attention implementation" not in str(error):
-            raise ModelLoadError(f"{source} cannot be loaded for {task}: {_first_line(error)}") from error
+            raise ModelLoadError(f"{source} cannot be loaded for {task}: {first_line(error)}") from error
         _LOG.warning("%s has no %s attention; loaded with eager.", source, options["attn_implementation"])
-        model = kind.from_pretrained(str(source), **{**options, "attn_implementation": "eager"})
-    if "device_map" not in options:
-        model.to(device)  # type: ignore[arg-type]  # transformers types the mixin's method too narrowly
-    return model
+        model, told = kind.from_pretrained(str(source), **{**options, "attn_implementation": "eager"})
+    missing = sorted(told["missing_keys"])
+    if missing:
+        raise ModelLoadError(
+            f"{source} lacks {len(missing)} tensors of a {type(model).__name__}, such as {missing[0]}, which "
+            "would be random; it was saved as something else, or its names are wrong."
+        )
+    loaded: PreTrainedModel = model
+    return loaded
 
 
 def _tokenizer(source: Path | str, *, trusted: bool) -> "PreTrainedTokenizerBase":
@@ -290,7 +308,7 @@ def _tokenizer(source: Path | str, *, trusted: bool) -> "PreTrainedTokenizerBase
             str(source), trust_remote_code=trusted
         )
     except (OSError, ValueError) as error:
-        raise ModelLoadError(f"the tokenizer of {source} cannot be read: {_first_line(error)}") from error
+        raise ModelLoadError(f"the tokenizer of {source} cannot be read: {first_line(error)}") from error
     return tokenizer
 
 
@@ -299,6 +317,8 @@ def _fit_tokenizer(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase
     if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
         tokenizer.pad_token = tokenizer.eos_token
         _LOG.info("no padding token: the end-of-text token pads.")
+    # Rows to learn from are padded on the right; predict() pads the prompts of causal models on the left.
+    tokenizer.padding_side = "right"
     embeddings: Any = model.get_input_embeddings()
     rows = embeddings.weight.shape[0]
     if rows < len(tokenizer):
@@ -309,61 +329,57 @@ def _fit_tokenizer(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase
         model.config.pad_token_id = tokenizer.pad_token_id
 
 
-def _load_adapted(
-    folder: Path, policy: "ExecutionPolicy", task: Task | None, *, training: bool, trusted: bool
-) -> LoadedModel:
+def _base_of(folder: Path, given: str | Path | None) -> str | Path:
+    """Where the base of an adapter lies: where the caller says, else where the adapter does."""
     import json
 
-    from peft import PeftModel
-
     content = json.loads((folder / ADAPTER_FILE).read_text(encoding="utf-8"))
-    base = content.get("base_model_name_or_path")
+    base = given or content.get("base_model_name_or_path")
     if not base:
         raise ModelLoadError(
-            f"{folder / ADAPTER_FILE} names no base_model_name_or_path; add the base's folder."
+            f"{folder / ADAPTER_FILE} names no base_model_name_or_path; give base= the base's folder."
         )
-    if not Path(base).is_dir() and (folder / base).is_dir():
-        base = os.fspath(folder / base)
-    loaded = load_model(
-        Path(base) if Path(base).is_dir() else base,
-        policy,
-        task,
-        training=training,
-        trust_remote_code=trusted,
-    )
-    with quiet():
-        model: Any = PeftModel.from_pretrained(loaded.model, str(folder), is_trainable=training)
+    beside = folder / base
+    place = Path(base) if Path(base).exists() or not beside.is_dir() else beside
+    if given is None and place.is_absolute() and not place.exists():
+        raise ModelLoadError(
+            f"the base of {folder} was at {base}, where nothing is now; give base= its place."
+        )
+    return place if place.exists() else str(base)
+
+
+def put_on(base: LoadedModel, folder: Path, metadata: Mapping[str, str], *, training: bool) -> LoadedModel:
+    """Put a saved adapter on its base, which is changed in place.
+
+    Args:
+        base: The base.
+        folder: With the adapter.
+        metadata: Of the folder's manifest.
+        training: Whether the adapter is trained on.
+
+    Raises:
+        ModelLoadError: The adapter was trained on another base, or lacks tensors.
+    """
+    from peft import PeftModel
+
+    expected = metadata.get(BASE)
+    if expected is not None and base.base_fingerprint not in (None, expected):
+        raise ModelLoadError(
+            f"the adapter {folder} was trained on other weights than those of {base.path}: fingerprint "
+            f"{expected[:12]} was expected, {str(base.base_fingerprint)[:12]} found. Give base= its place."
+        )
+    try:
+        with quiet():
+            warnings.filterwarnings("error", message="Found missing adapter keys")
+            model: Any = PeftModel.from_pretrained(base.model, str(folder), is_trainable=training)
+    except (UserWarning, RuntimeError, ValueError) as error:
+        raise ModelLoadError(f"the adapter {folder} does not fit {base.path}: {first_line(error)}") from error
     model.train(training)
     own = any((folder / name).is_file() for name in _TOKENIZER_FILES)
-    tokenizer = _tokenizer(folder, trusted=trusted) if own else loaded.tokenizer
-    return LoadedModel(model=model, tokenizer=tokenizer, task=loaded.task, path=folder)
-
-
-def _special_ids(tokenizer: "PreTrainedTokenizerBase", task: Task) -> dict[str, object]:
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    ids: dict[str, object] = {
-        "pad_token_id": pad,
-        "eos_token_id": tokenizer.eos_token_id,
-        "bos_token_id": tokenizer.bos_token_id,
-    }
-    if task == "seq2seq":
-        # Marian and BART force their own end token at the limit unless told not to.
-        ids |= {"decoder_start_token_id": pad, "forced_eos_token_id": None}
-    return ids
-
-
-def _check_fields(model_type: str, names: set[str]) -> None:
-    import difflib
-
-    from transformers import CONFIG_MAPPING, AutoConfig
-
-    if model_type not in CONFIG_MAPPING:
-        near = difflib.get_close_matches(model_type, list(CONFIG_MAPPING.keys()), n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ModelLoadError(f"model_type {model_type!r} is unknown to transformers.{hint}")
-    plain = AutoConfig.for_model(model_type)
-    known = {*plain.to_dict(), *plain.attribute_map, *vars(plain)}
-    for name in sorted(names - known):
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ModelLoadError(f"a {model_type!r} configuration has no field {name!r}.{hint}")
+    return LoadedModel(
+        model=model,
+        tokenizer=_tokenizer(folder, trusted=False) if own else base.tokenizer,
+        task=base.task,
+        path=folder,
+        base_fingerprint=base.base_fingerprint,
+    )

@@ -1,6 +1,5 @@
 """Merging an adapter into its base, and proof that the merged model says the same."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +38,7 @@ def merge(folder: str | Path, out: str | Path, *, bound: float = 1e-4) -> Path:
         raise ModelLoadError(
             f"{source} holds no adapter (there is no adapter_config.json), so nothing is to merge."
         )
-    loaded = load_model(source, _plain_policy(source), training=False)
+    loaded = load_model(source, _policy("none"), training=False)
     before = _logits(loaded)
     merged = loaded.model.merge_and_unload(safe_merge=True)  # type: ignore[operator]  # PEFT's, untyped
     result = LoadedModel(model=merged, tokenizer=loaded.tokenizer, task=loaded.task, path=loaded.path)
@@ -52,15 +51,13 @@ def merge(folder: str | Path, out: str | Path, *, bound: float = 1e-4) -> Path:
     return save_model(result, out, metadata={"merged_from": source.name, "merge_drift": f"{drift:.2e}"})
 
 
-def _plain_policy(folder: Path) -> "ExecutionPolicy":
-    from distill_hwdetect import Requirements, detect, plan, read_model_facts
+def _policy(quantization: str) -> "ExecutionPolicy":
+    """This machine's CPU in float32; of the model nothing is planned."""
+    from distill_hwdetect import ModelFacts, Requirements, detect, plan
 
-    base = json.loads((folder / "adapter_config.json").read_bytes())["base_model_name_or_path"]
-    facts = read_model_facts(base)
-    overrides = {"device": "cpu", "quantization": "none", "compute_dtype": "float32"}
-    return plan(
-        detect(), Requirements(task=facts.task or "causal", model=facts, training=False, overrides=overrides)
-    )
+    unknown = ModelFacts(parameters=1, layers=1, hidden_size=1, vocab_size=1, intermediate_size=1)
+    overrides = {"device": "cpu", "quantization": quantization, "compute_dtype": "float32"}
+    return plan(detect(), Requirements(task="causal", model=unknown, training=False, overrides=overrides))
 
 
 def _logits(loaded: LoadedModel) -> torch.Tensor:

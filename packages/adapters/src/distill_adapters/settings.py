@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 Task = Literal["causal", "seq2seq", "masked"]
 TASKS: tuple[Task, ...] = ("causal", "seq2seq", "masked")
-_KINDS = ("lora", "qlora")
+_KINDS = ("lora", "qlora", "ia3", "miss")
 _FORBID: Mapping[str, str] = {"extra": "forbid"}
 
 
@@ -79,16 +79,17 @@ class AdapterConfig:
     """What is trained beside frozen weights.
 
     Args:
-        kind: ``lora``, or ``qlora``: LoRA on weights that were loaded in nf4.
-        rank: Of the two matrices of an adapter.
-        alpha: Scale: the adapter's output is multiplied by ``alpha / rank``.
+        kind: ``lora``; ``qlora``: LoRA on weights that were loaded in nf4; ``ia3``: learned scales, which
+            take neither rank, alpha nor dropout; ``miss``: shared shards, which take no alpha.
+        rank: Of the two matrices of LoRA; of MiSS the width of its shards.
+        alpha: Scale: LoRA's output is multiplied by ``alpha / rank``.
         dropout: Of the adapter's input.
-        targets: ``auto`` and ``all-linear`` (every linear layer that is no head), ``attention``, or names
-            as :func:`resolve_targets` takes.
+        targets: ``auto`` and ``all-linear`` (every linear layer that is no head), ``attention``, or names and
+            patterns as :func:`resolve_targets` takes.
         rank_stabilized: Scale by ``alpha / sqrt(rank)`` (rsLoRA).
         decomposed: Train magnitude and direction (DoRA).
         modules_to_save: Modules trained whole and saved with the adapter.
-        extra: Further arguments of ``peft.LoraConfig``, untested here.
+        extra: Further arguments of PEFT's configuration of this kind, untested here.
     """
 
     __pydantic_config__: ClassVar[Mapping[str, str]] = _FORBID
@@ -107,6 +108,9 @@ class AdapterConfig:
         """Refuse what is no adapter."""
         if self.kind not in _KINDS:
             raise ValueError(f"kind = {self.kind!r} was asked for; there are {', '.join(_KINDS)}.")
+        for name in ("rank_stabilized", "decomposed"):
+            if getattr(self, name) and self.kind not in ("lora", "qlora"):
+                raise ValueError(f"{name} is LoRA's, and kind = {self.kind!r} was asked for; leave one out.")
         for name in ("rank", "alpha"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)} was asked for; it must be at least 1.")

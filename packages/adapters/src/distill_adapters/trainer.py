@@ -24,7 +24,14 @@ from distill_adapters.checkpoints import (
 )
 from distill_adapters.errors import LabelError, NonFiniteError, ResumeError, TrainingStoppedError
 from distill_adapters.gradients import check_gradients
-from distill_adapters.inspection import IGNORED, accepted_names, refuse_without_labels, task_of_model
+from distill_adapters.inspection import (
+    IGNORED,
+    accepted_names,
+    base_of,
+    decoder_inputs,
+    refuse_without_labels,
+    task_of_model,
+)
 from distill_adapters.quiet import quiet
 from distill_adapters.rate import StepRate, measured
 from distill_adapters.watching import Progress, StopRequest, Watch
@@ -66,7 +73,11 @@ class SafeTrainer(Trainer):
         data_fingerprint: Mapping[str, str] | None = None,
         **options: Any,
     ) -> None:
+        config: Any = getattr(base_of(model), "config", None)
+        caches = getattr(config, "use_cache", None)
         super().__init__(model, **options)
+        if caches is not None:  # transformers writes False there, and it would be saved with the model
+            config.use_cache = caches
         # Our loss divides by the tokens of the effective batch: transformers has to count, and not to divide.
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
@@ -113,8 +124,7 @@ class SafeTrainer(Trainer):
             raise LabelError(f"the batch has no labels, only {', '.join(inputs)}; check the collator.")
         given = {name: value for name, value in inputs.items() if name in self._accepted}
         if self.task == "seq2seq" and "decoder_input_ids" not in given:
-            student = self.accelerator.unwrap_model(model)
-            given["decoder_input_ids"] = student.prepare_decoder_input_ids_from_labels(labels=labels)
+            given["decoder_input_ids"] = decoder_inputs(self.accelerator.unwrap_model(model), labels)
         if "use_cache" in self._accepted:
             given["use_cache"] = False
         outputs = model(**given)

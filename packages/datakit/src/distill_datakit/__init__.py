@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from distill_datakit.checking import check
     from distill_datakit.collation import Collator, collator
     from distill_datakit.encoding import Task, TokenizeArguments
     from distill_datakit.errors import (
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from distill_datakit.loading import load
     from distill_datakit.original import prepare_dataset_dict, prepare_tokenized_dataset
     from distill_datakit.packing import LengthSampler, pack, packing_error
+    from distill_datakit.report import DataReport
     from distill_datakit.splitting import split
     from distill_datakit.tokenization import TokenizedData, tokenize
     from distill_datakit.training import TokenizerKind, train_tokenizer
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOME = {
+    "checking": ("check",),
     "collation": ("Collator", "collator"),
     "encoding": ("Task", "TokenizeArguments"),
     "errors": ("DataError", "DatakitError", "DroppedRowsWarning", "SpecialTokensWarning", "TokenizerError"),
@@ -35,6 +38,7 @@ _HOME = {
     "loading": ("load",),
     "original": ("prepare_dataset_dict", "prepare_tokenized_dataset"),
     "packing": ("LengthSampler", "pack", "packing_error"),
+    "report": ("DataReport",),
     "splitting": ("split",),
     "tokenization": ("TokenizedData", "tokenize"),
     "training": ("TokenizerKind", "train_tokenizer"),
@@ -44,6 +48,7 @@ _MODULES = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [
     "Collator",
     "DataError",
+    "DataReport",
     "DatakitError",
     "DroppedRowsWarning",
     "LengthSampler",
@@ -54,6 +59,7 @@ __all__ = [
     "TokenizerError",
     "TokenizerKind",
     "__version__",
+    "check",
     "collator",
     "existing_ids",
     "fingerprint",

@@ -12,43 +12,65 @@ from typing import IO
 
 from distill_datakit.errors import DataError
 
-FORMATS = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz", ".parquet")
+FORMATS = (
+    ".jsonl",
+    ".jsonl.gz",
+    ".csv",
+    ".csv.gz",
+    ".tsv",
+    ".tsv.gz",
+    ".txt",
+    ".txt.gz",
+    ".parquet",
+    ".arrow",
+)
 Row = dict[str, object]
 
 
 def file_format(path: Path) -> str:
-    """The suffix that says how to read ``path``, without ``.gz``; ``"folder"`` for a folder.
+    """The suffix that says how to read ``path``, without ``.gz``.
+
+    ``"folder"`` for a folder, ``"datasets"`` for one that ``datasets`` saved.
 
     Raises:
         DataError: There is no such file, or its suffix is none of ``FORMATS``.
     """
     if path.is_dir():
-        return "folder"
+        saved = any((path / name).exists() for name in ("state.json", "dataset_dict.json"))
+        return "datasets" if saved else "folder"
     if not path.exists():
         raise DataError(
             "no such file. Check the path; relative paths start where the command runs.", file=str(path)
         )
     name = path.name.lower().removesuffix(".gz")
     suffix = Path(name).suffix
-    if suffix not in FORMATS or (suffix == ".parquet" and path.name.lower().endswith(".gz")):
+    if suffix not in FORMATS or (suffix in (".parquet", ".arrow") and path.name.lower().endswith(".gz")):
         raise DataError(f"unknown file type. Readable are {', '.join(FORMATS)}.", file=str(path))
     return suffix
 
 
-def read_rows(path: Path, *, first_only: bool = False) -> Iterator[tuple[int, Row | DataError]]:
+def read_rows(
+    path: Path, *, first_only: bool = False, split: str | None = None
+) -> Iterator[tuple[int, Row | DataError]]:
     """The rows of a file with their numbers (from 1); a row that cannot be read comes as its error.
 
     Args:
-        path: A file of one of ``FORMATS``, or a folder of ``.txt`` files (one example each, sorted by name).
+        path: A file of one of ``FORMATS``, a folder of ``.txt`` files (one example each, sorted by name) or
+            one that ``datasets`` saved.
         first_only: Whether the caller only wants the first row; then a Parquet file is not read whole.
+        split: Of a folder that ``datasets`` saved with several.
 
     Raises:
         DataError: What makes the rest of the file unreadable: damaged compression, text that is not
             UTF-8, a CSV whose quotes do not close.
     """
     kind = file_format(path)
-    if kind == "folder":
+    if kind == "datasets":
+        yield from _saved(path, split)
+    elif kind == "folder":
         yield from _folder(path)
+    elif kind == ".arrow":
+        yield from enumerate(_arrow(path), start=1)
     elif kind == ".parquet":
         yield from _parquet(path, first_only=first_only)
     else:
@@ -191,3 +213,44 @@ def _parquet(path: Path, *, first_only: bool) -> Iterator[tuple[int, Row]]:
                     yield number, row
     except pa.ArrowException as error:
         raise DataError(f"not a readable Parquet file: {error}", file=str(path)) from error
+
+
+def _arrow(path: Path) -> Iterator[Row]:
+    """The rows of an Arrow file or, as ``datasets`` writes it, stream; never more than a batch in memory."""
+    import pyarrow as pa
+
+    try:
+        with pa.OSFile(str(path)) as stream:
+            if stream.read(6) == b"ARROW1":
+                reader = pa.ipc.open_file(stream)
+                batches = (reader.get_batch(number) for number in range(reader.num_record_batches))
+            else:
+                stream.seek(0)
+                batches = iter(pa.ipc.open_stream(stream))
+            for batch in batches:
+                yield from batch.to_pylist()
+    except pa.ArrowException as error:
+        raise DataError(f"not a readable Arrow file: {error}", file=str(path)) from error
+
+
+def _saved(path: Path, split: str | None) -> Iterator[tuple[int, Row]]:
+    """The rows of a folder that ``datasets`` saved."""
+    several = path / "dataset_dict.json"
+    try:
+        if several.exists():
+            names = json.loads(several.read_text(encoding="utf-8"))["splits"]
+            chosen = split or (str(names[0]) if len(names) == 1 else "")
+            if chosen not in names:
+                found = "several splits" if split is None else f"no split {split!r}"
+                raise DataError(
+                    f"{found}; there are {', '.join(names)}. Give split, or the folder of one of them.",
+                    file=str(path),
+                )
+            path /= chosen
+        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        files = [path / str(entry["filename"]) for entry in state["_data_files"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"not a folder that datasets saved: {error!r}", file=str(path)) from error
+    yield from enumerate((row for file in files for row in _arrow(file)), start=1)

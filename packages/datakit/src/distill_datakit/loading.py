@@ -1,44 +1,42 @@
 """From files or rows in memory to a dataset of raw text, each row checked."""
 
-import difflib
-import json
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from distill_datakit.errors import DataError, DroppedRowsWarning
-from distill_datakit.files import Row, read_rows
+from distill_datakit.files import Row
+from distill_datakit.reading import CheckedRows
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-SHAPES: Mapping[str, tuple[str, ...]] = {
-    "messages": ("messages",),
-    "source": ("source", "target"),
-    "prompt": ("prompt", "completion"),
-    "text": ("text",),
-}
-_SHAPE_WORDS = "source/target, prompt/completion, messages, text, or text/label"
+    from distill_datakit.reading import Source
+
+OnError = Literal["refuse", "drop"]
 
 
 def load(
-    source: "str | Path | Sequence[Mapping[str, object]]",
+    source: "Source",
     *,
     columns: Mapping[str, str] | None = None,
-    on_error: Literal["refuse", "drop"] = "refuse",
+    on_error: OnError = "refuse",
+    split: str | None = None,
 ) -> "Dataset":
     """Read rows of raw text and check every one.
 
     The first row says the shape: ``source`` (with ``target``), ``prompt`` (with ``completion``),
     ``messages`` or ``text`` (with ``label``). The second column may be missing throughout: unlabelled
-    data. ``references`` (a list of texts) and other columns are kept as they are.
+    data. ``references`` (a list of texts) and other columns are kept as they are. Nothing is cached: what
+    the file holds now is what is read.
 
     Args:
-        source: A ``.jsonl``, ``.csv``, ``.tsv`` or ``.txt`` file (each also with ``.gz``), a ``.parquet``
-            file, a folder of ``.txt`` files (one example each), or rows in memory.
+        source: A ``.jsonl``, ``.csv``, ``.tsv`` or ``.txt`` file (each also with ``.gz``), a ``.parquet`` or
+            ``.arrow`` file, a folder of ``.txt`` files (one example each), a folder that ``datasets`` saved,
+            ``owner/name`` on the hub, a ``Dataset``, or rows in memory.
         columns: Our name -> the file's name, as ``{"source": "word", "target": "phonemes"}``.
         on_error: ``"drop"`` leaves wrong rows out and warns with their number.
+        split: Which one of a folder or hub dataset that has several; on the hub ``"train"`` when None.
 
     Returns:
         The rows in file order. Text stays text: ``"NA"`` and ``"null"`` in a CSV are strings.
@@ -49,134 +47,33 @@ def load(
     Warns:
         DroppedRowsWarning: Rows were dropped.
     """
-    if on_error not in ("refuse", "drop"):
-        raise ValueError(f"on_error={on_error!r}: allowed are 'refuse' and 'drop'.")
-    if isinstance(source, str | Path):
-        name, numbered = str(source), read_rows(Path(source))
-    else:
-        name, numbered = "the given rows", _given(source)
+    check_on_error(on_error)
+    checked = CheckedRows(source, columns, split=split)
     rows: list[Row] = []
     dropped: list[DataError] = []
-    required: tuple[str, ...] | None = None
-    for number, found in numbered:
-        try:
-            if isinstance(found, DataError):
-                raise found
-            row = _renamed(found, columns or {}, name, number)
-            if required is None:
-                required = _required(row, name)
-            _check(row, required, name, number)
-        except DataError as error:
-            if on_error == "refuse" or (required is None and not isinstance(found, DataError)):
-                raise
-            dropped.append(error)
-        else:
+    for _, row in checked:
+        if not isinstance(row, DataError):
             rows.append(row)
+        elif on_error == "refuse":
+            raise row
+        else:
+            dropped.append(row)
     if dropped:
-        warnings.warn(f"{len(dropped)} of {len(dropped) + len(rows)} rows dropped; first: {dropped[0]}",
-                      DroppedRowsWarning, stacklevel=2)  # fmt: skip
+        warn_of_dropped(dropped[0], len(dropped), len(dropped) + len(rows))
     if not rows:
-        raise DataError("holds no usable row.", file=name)
-    return _dataset(rows, name)
+        raise DataError("holds no usable row.", file=checked.name)
+    return _dataset(rows, checked.name)
 
 
-def _given(rows: Iterable[object]) -> Iterator[tuple[int, Row | DataError]]:
-    for number, row in enumerate(rows, start=1):
-        if isinstance(row, Mapping):
-            yield number, dict(row)
-        else:
-            yield (
-                number,
-                DataError(
-                    f"a {type(row).__name__}; each row must be a mapping.", file="the given rows", row=number
-                ),
-            )
+def check_on_error(on_error: str) -> None:
+    """Raise ``ValueError`` unless it is ``"refuse"`` or ``"drop"``."""
+    if on_error not in ("refuse", "drop"):
+        raise ValueError(f"on_error={on_error!r}: allowed are 'refuse' and 'drop'.")
 
 
-def _renamed(row: Row, columns: Mapping[str, str], file: str, number: int) -> Row:
-    for theirs in columns.values():
-        if theirs not in row:
-            raise DataError(_missing(theirs, row), file=file, row=number, field=theirs)
-    ours = {theirs: name for name, theirs in columns.items()}
-    taken = set(ours.values()) & (set(row) - set(ours))
-    if taken:
-        clash = min(taken)
-        raise DataError(f"{columns[clash]!r} is mapped to it, but the row has a column of that name.",
-                        file=file, row=number, field=clash)  # fmt: skip
-    return {ours.get(name, name): value for name, value in row.items()}
-
-
-def _missing(field: str, row: Row) -> str:
-    near = difflib.get_close_matches(field, row, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"missing; the row has {', '.join(map(repr, row)) or 'no field'}.{hint}"
-
-
-def _required(row: Row, file: str) -> tuple[str, ...]:
-    for first, names in SHAPES.items():
-        if first in row:
-            required = tuple(name for name in names if name in row)
-            unlike = [name for name in names if name not in row]
-            near = (
-                difflib.get_close_matches(unlike[0], [n for n in row if n not in names], n=1, cutoff=0.75)
-                if unlike
-                else []
-            )
-            if near:
-                raise DataError(_missing(unlike[0], row), file=file, row=1, field=unlike[0])
-            return required
-    near = difflib.get_close_matches(" ".join(row), SHAPES, n=1) or [
-        first for first in SHAPES for name in row if difflib.get_close_matches(first, [name], cutoff=0.75)
-    ]
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise DataError(
-        f"columns {', '.join(map(repr, row)) or 'none'}; known shapes are {_SHAPE_WORDS}.{hint} "
-        "Map other names with columns={'source': 'their name', ...}.", file=file)  # fmt: skip
-
-
-def _check(row: Row, required: tuple[str, ...], file: str, number: int) -> None:
-    for field in required:
-        if field not in row:
-            raise DataError(_missing(field, row), file=file, row=number, field=field)
-        problem = _messages_problem(row[field]) if field == "messages" else _text_problem(row[field])
-        if problem:
-            raise DataError(problem, file=file, row=number, field=field)
-    references = row.get("references")
-    if references is not None:
-        if isinstance(references, list | tuple):
-            problem = next(filter(None, map(_text_problem, references)), None)
-        else:
-            problem = "must be a list of texts."
-        if problem:
-            raise DataError(problem, file=file, row=number, field="references")
-
-
-def _text_problem(value: object) -> str | None:
-    if not isinstance(value, str):
-        shown = (
-            "nothing (null)"
-            if value is None
-            else f"{json.dumps(value, default=str)[:40]} ({type(value).__name__})"
-        )
-        return f"{shown} where a text is needed. Write it as a string."
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return "holds half a surrogate pair, which is no character. Repair the text."
-    return None
-
-
-def _messages_problem(value: object) -> str | None:
-    if not isinstance(value, list | tuple) or not value:
-        return 'must be a list of {"role": ..., "content": ...}.'
-    for index, message in enumerate(value):
-        if not isinstance(message, Mapping):
-            return f'message {index + 1} is no {{"role": ..., "content": ...}}.'
-        for key in ("role", "content"):
-            problem = _text_problem(message.get(key))
-            if problem:
-                return f"message {index + 1}, {key}: {problem}"
-    return None
+def warn_of_dropped(first: DataError, dropped: int, rows: int) -> None:
+    """Say how many rows were left out, to the caller of the public function."""
+    warnings.warn(f"{dropped} of {rows} rows dropped; first: {first}", DroppedRowsWarning, stacklevel=3)
 
 
 def _dataset(rows: list[Row], file: str) -> "Dataset":

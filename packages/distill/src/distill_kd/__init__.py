@@ -11,24 +11,43 @@ if TYPE_CHECKING:
     from distill_kd.cache_settings import CacheSettings
     from distill_kd.cache_survey import cache_fingerprint
     from distill_kd.cached_teacher import CachedTeacher
-    from distill_kd.divergences import Divergence, forward_kl, jensen_shannon, reverse_kl
+    from distill_kd.chunked import chunked_divergence
+    from distill_kd.divergences import (
+        Divergence,
+        alpha_beta,
+        forward_kl,
+        jensen_shannon,
+        logit_mse,
+        reverse_kl,
+        skew_kl,
+        skew_reverse_kl,
+        top_k_kl,
+        total_variation,
+    )
     from distill_kd.errors import (
         CacheError,
         CacheMismatchError,
         DistillError,
+        HeadError,
         NonFiniteLogitsError,
+        ServedTeacherError,
         ShapeError,
         VocabularyError,
+        WorseTeacherError,
     )
     from distill_kd.generation import generate_teacher
+    from distill_kd.heads import HiddenTarget, OutputHead, head_of, hidden_and_head
     from distill_kd.objective import LossParts, Objective
-    from distill_kd.settings import DIVERGENCE_NAMES, TASKS, DistillSettings, Task
-    from distill_kd.teachers import DenseTarget, LiveTeacher, Teacher, TopKTarget
+    from distill_kd.preflight import Verdict
+    from distill_kd.served_teacher import ServedTeacher
+    from distill_kd.settings import DIVERGENCE_NAMES, LABELS, TASKS, DistillSettings, Labels, Task
+    from distill_kd.teachers import DenseTarget, LiveTeacher, Target, Teacher, TopKTarget
     from distill_kd.trainer import DistillationTrainer
     from distill_kd.vocabulary import SharedVocabulary, check_vocabularies
 
 __all__ = [
     "DIVERGENCE_NAMES",
+    "LABELS",
     "TASKS",
     "CacheError",
     "CacheMismatchError",
@@ -40,55 +59,92 @@ __all__ = [
     "DistillSettings",
     "DistillationTrainer",
     "Divergence",
+    "HeadError",
+    "HiddenTarget",
+    "Labels",
     "LiveTeacher",
     "LossParts",
     "NonFiniteLogitsError",
     "Objective",
+    "OutputHead",
+    "ServedTeacher",
+    "ServedTeacherError",
     "ShapeError",
     "SharedVocabulary",
+    "Target",
     "Task",
     "Teacher",
     "TopKTarget",
+    "Verdict",
     "VocabularyError",
+    "WorseTeacherError",
+    "alpha_beta",
     "cache_fingerprint",
     "check_vocabularies",
+    "chunked_divergence",
     "forward_kl",
     "generate_teacher",
+    "head_of",
+    "hidden_and_head",
     "jensen_shannon",
+    "logit_mse",
     "reverse_kl",
+    "skew_kl",
+    "skew_reverse_kl",
+    "top_k_kl",
+    "total_variation",
     "write_cache",
 ]
 
 _MODULE_OF = {
+    "ServedTeacher": "served_teacher",
+    "ServedTeacherError": "errors",
+    "DIVERGENCE_NAMES": "settings",
+    "LABELS": "settings",
+    "TASKS": "settings",
     "CacheError": "errors",
     "CacheMismatchError": "errors",
     "CacheReport": "cache",
     "CacheSettings": "cache_settings",
     "CachedTeacher": "cached_teacher",
-    "cache_fingerprint": "cache_survey",
-    "write_cache": "cache",
-    "DIVERGENCE_NAMES": "settings",
-    "TASKS": "settings",
     "DenseTarget": "teachers",
     "DistillError": "errors",
     "DistillSettings": "settings",
     "DistillationTrainer": "trainer",
     "Divergence": "divergences",
+    "HeadError": "errors",
+    "HiddenTarget": "heads",
+    "Labels": "settings",
     "LiveTeacher": "teachers",
     "LossParts": "objective",
     "NonFiniteLogitsError": "errors",
     "Objective": "objective",
+    "OutputHead": "heads",
     "ShapeError": "errors",
     "SharedVocabulary": "vocabulary",
+    "Target": "teachers",
     "Task": "settings",
     "Teacher": "teachers",
     "TopKTarget": "teachers",
+    "Verdict": "preflight",
     "VocabularyError": "errors",
+    "WorseTeacherError": "errors",
+    "alpha_beta": "divergences",
+    "cache_fingerprint": "cache_survey",
     "check_vocabularies": "vocabulary",
+    "chunked_divergence": "chunked",
     "forward_kl": "divergences",
     "generate_teacher": "generation",
+    "head_of": "heads",
+    "hidden_and_head": "heads",
     "jensen_shannon": "divergences",
+    "logit_mse": "divergences",
     "reverse_kl": "divergences",
+    "skew_kl": "divergences",
+    "skew_reverse_kl": "divergences",
+    "top_k_kl": "divergences",
+    "total_variation": "divergences",
+    "write_cache": "cache",
 }
 
 

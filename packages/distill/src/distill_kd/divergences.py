@@ -3,20 +3,29 @@
 Each takes ``(student_logits, teacher_logits, *, mask, temperature)`` and returns one scalar. None multiplies
 by the square of the temperature and none divides: :class:`distill_kd.Objective` does both, once. Positions
 outside the mask are dropped before anything is computed on them, so whatever stands there - padding, NaN - is
-without effect.
+without effect. What each computes is in :mod:`distill_kd.kernels`, with its gradient; a second derivative is
+not offered.
 """
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from distill_kd.errors import NonFiniteLogitsError, ShapeError
-from distill_kd.settings import check_beta, check_divergence_name, check_temperature
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from distill_kd import kernels
+from distill_kd.chunks import graded_sum, wide_dtype
+from distill_kd.errors import ShapeError
+from distill_kd.kernels import Kernel
+from distill_kd.settings import (
+    check_alpha,
+    check_beta,
+    check_divergence_name,
+    check_exponents,
+    check_k,
+    check_temperature,
+)
 
 
 class Divergence(Protocol):
@@ -54,9 +63,7 @@ def forward_kl(
     Source:
         Hinton et al. 2015, section 2, arXiv:1503.02531.
     """
-    student, teacher = _log_probs(student_logits, teacher_logits, mask, temperature)
-    rows = functional.kl_div(student, teacher, reduction="none", log_target=True).sum(-1)
-    return _finite_sum(rows, student_logits, teacher_logits, mask)
+    return _summed(kernels.forward_kl, student_logits, teacher_logits, mask, temperature)
 
 
 def reverse_kl(
@@ -69,9 +76,7 @@ def reverse_kl(
     Source:
         Gu et al. 2024, section 2.1, arXiv:2306.08543.
     """
-    student, teacher = _log_probs(student_logits, teacher_logits, mask, temperature)
-    rows = (student.exp() * (student - teacher)).sum(-1)
-    return _finite_sum(rows, student_logits, teacher_logits, mask)
+    return _summed(kernels.reverse_kl, student_logits, teacher_logits, mask, temperature)
 
 
 def jensen_shannon(
@@ -102,18 +107,163 @@ def jensen_shannon(
         Agarwal et al. 2024, section 2, arXiv:2306.13649.
     """
     check_beta(beta)
-    student, teacher = _log_probs(student_logits, teacher_logits, mask, temperature)
-    shares = torch.tensor([beta, 1 - beta], dtype=student.dtype, device=student.device).log()
-    mixture = torch.logaddexp(teacher + shares[0], student + shares[1])
-    from_teacher = (teacher.exp() * (teacher - mixture)).sum(-1)
-    from_student = (student.exp() * (student - mixture)).sum(-1)
-    return _finite_sum(beta * from_teacher + (1 - beta) * from_student, student_logits, teacher_logits, mask)
+    kernel = partial(kernels.jensen_shannon, beta=beta)
+    return _summed(kernel, student_logits, teacher_logits, mask, temperature)
 
 
-DIVERGENCES: "Mapping[str, Divergence]" = {
+def skew_kl(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    *,
+    mask: Tensor,
+    temperature: float = 1.0,
+    alpha: float = 0.1,
+) -> Tensor:
+    """Sum of KL(teacher || alpha * teacher + (1 - alpha) * student) over the positions in ``mask``, in nats.
+
+    Further arguments, result and errors are those of :func:`forward_kl`.
+
+    Args:
+        student_logits: Unnormalised scores, ``(batch, seq, vocab)``.
+        teacher_logits: Same shape.
+        mask: True where a position counts, ``(batch, seq)``.
+        temperature: Softening, > 0.
+        alpha: The teacher's share of the mixture, between 0 and 1.
+
+    Raises:
+        ValueError: ``alpha`` is not between 0 and 1.
+
+    Source:
+        Ko et al. 2024 (DistiLLM), section 3.1, arXiv:2402.03898.
+    """
+    check_alpha(alpha)
+    kernel = partial(kernels.skew_kl, alpha=alpha)
+    return _summed(kernel, student_logits, teacher_logits, mask, temperature)
+
+
+def skew_reverse_kl(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    *,
+    mask: Tensor,
+    temperature: float = 1.0,
+    alpha: float = 0.1,
+) -> Tensor:
+    """Sum of KL(student || alpha * student + (1 - alpha) * teacher) over the positions in ``mask``, in nats.
+
+    Further arguments, result and errors are those of :func:`skew_kl`; ``alpha`` is the student's share.
+
+    Source:
+        Ko et al. 2024 (DistiLLM), section 3.1, arXiv:2402.03898.
+    """
+    check_alpha(alpha)
+    kernel = partial(kernels.skew_reverse_kl, alpha=alpha)
+    return _summed(kernel, student_logits, teacher_logits, mask, temperature)
+
+
+def alpha_beta(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    *,
+    mask: Tensor,
+    temperature: float = 1.0,
+    alpha: float = 0.2,
+    beta: float = 0.7,
+) -> Tensor:
+    """Sum of the alpha-beta divergence over the positions in ``mask``.
+
+    Of teacher p and student q: ``-1 / (alpha * beta) * sum(p^alpha q^beta - alpha / (alpha + beta) *
+    p^(alpha + beta) - beta / (alpha + beta) * q^(alpha + beta))``. Towards alpha 1 and beta 0 it is
+    :func:`forward_kl`, towards alpha 0 and beta 1 :func:`reverse_kl`. Further arguments, result and errors
+    are those of :func:`forward_kl`.
+
+    Args:
+        student_logits: Unnormalised scores, ``(batch, seq, vocab)``.
+        teacher_logits: Same shape.
+        mask: True where a position counts, ``(batch, seq)``.
+        temperature: Softening, > 0.
+        alpha: Exponent of the teacher, > 0.
+        beta: Exponent of the student, > 0.
+
+    Raises:
+        ValueError: ``alpha`` or ``beta`` is not positive.
+
+    Source:
+        Cichocki et al. 2011, equation 18, doi:10.3390/e13010134; Wang et al. 2025 (ABKD), arXiv:2505.04560.
+    """
+    check_exponents(alpha, beta)
+    kernel = partial(kernels.alpha_beta, alpha=alpha, beta=beta)
+    return _summed(kernel, student_logits, teacher_logits, mask, temperature)
+
+
+def total_variation(
+    student_logits: Tensor, teacher_logits: Tensor, *, mask: Tensor, temperature: float = 1.0
+) -> Tensor:
+    """Sum of ``1/2 * sum |teacher - student|`` over the positions in ``mask``; each position has 0 to 1.
+
+    Arguments, result and errors are those of :func:`forward_kl`.
+
+    Source:
+        Wen et al. 2023, section 3, arXiv:2307.15190.
+    """
+    return _summed(kernels.total_variation, student_logits, teacher_logits, mask, temperature)
+
+
+def logit_mse(
+    student_logits: Tensor, teacher_logits: Tensor, *, mask: Tensor, temperature: float = 1.0
+) -> Tensor:
+    """Sum over the positions in ``mask`` of the mean squared difference of the centred logits.
+
+    Each position's logits less their mean: a softmax does not see that constant, and so log-probabilities,
+    from a cache say, serve as well as logits. Arguments, result and errors are those of :func:`forward_kl`.
+
+    Source:
+        Kim et al. 2021, section 3, arXiv:2105.08919 (without centring).
+    """
+    return _summed(kernels.logit_mse, student_logits, teacher_logits, mask, temperature)
+
+
+def top_k_kl(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    *,
+    mask: Tensor,
+    temperature: float = 1.0,
+    k: int = 64,
+) -> Tensor:
+    """Sum of KL(teacher || student) over the teacher's ``k`` likeliest tokens and all others as one.
+
+    Never above :func:`forward_kl`, and equal to it where ``k`` is the vocabulary or more. Further arguments,
+    result and errors are those of :func:`forward_kl`.
+
+    Args:
+        student_logits: Unnormalised scores, ``(batch, seq, vocab)``.
+        teacher_logits: Same shape.
+        mask: True where a position counts, ``(batch, seq)``.
+        temperature: Softening, > 0.
+        k: Tokens that are told apart at each position, > 0.
+
+    Raises:
+        ValueError: ``k`` is below 1.
+
+    Source:
+        The data-processing inequality for f-divergences: Cover and Thomas 2006, section 2.8.
+    """
+    check_k(k)
+    kernel = partial(kernels.top_k_kl, k=k)
+    return _summed(kernel, student_logits, teacher_logits, mask, temperature)
+
+
+DIVERGENCES: Mapping[str, Divergence] = {
+    "alpha_beta": alpha_beta,
     "forward_kl": forward_kl,
     "jensen_shannon": jensen_shannon,
+    "logit_mse": logit_mse,
     "reverse_kl": reverse_kl,
+    "skew_kl": skew_kl,
+    "skew_reverse_kl": skew_reverse_kl,
+    "top_k_kl": top_k_kl,
+    "total_variation": total_variation,
 }
 
 
@@ -125,6 +275,23 @@ def divergence_named(name: str) -> Divergence:
     """
     check_divergence_name(name)
     return DIVERGENCES[name]
+
+
+def kernel_of(divergence: Divergence) -> Kernel | None:
+    """The kernel behind one of our divergences, with its arguments if it is a ``partial``; None for others.
+
+    Raises:
+        ValueError: An argument is outside its range.
+        TypeError: An argument is unknown.
+    """
+    function = divergence.func if isinstance(divergence, partial) else divergence
+    for name, ours in DIVERGENCES.items():
+        if function is ours:
+            nothing = torch.zeros(1, 1, 2)
+            divergence(nothing, nothing, mask=nothing[..., 0] > 0, temperature=1.0)  # checks its arguments
+            kernel: Callable[..., tuple[Tensor, Tensor]] = getattr(kernels, name)
+            return partial(kernel, **divergence.keywords) if isinstance(divergence, partial) else kernel
+    return None
 
 
 def check_shapes(student_logits: Tensor, teacher_logits: Tensor, mask: Tensor) -> None:
@@ -139,48 +306,34 @@ def check_shapes(student_logits: Tensor, teacher_logits: Tensor, mask: Tensor) -
             f"the student's logits are {tuple(student_logits.shape)} and the teacher's "
             f"{tuple(teacher_logits.shape)}; both must be the same (batch, seq, vocab). Nothing is broadcast."
         )
-    if mask.shape != student_logits.shape[:-1]:
-        raise ShapeError(
-            f"mask is {tuple(mask.shape)}; it must be {tuple(student_logits.shape[:-1])}, (batch, seq)."
-        )
+    check_mask(mask, tuple(student_logits.shape[:-1]))
+
+
+def check_mask(mask: Tensor, shape: tuple[int, ...]) -> None:
+    """Refuse a mask that is not boolean and ``(batch, seq)``."""
+    if tuple(mask.shape) != shape:
+        raise ShapeError(f"mask is {tuple(mask.shape)}; it must be {shape}, (batch, seq).")
     if mask.dtype != torch.bool:
         raise TypeError(f"mask is {mask.dtype}; it must be torch.bool: pass labels != -100, for instance.")
 
 
-def _log_probs(
-    student_logits: Tensor, teacher_logits: Tensor, mask: Tensor, temperature: float
-) -> tuple[Tensor, Tensor]:
-    """Log-probabilities ``(selected, vocab)`` of both, softened, in at least float32."""
+def _summed(
+    kernel: Kernel, student_logits: Tensor, teacher_logits: Tensor, mask: Tensor, temperature: float
+) -> Tensor:
+    """Sum of a kernel over the positions in ``mask``, with its gradient."""
     check_shapes(student_logits, teacher_logits, mask)
     check_temperature(temperature)
-    dtype = torch.float64 if student_logits.dtype == torch.float64 else torch.float32
-    student, teacher = _selected(student_logits, mask), _selected(teacher_logits.detach(), mask)
-    student, teacher = student.to(dtype), teacher.to(student.device, dtype)
-    if temperature != 1:
-        student, teacher = student / temperature, teacher / temperature
-    return student.log_softmax(-1), teacher.log_softmax(-1)
+    index = mask.to(student_logits.device).flatten().nonzero().squeeze(1)
+    teacher = teacher_logits.detach().flatten(0, 1)
+    dtype = wide_dtype(student_logits)
 
+    def rows(piece: slice) -> tuple[Tensor, ...]:
+        return (teacher[index[piece].to(teacher.device)].to(student_logits.device, dtype),)
 
-def _selected(logits: Tensor, mask: Tensor) -> Tensor:
-    """Rows ``(selected, vocab)``: before any cast or softmax, so that padding costs neither."""
-    mask = mask.to(logits.device)
-    return logits.flatten(0, 1) if mask.all() else logits[mask]
+    def graded(scores: Tensor, block: tuple[Tensor, ...], _: int) -> tuple[Tensor, Tensor]:
+        loss, gradient = kernels.graded(kernel, scores, block, temperature)
+        return loss[None], gradient
 
-
-def _finite_sum(rows: Tensor, student_logits: Tensor, teacher_logits: Tensor, mask: Tensor) -> Tensor:
-    """Sum of ``rows``, in float64 where the device has it: thousands of float32 terms cost digits."""
-    wide = rows.dtype if rows.device.type == "mps" else torch.float64
-    total = rows.sum(dtype=wide).to(rows.dtype)
-    # Every NaN or infinity at a selected position reaches the sum, so the sum alone needs a look.
-    if not torch.isfinite(total):
-        for name, logits in (("student", student_logits), ("teacher", teacher_logits)):
-            bad = ~torch.isfinite(_selected(logits, mask)).all(-1)
-            if bad.any():
-                raise NonFiniteLogitsError(
-                    f"the {name}'s logits hold NaN or infinity at {int(bad.sum())} of the {int(mask.sum())} "
-                    "positions that count. Look at its weights and its dtype (float16 overflows in T5)."
-                )
-        raise NonFiniteLogitsError(
-            "the divergence overflowed although the logits are finite; they are too large."
-        )
-    return total
+    student = student_logits.flatten(0, 1)
+    chosen = student if len(index) == len(student) else student[index]
+    return graded_sum(graded, chosen, None, rows, coefficients=(1.0,))[0]

@@ -17,6 +17,18 @@ class VocabularyError(DistillError, ValueError):
     """Student and teacher do not mean the same token by the same id."""
 
 
+class HeadError(DistillError, TypeError):
+    """A model's output head is not one that can be taken apart."""
+
+
+class WorseTeacherError(DistillError, ValueError):
+    """The teacher is no better on validation than the student is without it."""
+
+
+class ServedTeacherError(DistillError, OSError):
+    """A server does not say what a teacher must."""
+
+
 class CacheError(DistillError, ValueError):
     """A teacher's cache cannot be made, or does not hold what a batch asks for."""
 

@@ -1,19 +1,22 @@
 """The loss of a distillation: cross-entropy on the labels and a divergence from the teacher."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from distill_kd.divergences import Divergence, check_shapes, divergence_named
-from distill_kd.errors import NonFiniteLogitsError, ShapeError
-from distill_kd.settings import Task, check_task, check_temperature, check_weight
+from distill_kd import kernels
+from distill_kd.chunked import check_budget, check_target, measured, rows_of
+from distill_kd.chunks import DEFAULT_BUDGET_BYTES, graded_sum
+from distill_kd.divergences import Divergence, divergence_named, kernel_of
+from distill_kd.errors import ShapeError
+from distill_kd.heads import OutputHead
+from distill_kd.settings import Labels, Task, check_labels, check_task, check_temperature, check_weight
 
 if TYPE_CHECKING:
-    from distill_kd.teachers import DenseTarget, TopKTarget
+    from distill_kd.teachers import Target
 
 IGNORED = -100  # the label that transformers' losses skip
 
@@ -53,6 +56,9 @@ class Objective:
             of the divergence; None takes all and wants equal sizes.
         label_smoothing: Share of the labels' probability spread over all tokens, 0 to below 1; touches the
             cross-entropy only.
+        labels: "data", or "teacher" for hard labels: where there is a label, the teacher's likeliest token
+            takes its place.
+        budget_bytes: Memory for the scores of both models, where they are made chunk by chunk.
 
     Raises:
         ValueError: A value is outside its range, or a name is unknown.
@@ -65,28 +71,27 @@ class Objective:
     temperature: float = 1.0
     vocab_size: int | None = None
     label_smoothing: float = 0.0
+    labels: Labels = "data"
+    budget_bytes: int = DEFAULT_BUDGET_BYTES
 
     def __post_init__(self) -> None:
         """Check every field."""
         check_task(self.task)
         check_weight(self.weight)
         check_temperature(self.temperature)
-        if isinstance(self.divergence, str):
-            divergence_named(self.divergence)
+        check_labels(self.labels)
+        check_budget(self.budget_bytes)
+        own = self.divergence
+        kernel_of(divergence_named(own) if isinstance(own, str) else own)  # checks its arguments
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing = {self.label_smoothing} was asked for; it must be in [0, 1).")
         if self.vocab_size is not None and self.vocab_size < 1:
             raise ValueError(f"vocab_size = {self.vocab_size} was asked for; it must be at least 1, or None.")
 
     def __call__(
-        self,
-        student_logits: Tensor,
-        target: "DenseTarget | TopKTarget",
-        labels: Tensor,
-        *,
-        num_items: float | Tensor,
+        self, student_logits: Tensor, target: "Target", labels: Tensor, *, num_items: float | Tensor
     ) -> LossParts:
-        """Loss of one batch.
+        """Loss of one batch whose logits are there.
 
         Args:
             student_logits: ``(batch, seq, vocab)``, any float dtype.
@@ -100,40 +105,65 @@ class Objective:
         Raises:
             ShapeError: Student, teacher and labels do not line up, or a vocabulary is smaller than
                 ``vocab_size``.
-            ValueError: ``num_items`` is smaller than this batch's own tokens.
+            ValueError: ``num_items`` is smaller than this batch's own tokens, or the target cannot serve the
+                divergence.
             NonFiniteLogitsError: A valid position is not finite.
         """
-        if labels.shape != student_logits.shape[:-1]:
-            raise ShapeError(
-                f"labels are {tuple(labels.shape)}; for logits of {tuple(student_logits.shape)} they must be "
-                f"{tuple(student_logits.shape[:-1])}, (batch, seq)."
-            )
-        self._check_vocabulary(student_logits.shape[-1], target.log_probs.shape[-1])
-        student, rows_of_teacher, kept = self._aligned(student_logits, target.log_probs, labels)
-        valid = kept != IGNORED
-        # (valid, vocab): selected once, before any softmax, so padding is never projected into the loss.
-        rows, picked = student[valid], kept[valid]
-        teacher = rows_of_teacher[valid.to(rows_of_teacher.device)].to(rows.device)
-        tokens = int(picked.numel())
+        return self._parts(student_logits, None, target, labels, num_items)
+
+    def from_hidden(
+        self,
+        hidden: Tensor,
+        head: OutputHead,
+        target: "Target",
+        labels: Tensor,
+        *,
+        num_items: float | Tensor,
+    ) -> LossParts:
+        """Loss of one batch in bounded memory: logits are made chunk by chunk, and only where a label is.
+
+        Args:
+            hidden: What the student's head reads, ``(batch, seq, width)``.
+            head: The student's head; :func:`distill_kd.hidden_and_head` gives both.
+            target: As in a call, and so are the others, the result and the errors.
+            labels: ``(batch, seq)``.
+            num_items: Valid tokens of the whole effective batch.
+        """
+        return self._parts(hidden, head, target, labels, num_items)
+
+    def _parts(
+        self,
+        student: Tensor,
+        head: OutputHead | None,
+        target: "Target",
+        labels: Tensor,
+        num_items: float | Tensor,
+    ) -> LossParts:
+        """Both ways in one: ``student`` is what the head reads, or logits without one."""
+        shape = tuple(student.shape[:-1])
+        if tuple(labels.shape) != shape:
+            raise ShapeError(f"labels are {tuple(labels.shape)}; they must be {shape}, (batch, seq).")
+        check_target(target, shape, self.divergence, self.temperature)
+        index, wanted = self.labelled(labels)
+        tokens = len(index)
         if tokens > num_items:
             raise ValueError(
                 f"num_items = {int(num_items)}, but this batch alone holds {tokens} valid tokens; num_items "
                 "counts those of the whole effective batch (Objective.count_tokens does so)."
             )
         scale = max(float(num_items), 1.0)
-        dtype = torch.promote_types(rows.dtype, torch.float32)
-        ce = functional.cross_entropy(
-            rows.to(dtype), picked, reduction="sum", label_smoothing=self.label_smoothing
+        coefficients = ((1 - self.weight) / scale, self.weight * self.temperature**2 / scale)
+        rows = student.flatten(0, 1)
+        total, parts = graded_sum(
+            self._graded(wanted.to(student.device), coefficients),
+            rows if tokens == len(rows) else rows[index.to(rows.device)],
+            head,
+            rows_of(target, index, student),
+            coefficients=coefficients,
+            budget_bytes=self.budget_bytes,
         )
-        ce = ce / scale
-        kd = self._divergence(rows, teacher) * (self.temperature**2 / scale)
-        total = (1 - self.weight) * ce + self.weight * kd
-        if not torch.isfinite(total):
-            raise NonFiniteLogitsError(
-                f"the loss is not finite (cross-entropy {ce.detach():g}, divergence {kd.detach():g}): the "
-                "student's logits hold NaN or infinity, perhaps beyond the shared vocabulary."
-            )
-        return LossParts(total=total, ce=ce.detach(), kd=kd.detach(), tokens=tokens)
+        ce, kd = parts[0] / scale, parts[1] * (self.temperature**2 / scale)
+        return LossParts(total=total, ce=ce, kd=kd, tokens=tokens)
 
     def count_tokens(self, labels: Tensor | Iterable[Tensor]) -> int:
         """Valid tokens in one batch of labels, or in several: the ``num_items`` of a call."""
@@ -144,35 +174,53 @@ class Objective:
         """The labels that have a logit."""
         return labels[:, 1:] if self.task == "causal" else labels
 
-    def _aligned(self, student: Tensor, teacher: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Both models' logits, and the labels they predict, position by position (views, no copies)."""
-        if student.shape[:-1] != teacher.shape[:-1]:
-            raise ShapeError(
-                f"the student's logits are {tuple(student.shape)} and the teacher's {tuple(teacher.shape)}; "
-                "batch and seq must be equal, nothing is broadcast. Give both the same inputs."
-            )
-        if self.task == "causal":  # the last position predicts nothing that is known
-            student, teacher = student[:, :-1], teacher[:, :-1]
-        return student, teacher, self._shifted(labels)
+    def labelled(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Places, of ``batch * seq``, whose logit has a label, and those labels; both ``(valid,)``."""
+        shifted = self._shifted(labels)
+        valid = torch.zeros_like(labels, dtype=torch.bool)
+        valid[:, : shifted.shape[1]] = shifted != IGNORED
+        return valid.flatten().nonzero().squeeze(1), shifted[shifted != IGNORED]
 
-    def _check_vocabulary(self, student: int, teacher: int) -> None:
-        """Refuse sizes that differ unexplained, or hold fewer than the shared tokens."""
-        if self.vocab_size is None and student != teacher:
+    def _graded(
+        self, labels: Tensor, coefficients: tuple[float, float]
+    ) -> Callable[[Tensor, tuple[Tensor, ...], int], tuple[Tensor, Tensor]]:
+        """Cross-entropy and divergence of a block of rows, and the gradient of their weighted sum."""
+        measure = measured(self.divergence, self.temperature)
+        of_ce, of_kd = coefficients
+
+        def graded(scores: Tensor, teacher: tuple[Tensor, ...], first: int) -> tuple[Tensor, Tensor]:
+            shared = self._shared(scores.shape[-1], teacher)
+            if len(teacher) == 1:
+                teacher = (teacher[0][:, :shared],)
+            own = labels[first : first + len(scores)] if self.labels == "data" else likeliest(teacher)
+            ce, gradient = kernels.cross_entropy(scores, own, self.label_smoothing)
+            kd, towards = measure(scores[:, :shared], teacher)
+            gradient *= of_ce
+            gradient[:, :shared].add_(towards, alpha=of_kd)
+            return torch.stack([ce, kd.to(ce.dtype)]), gradient
+
+        return graded
+
+    def _shared(self, student: int, teacher: tuple[Tensor, ...]) -> int:
+        """How many tokens both score; refuses sizes that differ unexplained."""
+        theirs = teacher[0].shape[-1] if len(teacher) == 1 else self.vocab_size or student
+        if self.vocab_size is None and student != theirs:
             raise ShapeError(
-                f"the student scores {student} tokens and the teacher {teacher}. If they share a tokenizer "
+                f"the student scores {student} tokens and the teacher {theirs}. If they share a tokenizer "
                 "and one is padded, pass Objective(vocab_size=check_vocabularies(...).tokens); if not, they "
                 "cannot be compared."
             )
-        if self.vocab_size is not None and min(student, teacher) < self.vocab_size:
+        if self.vocab_size is not None and min(student, theirs) < self.vocab_size:
             raise ShapeError(
                 f"vocab_size = {self.vocab_size} tokens are shared, but the student scores {student} and "
-                f"the teacher {teacher}."
+                f"the teacher {theirs}."
             )
+        return self.vocab_size or student
 
-    def _divergence(self, rows: Tensor, teacher: Tensor) -> Tensor:
-        """Sum over ``(valid, vocab)`` rows, cut to the shared vocabulary."""
-        student, teacher = rows[None, :, : self.vocab_size], teacher[None, :, : self.vocab_size]
-        mask = torch.ones(student.shape[:-1], dtype=torch.bool, device=student.device)
-        check_shapes(student, teacher, mask)
-        function = divergence_named(self.divergence) if isinstance(self.divergence, str) else self.divergence
-        return function(student, teacher, mask=mask, temperature=self.temperature)
+
+def likeliest(teacher: tuple[Tensor, ...]) -> Tensor:
+    """The teacher's likeliest token in each of some rows: hard labels."""
+    if len(teacher) == 1:
+        return teacher[0].argmax(-1)
+    ids, log_probs, _ = teacher
+    return ids.gather(-1, log_probs.argmax(-1, keepdim=True)).squeeze(-1)

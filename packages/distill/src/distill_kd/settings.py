@@ -11,7 +11,26 @@ if TYPE_CHECKING:
 
 Task = Literal["causal", "seq2seq", "masked"]
 TASKS: tuple[str, ...] = get_args(Task)
-DIVERGENCE_NAMES: tuple[str, ...] = ("forward_kl", "jensen_shannon", "reverse_kl")
+Labels = Literal["data", "teacher"]
+LABELS: tuple[str, ...] = get_args(Labels)
+DIVERGENCE_NAMES: tuple[str, ...] = (
+    "alpha_beta",
+    "forward_kl",
+    "jensen_shannon",
+    "logit_mse",
+    "reverse_kl",
+    "skew_kl",
+    "skew_reverse_kl",
+    "top_k_kl",
+    "total_variation",
+)
+_ARGUMENTS = {  # of each divergence, among the fields of DistillSettings
+    "alpha_beta": ("alpha", "beta"),
+    "jensen_shannon": ("beta",),
+    "skew_kl": ("alpha",),
+    "skew_reverse_kl": ("alpha",),
+    "top_k_kl": ("k",),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +41,13 @@ class DistillSettings:
         weight: Share of the divergence in the loss, 0 to 1; the labels' cross-entropy has the rest.
         temperature: Softens both distributions, > 0; the divergence is multiplied by its square.
         divergence: A name in ``DIVERGENCE_NAMES``.
-        beta: The teacher's share of the mixture in ``jensen_shannon``, between 0 and 1; not used otherwise.
+        alpha: Share of the mixture, between 0 and 1: the teacher's in ``skew_kl``, the student's in
+            ``skew_reverse_kl``; the teacher's exponent in ``alpha_beta``, > 0. Not used otherwise.
+        beta: The teacher's share of the mixture in ``jensen_shannon``, between 0 and 1; the student's
+            exponent in ``alpha_beta``, > 0. Not used otherwise.
+        k: Tokens told apart in ``top_k_kl``, > 0. Not used otherwise.
+        labels: "data" takes the data's labels; "teacher" puts the teacher's likeliest token in the place of
+            each: hard labels.
 
     Raises:
         ValueError: A value is outside its range, or the divergence is unknown.
@@ -33,26 +58,41 @@ class DistillSettings:
     weight: float = 0.5
     temperature: float = 1.0
     divergence: str = "forward_kl"
+    alpha: float = 0.1
     beta: float = 0.5
+    k: int = 64
+    labels: Labels = "data"
 
     def __post_init__(self) -> None:
         """Check every field."""
         check_weight(self.weight)
         check_temperature(self.temperature)
         check_divergence_name(self.divergence)
-        check_beta(self.beta)
+        check_labels(self.labels)
+        check_k(self.k)
+        if self.divergence == "alpha_beta":
+            check_exponents(self.alpha, self.beta)
+        else:
+            check_alpha(self.alpha)
+            check_beta(self.beta)
 
     def objective(self, task: Task) -> "Objective":
         """The objective these settings describe, for models of ``task``."""
         from functools import partial
 
-        from distill_kd.divergences import Divergence, jensen_shannon
+        from distill_kd.divergences import divergence_named
         from distill_kd.objective import Objective
 
-        divergence: str | Divergence = self.divergence
-        if divergence == "jensen_shannon":
-            divergence = partial(jensen_shannon, beta=self.beta)
-        return Objective(task, divergence=divergence, weight=self.weight, temperature=self.temperature)
+        arguments = {name: getattr(self, name) for name in _ARGUMENTS.get(self.divergence, ())}
+        return Objective(
+            task,
+            divergence=partial(divergence_named(self.divergence), **arguments)
+            if arguments
+            else self.divergence,
+            weight=self.weight,
+            temperature=self.temperature,
+            labels=self.labels,
+        )
 
 
 def check_weight(weight: float) -> None:
@@ -78,6 +118,36 @@ def check_beta(beta: float) -> None:
             f"beta = {beta} was asked for; it must lie between 0 and 1. "
             "For the limits use forward_kl (beta towards 0) or reverse_kl (beta towards 1)."
         )
+
+
+def check_alpha(alpha: float) -> None:
+    """Refuse a skew that is one of the two distributions alone."""
+    if not 0 < alpha < 1:
+        raise ValueError(
+            f"alpha = {alpha} was asked for; it must lie between 0 and 1. "
+            "For no skew use forward_kl or reverse_kl."
+        )
+
+
+def check_exponents(alpha: float, beta: float) -> None:
+    """Refuse exponents at which the alpha-beta divergence is another, or a limit."""
+    if not (alpha > 0 and beta > 0 and math.isfinite(alpha + beta)):
+        raise ValueError(
+            f"alpha = {alpha} and beta = {beta} were asked for; both must be positive. "
+            "For the limits use forward_kl (1 and 0) or reverse_kl (0 and 1)."
+        )
+
+
+def check_k(k: int) -> None:
+    """Refuse to tell no token apart."""
+    if k < 1:
+        raise ValueError(f"k = {k} was asked for; it must be at least 1.")
+
+
+def check_labels(labels: str) -> None:
+    """Refuse a source of labels this package does not know."""
+    if labels not in LABELS:
+        raise ValueError(f"labels = {labels!r} is unknown; there are {', '.join(LABELS)}.")
 
 
 def check_divergence_name(name: str) -> None:

@@ -1,15 +1,21 @@
 """Where the teacher's view of a batch comes from."""
 
 import inspect
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from distill_kd.errors import HeadError
+from distill_kd.heads import HiddenTarget, callable_head, check_head, stopped_at_head
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,15 @@ class DenseTarget:
     """
 
     log_probs: Tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(batch, seq)``."""
+        return tuple(self.log_probs.shape[:-1])
+
+    def rows(self, index: Tensor) -> tuple[Tensor, ...]:
+        """Logits ``(rows, vocab)`` of some of the ``batch * seq`` positions."""
+        return (self.log_probs.flatten(0, 1)[index.to(self.log_probs.device)],)
 
 
 @dataclass(frozen=True)
@@ -42,12 +57,29 @@ class TopKTarget:
     tail: Tensor
     temperature: float = 1.0
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(batch, seq)``."""
+        return tuple(self.tail.shape)
+
+    def rows(self, index: Tensor) -> tuple[Tensor, ...]:
+        """Ids and log-probabilities ``(rows, k)`` and tails ``(rows,)`` of some of the positions."""
+        place = index.to(self.ids.device)
+        return (
+            self.ids.flatten(0, 1)[place],
+            self.log_probs.flatten(0, 1)[place],
+            self.tail.flatten()[place],
+        )
+
+
+Target: TypeAlias = HiddenTarget | DenseTarget | TopKTarget
+
 
 @runtime_checkable
 class Teacher(Protocol):
     """Anything that has an opinion about a batch."""
 
-    def target(self, batch: Mapping[str, Tensor]) -> DenseTarget | TopKTarget:
+    def target(self, batch: Mapping[str, Tensor]) -> Target:
         """The teacher's view of the positions in ``batch``, one for each of the student's logits."""
 
 
@@ -64,15 +96,18 @@ class LiveTeacher:
     def __init__(self, model: nn.Module, *, tokenizer: "PreTrainedTokenizerBase | None" = None) -> None:
         self.model = model.eval().requires_grad_(False)  # noqa: FBT003 - torch's signature
         self.tokenizer = tokenizer
+        self._head: Callable[[Tensor], Tensor] | None = None
+        self._asked = False
 
-    def target(self, batch: Mapping[str, Tensor]) -> DenseTarget:
+    def target(self, batch: Mapping[str, Tensor]) -> HiddenTarget | DenseTarget:
         """Run the model on what it understands of ``batch``, without the labels.
 
         Args:
             batch: The student's inputs; an encoder-decoder needs ``decoder_input_ids`` among them.
 
         Returns:
-            Its logits, ``(batch, seq, vocab)``, on its own device.
+            What its output head would read, and the head, so that logits are made where they are needed and
+            as many as fit; its logits, where it has no head that can be told apart. On its own device.
 
         Raises:
             KeyError: The model is an encoder-decoder and the batch has no ``decoder_input_ids``.
@@ -90,7 +125,24 @@ class LiveTeacher:
             inputs = {name: value.to(first.device) for name, value in inputs.items()}
         options = {"use_cache": False} if takes(self.model, "use_cache") else {}
         with torch.inference_mode():
-            return DenseTarget(self.model(**inputs, **options).logits)
+            head = self._found_head(inputs)
+            if head is None:
+                return DenseTarget(self.model(**inputs, **options).logits)
+            with stopped_at_head(self.model, lambda hidden: hidden):
+                return HiddenTarget(self.model(**inputs, **options), head)
+
+    def _found_head(self, inputs: Mapping[str, Tensor]) -> Callable[[Tensor], Tensor] | None:
+        """The model's head, once it is known to give the model's own logits."""
+        if not self._asked:
+            self._asked = True
+            try:
+                head = callable_head(self.model)
+                check_head(self.model, head, inputs)
+            except HeadError as error:
+                _logger.warning("the teacher's logits are made all at once: %s", error)
+            else:
+                self._head = head
+        return self._head
 
 
 def accepted_inputs(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

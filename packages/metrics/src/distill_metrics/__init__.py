@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from distill_metrics.overlap import exact_match, token_f1
     from distill_metrics.results import MetricResult, Reference
     from distill_metrics.rouge import rouge1, rouge2, rougeL, rougeLsum
+    from distill_metrics.running import MetricInfo, RunningMetric, evaluate_metric, load
     from distill_metrics.slices import compare_slices, retention, score_slices
     from distill_metrics.table import ENCODER_METRICS, METRICS, Metric
     from distill_metrics.trainer import HFMetricHelper
@@ -42,6 +43,12 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOME = {
+    "running": (
+        "MetricInfo",
+        "RunningMetric",
+        "evaluate_metric",
+        "load",
+    ),
     "slices": (
         "compare_slices",
         "retention",
@@ -120,9 +127,11 @@ __all__ = [
     "HFMetricHelper",
     "Metric",
     "MetricError",
+    "MetricInfo",
     "MetricResult",
     "MissingExtraError",
     "Reference",
+    "RunningMetric",
     "SettingError",
     "ShapeError",
     "TextTypeError",
@@ -144,9 +153,11 @@ __all__ = [
     "compute_baseline",
     "ece",
     "entropy_gap",
+    "evaluate_metric",
     "exact_match",
     "f1",
     "kl",
+    "load",
     "lower_is_better",
     "per",
     "perplexity",

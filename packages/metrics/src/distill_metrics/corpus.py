@@ -1,9 +1,10 @@
 """BLEU, chrF and TER: sacrebleu's numbers behind a check of the shapes that sacrebleu does not make."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from distill_metrics.errors import EmptyTextError, SettingError
+from distill_metrics.errors import SettingError
 from distill_metrics.results import MetricResult, Reference, Statistics
 from distill_metrics.texts import Pairs, count_empty, is_blank, pair
 
@@ -142,7 +143,7 @@ def bleu_statistics(
     lowercase: bool = False,
     smoothing: Smoothing = "exp",
 ) -> Statistics:
-    """Lengths, matches and n-grams of each example. Raises as :func:`bleu`."""
+    """Lengths, matches and n-grams of each example. Raises as :func:`bleu`, but short references later."""
     from sacrebleu.metrics.bleu import BLEU
 
     if smoothing not in BLEU.SMOOTH_DEFAULTS:
@@ -156,7 +157,7 @@ def bleu_statistics(
     statistics = _statistics("bleu", metric, pairs, per_example=False)
     # Column 1 is the length of the closest reference: cheap to look at before tokenizing again.
     if all(row[1] < _BLEU_ORDER for row in statistics.rows):
-        _refuse_short(pairs, metric.tokenizer, tokenize)
+        return replace(statistics, undefined=_too_short(pairs, metric.tokenizer, tokenize))
     return statistics
 
 
@@ -199,6 +200,7 @@ def _statistics(name: str, metric: "SacreMetric", pairs: Pairs, *, per_example: 
     # The streams hold None where an example has fewer references, as sacrebleu documents but does not type.
     streams: Any = pairs.streams()
     rows = metric._extract_corpus_statistics(pairs.predictions, streams)
+    _forget(getattr(metric, "tokenizer", None))
     return Statistics(
         rows=rows,
         value=_value(metric),
@@ -209,15 +211,23 @@ def _statistics(name: str, metric: "SacreMetric", pairs: Pairs, *, per_example: 
     )
 
 
+def _forget(tokenizer: object) -> None:
+    """Free the texts that sacrebleu's tokenizers keep, up to 65,536, for this tokenizer object alone."""
+    for one in (tokenizer, getattr(tokenizer, "_post_tokenizer", None)):
+        clear = getattr(type(one).__call__, "cache_clear", None)
+        if clear is not None:
+            clear()
+
+
 def _value(metric: "SacreMetric") -> Callable[[Sequence[float]], float]:
     # A fresh list each time: add-k smoothing writes into what it is given.
     return lambda row: float(metric._compute_score_from_stats(list(row)).score)
 
 
-def _refuse_short(pairs: Pairs, tokenizer: Callable[[str], str], tokenize: str) -> None:
+def _too_short(pairs: Pairs, tokenizer: Callable[[str], str], tokenize: str) -> str | None:
     if any(len(tokenizer(text).split()) >= _BLEU_ORDER for row in pairs.references for text in row):
-        return
-    raise EmptyTextError(
+        return None
+    return (
         f"No reference has {_BLEU_ORDER} tokens with tokenize={tokenize!r}, so BLEU is undefined: it would "
         'be 0 for identical texts. Use chrf, or tokenize="zh" or "char" where no blanks stand between words.'
     )

@@ -1,8 +1,12 @@
 """What a metric gives back, and the numbers it is made from."""
 
+import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from distill_metrics.errors import EmptyTextError
 
 Unit = Literal["percent", "ratio", "nats"]
 
@@ -64,6 +68,7 @@ class Statistics:
         per_example: Whether the value of a single row means something.
         signature: Every setting and version.
         empty_predictions: Predictions that hold nothing to count.
+        undefined: Why the metric has no value on these examples, or None where it has one.
     """
 
     rows: Sequence[Sequence[float]]
@@ -72,11 +77,22 @@ class Statistics:
     per_example: bool
     signature: str
     empty_predictions: int
+    undefined: str | None = None
+
+    def joined(self, other: "Statistics") -> str:
+        """The signature of both together: sacrebleu's names the number of references, which may differ."""
+        if self.signature == other.signature:
+            return self.signature
+        return re.sub(r"nrefs:\w+", "nrefs:var", self.signature)
 
     def result(self, *, interval: tuple[float, float] | None = None) -> MetricResult:
-        """The metric over all rows."""
-        import math
+        """The metric over all rows.
 
+        Raises:
+            EmptyTextError: It is undefined.
+        """
+        if self.undefined is not None:
+            raise EmptyTextError(self.undefined)
         total = [math.fsum(column) for column in zip(*self.rows, strict=True)]
         return MetricResult(
             value=float(self.value(total)),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from distill_metrics.arrays import IGNORED, as_array
+from distill_metrics.classification import accuracy, f1
 from distill_metrics.comparison import score
 from distill_metrics.errors import EmptyPredictionsWarning, EmptyTextError, SettingError, ShapeError
 from distill_metrics.names import ENCODER_METRIC_NAMES, METRIC_NAMES, check_metric_names
@@ -22,6 +23,8 @@ Task = Literal["causal", "seq2seq", "masked"]
 OwnMetric = Callable[[Sequence[str], Sequence[Reference]], float]
 """A metric of one's own: predictions and references in, a number out."""
 
+# Of ids, not of texts: of the words that a masked model fills in, or of the next token.
+_LABEL_METRICS = {"accuracy": accuracy, "f1": f1}
 _DEFAULT_METRICS = ("rouge1", "rouge2", "rougeL", "bleu")
 
 
@@ -42,8 +45,9 @@ class HFMetricHelper:
 
     Args:
         tokenizer: Any transformers tokenizer: ``batch_decode``, ``pad_token_id`` and a length are used.
-        metrics: Names out of ``METRIC_NAMES`` and ``ENCODER_METRIC_NAMES``, and functions of your own
-            ``(predictions, references) -> float``, which give their value under their name; None takes the
+        metrics: Names out of ``METRIC_NAMES`` and ``ENCODER_METRIC_NAMES``; ``"accuracy"`` and ``"f1"`` of
+            the tokens at the labels (ids or logits of the labels' shape); and functions of your own
+            ``(predictions, references) -> float``, which give their value under their name. None takes the
             default.
         task: ``"causal"`` moves logits by one position, as the model's own loss does; others stay.
         encoder: Folder or hub name of the encoder of BERTScore. It is loaded now, so that a mistake shows
@@ -67,6 +71,8 @@ class HFMetricHelper:
     ) -> None:
         self.tokenizer = tokenizer
         named, self.own = _split(metrics)
+        self.label_metrics = tuple(name for name in named if name in _LABEL_METRICS)
+        named = tuple(name for name in named if name not in _LABEL_METRICS)
         self._defaults = metrics is None
         if self._defaults:
             named = (*_DEFAULT_METRICS, *(("bertscore_f1",) if encoder is not None else ()))
@@ -75,6 +81,7 @@ class HFMetricHelper:
         self.settings = _with_encoder(named, settings or {}, encoder)
         self._predictions: list[str] = []
         self._references: list[str] = []
+        self._labels: list[tuple[NDArray[np.generic], NDArray[np.generic]]] = []
         self._undecodable = 0
         if self._defaults and encoder is None:
             _LOG.warning(
@@ -109,11 +116,13 @@ class HFMetricHelper:
         ids = self._ids(predictions, labels)
         self._predictions += self._decode(ids)
         self._references += self._decode(labels)
+        if self.label_metrics:
+            self._gather_labels(ids, labels)
         if not compute_result:
             return {}
         said, right = self._predictions, self._references
         self._predictions, self._references = [], []
-        return self.score(said, right)
+        return {**self.score(said, right), **self._score_labels()}
 
     def preprocess_logits(self, logits: object, labels: object) -> object:
         """For ``preprocess_logits_for_metrics``: ids out of logits, so that the Trainer keeps no logits.
@@ -130,7 +139,7 @@ class HFMetricHelper:
         return ids if maker is None else maker(ids.tolist())
 
     def score(self, predictions: Sequence[str], references: Sequence[Reference]) -> dict[str, float]:
-        """The same percentages for texts: what the inference script writes.
+        """The same percentages for texts: what the inference script writes. Tokens have no part in it.
 
         Raises:
             ShapeError: Predictions and references do not pair up.
@@ -157,6 +166,24 @@ class HFMetricHelper:
         for function in self.own:
             values[_name_of(function)] = round(float(function(predictions, references)), 4)
         return values
+
+    def _gather_labels(self, ids: "NDArray[np.generic]", labels: "NDArray[np.generic]") -> None:
+        if ids.shape != labels.shape:
+            raise ShapeError(
+                f"{', '.join(self.label_metrics)} compare a token a label, but ids {ids.shape} and labels "
+                f"{labels.shape} differ in shape; generated texts need other metrics, such as exact_match."
+            )
+        keep = labels != IGNORED
+        self._labels.append((ids[keep], labels[keep]))
+
+    def _score_labels(self) -> dict[str, float]:
+        import numpy as np
+
+        if not self.label_metrics:
+            return {}
+        said, right = (np.concatenate(side) for side in zip(*self._labels, strict=True))
+        self._labels = []
+        return {name: round(_LABEL_METRICS[name](said, right).value, 4) for name in self.label_metrics}
 
     def _ids(
         self, predictions: "NDArray[np.generic]", labels: "NDArray[np.generic]"
@@ -198,7 +225,7 @@ def _split(metrics: Sequence[str | OwnMetric] | None) -> tuple[tuple[str, ...], 
     own = tuple(one for one in given if not isinstance(one, str) and callable(one))
     named = tuple(one for one in given if isinstance(one, str) or not callable(one))
     if metrics is not None and (named or not own):
-        check_metric_names(named, allowed=(*METRIC_NAMES, *ENCODER_METRIC_NAMES))
+        check_metric_names(named, allowed=(*METRIC_NAMES, *ENCODER_METRIC_NAMES, *_LABEL_METRICS))
     return named, own
 
 

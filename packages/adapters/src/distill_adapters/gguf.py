@@ -1,0 +1,54 @@
+"""A GGUF file, turned into an ordinary model that trains and saves."""
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distill_adapters.errors import ModelLoadError
+from distill_adapters.loading import LoadedModel, finish, load_model, model_class, task_of
+from distill_adapters.placing import torch_dtype
+from distill_adapters.quiet import quiet
+from distill_adapters.settings import Task
+
+if TYPE_CHECKING:
+    from distill_hwdetect import ExecutionPolicy
+
+
+def load_gguf(file: Path, policy: "ExecutionPolicy", task: Task | None, *, training: bool) -> LoadedModel:
+    """Load a GGUF file, its weights dequantised; a policy that stores 4 or 8 bits quantizes them anew.
+
+    Args:
+        file: The file; model, configuration and tokenizer are in it.
+        policy: Device, types, quantization.
+        task: None asks the configuration.
+        training: False for a model that is only run.
+
+    Raises:
+        ModelLoadError: It is damaged or of a family that transformers cannot read, or ``gguf`` is missing.
+    """
+    from importlib.util import find_spec
+
+    if find_spec("gguf") is None:
+        raise ModelLoadError(f"{file} is a GGUF file, and reading one needs gguf: pip install 'gguf>=0.10'")
+    from transformers import AutoConfig, AutoTokenizer
+
+    where: dict[str, Any] = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
+    try:
+        with quiet():
+            task = task or task_of(AutoConfig.from_pretrained(**where))
+            tokenizer = AutoTokenizer.from_pretrained(**where)
+            dtype = torch_dtype(policy.value("storage_dtype"))
+            model = model_class(task).from_pretrained(**where, dtype=dtype)
+    # Its readers check nothing: a damaged header ends in whichever of these comes first.
+    except (OSError, ValueError, LookupError, TypeError, OverflowError, AttributeError, MemoryError) as error:
+        raise ModelLoadError(f"{file} cannot be read as GGUF: {type(error).__name__}: {error}") from error
+    # transformers calls the model quantized, which it no longer is, and would refuse to save it.
+    del model.config.quantization_config
+    model.hf_quantizer, model.is_quantized = None, False
+    if policy.value("quantization") != "none":
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, quiet():
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+            model = load_model(Path(folder), policy, task, training=training).model
+    model.name_or_path = model.config.name_or_path = str(file)
+    return finish(model, tokenizer, policy, task, training=training, path=file)

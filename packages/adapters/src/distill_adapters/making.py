@@ -1,0 +1,88 @@
+"""A model made new from a configuration, for a tokenizer."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from distill_adapters.errors import ModelLoadError
+from distill_adapters.loading import LoadedModel, first_line, model_class
+from distill_adapters.quiet import quiet
+from distill_adapters.settings import Task, check_task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def new_model(
+    config: Mapping[str, object], tokenizer: "PreTrainedTokenizerBase", *, task: Task, seed: int
+) -> LoadedModel:
+    """Make a freshly initialised model for a tokenizer.
+
+    Vocabulary size and the ids of special tokens come from the tokenizer; everything else, such as
+    ``init_std`` or ``scale_embedding``, passes through to the configuration of the family.
+
+    Args:
+        config: ``model_type`` and the fields of its configuration.
+        tokenizer: What the model will read and write.
+        task: What it is for.
+        seed: Of the weights. The random state of the caller is left as it was.
+
+    Raises:
+        ModelLoadError: An unknown ``model_type`` or field, a family without the task, a vocabulary
+            smaller than the tokenizer's.
+    """
+    import torch
+    import transformers
+    from transformers import AutoConfig
+
+    check_task(task)
+    fields = {"vocab_size": len(tokenizer), **_special_ids(tokenizer, task), **config}
+    model_type = str(fields.pop("model_type", ""))
+    _check_fields(model_type, {name for name in config if name != "model_type"})
+    if int(str(fields["vocab_size"])) < len(tokenizer):
+        raise ModelLoadError(
+            f"vocab_size = {fields['vocab_size']} was asked for, and the tokenizer has {len(tokenizer)} "
+            "tokens; leave vocab_size out to take its size."
+        )
+    if model_type == "marian":
+        fields.setdefault("decoder_vocab_size", fields["vocab_size"])
+    made = AutoConfig.for_model(model_type, **fields)
+    with torch.random.fork_rng(), quiet():
+        torch.manual_seed(seed)
+        try:
+            model = model_class(task).from_config(made)
+        except ValueError as error:
+            raise ModelLoadError(f"{model_type!r} has no {task} model: {first_line(error)}") from error
+    if task != "masked":
+        generation: Any = transformers.GenerationConfig  # untyped in transformers
+        model.generation_config = generation(**_special_ids(tokenizer, task))
+    return LoadedModel(model=model, tokenizer=tokenizer, task=task)
+
+
+def _special_ids(tokenizer: "PreTrainedTokenizerBase", task: Task) -> dict[str, object]:
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    ids: dict[str, object] = {
+        "pad_token_id": pad,
+        "eos_token_id": tokenizer.eos_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+    }
+    if task == "seq2seq":
+        # Marian and BART force their own end token at the limit unless told not to.
+        ids |= {"decoder_start_token_id": pad, "forced_eos_token_id": None}
+    return ids
+
+
+def _check_fields(model_type: str, names: set[str]) -> None:
+    import difflib
+
+    from transformers import CONFIG_MAPPING, AutoConfig
+
+    if model_type not in CONFIG_MAPPING:
+        near = difflib.get_close_matches(model_type, list(CONFIG_MAPPING.keys()), n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ModelLoadError(f"model_type {model_type!r} is unknown to transformers.{hint}")
+    plain = AutoConfig.for_model(model_type)
+    known = {*plain.to_dict(), *plain.attribute_map, *vars(plain)}
+    for name in sorted(names - known):
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ModelLoadError(f"a {model_type!r} configuration has no field {name!r}.{hint}")

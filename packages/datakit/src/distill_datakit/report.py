@@ -1,0 +1,211 @@
+"""What was found in the data, as values, as a dictionary and for reading."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+Segments = tuple[tuple[str, bool], ...]
+KINDS = ("wrong", "empty", "duplicate", "leak", "special", "unknown", "unlearnt")
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """Something to look at, and where it stands.
+
+    Attributes:
+        kind: ``wrong`` (refused by ``load``), ``empty``, ``duplicate``, ``leak``, ``special``, ``unknown``
+            or ``unlearnt``.
+        message: What was found.
+        file: The file or split.
+        row: Its number, counted from 1.
+        field: The column, where one is at fault.
+    """
+
+    kind: str
+    message: str
+    file: str
+    row: int | None
+    field: str | None
+
+    def __str__(self) -> str:
+        """The place, then the message."""
+        place = [self.file, *([f"row {self.row}"] if self.row else [])]
+        place += [f"field {self.field!r}"] if self.field else []
+        return f"{', '.join(place)}: {self.message}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lengths:
+    """Tokens of one side of the rows, before anything is cut.
+
+    Attributes:
+        side: ``input``, ``output``, or ``row`` where both are one sequence.
+        shortest: Tokens of the shortest row.
+        median: Of the one in the middle.
+        percentile_95: 95 % of the rows have at most so many.
+        longest: Tokens of the longest.
+        histogram: Rows in each of eight equal ranges from 0 to the longest.
+        limit: Tokens that are kept, or None.
+        rows_cut: Share of the rows that the limit shortens, 0 to 1.
+        tokens_cut: Share of all tokens that it takes away, 0 to 1.
+    """
+
+    side: str
+    shortest: int
+    median: int
+    percentile_95: int
+    longest: int
+    histogram: tuple[int, ...]
+    limit: int | None
+    rows_cut: float
+    tokens_cut: float
+
+    def __str__(self) -> str:
+        """One line."""
+        most = max(self.histogram)
+        bars = "".join(_BARS[-(-7 * count // most)] if count else " " for count in self.histogram)
+        limit = "no limit"
+        if self.limit is not None:
+            limit = f"limit {self.limit:,} cuts {self.rows_cut:.1%} of rows, {self.tokens_cut:.1%} of tokens"
+        return (
+            f"{self.side}: {self.shortest:,} to {self.longest:,} tokens, median {self.median:,}, "
+            f"95 % at most {self.percentile_95:,} |{bars}| {limit}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartReport:
+    """One file or split.
+
+    Attributes:
+        name: Of the split, or the file.
+        columns: There are, under our names.
+        rows: That can be used.
+        counts: Kind of problem -> how many rows have it.
+        lengths: In tokens.
+        unknown: What is outside the tokenizer's vocabulary -> how often; the fifty most frequent.
+        special: Special tokens written out in texts -> how often.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    rows: int
+    counts: Mapping[str, int]
+    lengths: tuple[Lengths, ...]
+    unknown: Mapping[str, int]
+    special: Mapping[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leak:
+    """Rows of a later part whose input, but for case and blanks, stands in an earlier one too.
+
+    Attributes:
+        first: Name of the earlier part.
+        second: Name of the later one.
+        rows: Of the later one.
+        share: Of all its rows, 0 to 1.
+    """
+
+    first: str
+    second: str
+    rows: int
+    share: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataReport:
+    """What ``check`` found.
+
+    Attributes:
+        task: The data was looked at for.
+        parts: Files or splits, in their order.
+        leaks: Between them.
+        problems: The first few of each kind, by place; ``counts`` of the parts has all.
+        previews: Rows as the model gets them: pieces of text, and whether each is learnt.
+    """
+
+    task: str
+    parts: tuple[PartReport, ...]
+    leaks: tuple[Leak, ...]
+    problems: tuple[Problem, ...]
+    previews: tuple[Segments, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every part has rows, none is refused, none has leaked, and all have something to learn."""
+        usable = all(
+            part.rows and not part.counts.get("wrong") and part.counts.get("unlearnt", 0) < part.rows
+            for part in self.parts
+        )
+        return usable and not self.leaks
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values, ready for JSON; ``ok`` included."""
+        return {**asdict(self), "ok": self.ok}
+
+    def render(self, *, colour: bool = False, width: int = 100) -> str:
+        """The report for reading.
+
+        Args:
+            colour: Use ANSI colours, as on a terminal; what is learnt is green. Else it stands in »«.
+            width: Characters a line.
+        """
+        import io
+
+        from rich.console import Console
+
+        console = Console(
+            file=io.StringIO(), width=width, highlight=False, force_terminal=colour, no_color=not colour,
+            color_system="standard" if colour else None, legacy_windows=False)  # fmt: skip
+        for piece in self._pieces(colour=colour):
+            console.print(piece)
+        written = console.file
+        assert isinstance(written, io.StringIO)  # noqa: S101 - as given above
+        return written.getvalue()
+
+    def _pieces(self, *, colour: bool) -> "list[RenderableType]":
+        from rich.padding import Padding
+        from rich.text import Text
+
+        pieces: list[RenderableType] = [_table(self)]
+        for part in self.parts:
+            pieces += [Text(f"{part.name}, {length}") for length in part.lengths]
+            for words, found in (("outside the vocabulary", part.unknown), ("special tokens", part.special)):
+                if found:
+                    listed = ", ".join(f"{text!r} {count:,}x" for text, count in list(found.items())[:8])
+                    pieces.append(Text(f"{part.name}, {words}: {listed}"))
+        for leak in self.leaks:
+            found_in = f"{leak.rows:,} rows ({leak.share:.1%}) of {leak.second} stand in {leak.first} too"
+            pieces.append(Text(f"leak: {found_in}", style="bold red"))
+        if self.problems:
+            pieces.append(Text("Look at", style="bold"))
+            pieces += [Padding.indent(Text(f"{problem.kind}: {problem}"), 2) for problem in self.problems]
+        if self.previews:
+            legend = "green is learnt" if colour else "what stands in »« is learnt"
+            pieces.append(Text(f"As the model gets it ({legend})", style="bold"))
+        for segments in self.previews:
+            shown = Text()
+            for text, learnt in segments:
+                shown.append(text if colour or not learnt else f"»{text}«", "green" if learnt else "dim")
+            pieces.append(Padding.indent(shown, 2))
+        return pieces
+
+
+def _table(report: DataReport) -> "RenderableType":
+    from rich.table import Table
+
+    kinds = [kind for kind in KINDS if any(part.counts.get(kind) for part in report.parts)]
+    table = Table(box=None, pad_edge=False)
+    for name in ("part", "columns"):
+        table.add_column(name, overflow="fold")
+    for name in ("rows", *kinds):
+        table.add_column(name, justify="right")
+    for part in report.parts:
+        counts = [f"{part.counts.get(kind, 0):,}" for kind in kinds]
+        table.add_row(part.name, ", ".join(part.columns), f"{part.rows:,}", *counts)
+    return table

@@ -1,0 +1,204 @@
+"""Metrics in the shape of Hugging Face's ``evaluate``: fed in batches, computed at the end, offline."""
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from distill_metrics.errors import MissingExtraError, SettingError, ShapeError
+from distill_metrics.names import (
+    ENCODER_METRIC_NAMES,
+    METRIC_GROUPS,
+    METRIC_NAMES,
+    check_metric_names,
+    lower_is_better,
+)
+from distill_metrics.results import MetricResult, Reference, Statistics
+from distill_metrics.table import metric_named
+
+if TYPE_CHECKING:
+    from evaluate import Metric as EvaluateMetric
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricInfo:
+    """What a metric is.
+
+    Attributes:
+        name: Its key.
+        description: What it computes, its settings, errors and source.
+        unit: Of its value.
+        lower_is_better: True for error rates.
+        settings: Those that were given, by name.
+    """
+
+    name: str
+    description: str
+    unit: str
+    lower_is_better: bool
+    settings: dict[str, object]
+
+
+def load(name: str, **settings: object) -> "RunningMetric":
+    """A metric in the shape of ``evaluate.load``, without its hub.
+
+    Args:
+        name: A name out of ``METRIC_NAMES`` or ``ENCODER_METRIC_NAMES``, or a group: ``"rouge"``.
+        settings: Settings of the metric's function.
+
+    Raises:
+        UnknownMetricError: There is no such metric; the nearest is named.
+    """
+    return RunningMetric(name, settings)
+
+
+class RunningMetric:
+    """A metric that is fed batch by batch and keeps a few numbers an example, never the texts.
+
+    Attributes:
+        name: As it was loaded.
+        info: What it is, one entry a metric; several for a group.
+    """
+
+    def __init__(self, name: str, settings: dict[str, object]) -> None:
+        known = (*METRIC_NAMES, *ENCODER_METRIC_NAMES, *METRIC_GROUPS)
+        check_metric_names((name,), allowed=known)
+        self.name = name
+        self._settings = dict(settings)
+        self._sums = {one: _Gathered() for one in METRIC_GROUPS.get(name, (name,))}
+        self.info = tuple(
+            MetricInfo(
+                name=one,
+                description=metric_named(one).function.__doc__ or "",
+                unit="percent",
+                lower_is_better=lower_is_better(one),
+                settings=self._settings,
+            )
+            for one in self._sums
+        )
+
+    def __len__(self) -> int:
+        """How many examples were added since the last result."""
+        return len(next(iter(self._sums.values())))
+
+    def add(self, *, prediction: str, reference: Reference) -> None:
+        """One example; raises as :meth:`add_batch`."""
+        self.add_batch(predictions=[prediction], references=[reference])
+
+    def add_batch(self, *, predictions: Sequence[str], references: Sequence[Reference]) -> None:
+        """Count some examples.
+
+        Raises:
+            SettingError: A second batch with ``idf``, whose weights need all references at once.
+            Exception: What the metric's function raises.
+        """
+        if len(self) and self._settings.get("idf"):
+            raise SettingError(
+                "idf weighs tokens by all references: give them in one batch, or set idf=False."
+            )
+        batch = {
+            name: metric_named(name).statistics(predictions, references, self._settings)
+            for name in self._sums
+        }
+        for name, statistics in batch.items():
+            self._sums[name].add(statistics)
+
+    def results(self) -> dict[str, MetricResult]:
+        """The results over all examples so far, without the values of each.
+
+        Raises:
+            ShapeError: No example was added.
+            EmptyTextError: The metric is undefined on these examples (BLEU of short references).
+        """
+        return {name: gathered.result() for name, gathered in self._sums.items()}
+
+    def compute(
+        self,
+        *,
+        predictions: Sequence[str] | None = None,
+        references: Sequence[Reference] | None = None,
+    ) -> dict[str, float]:
+        """The values over these examples and all that were added before, which are then forgotten.
+
+        Raises:
+            ShapeError: Only one of the two was given, or there is no example.
+            Exception: What :meth:`add_batch` and :meth:`results` raise.
+        """
+        if (predictions is None) != (references is None):
+            raise ShapeError("Predictions and references are needed together; one of them is missing.")
+        if predictions is not None and references is not None:
+            self.add_batch(predictions=predictions, references=references)
+        values = {name: result.value for name, result in self.results().items()}
+        self._sums = {name: _Gathered() for name in self._sums}
+        return values
+
+
+class _Gathered:
+    """Statistics of many batches, as one flat array of numbers."""
+
+    def __init__(self) -> None:
+        self._numbers = array("d")
+        self._last: Statistics | None = None
+
+    def __len__(self) -> int:
+        return 0 if self._last is None else len(self._numbers) // len(self._last.rows[0])
+
+    def add(self, batch: Statistics) -> None:
+        for row in batch.rows:
+            self._numbers.extend(row)
+        before = self._last
+        # One row is enough to know the width.
+        self._last = replace(batch, rows=batch.rows[:1])
+        if before is not None:
+            self._last = replace(
+                self._last,
+                empty_predictions=before.empty_predictions + batch.empty_predictions,
+                signature=before.joined(batch),
+                undefined=before.undefined and batch.undefined,
+            )
+
+    def result(self) -> MetricResult:
+        if self._last is None:
+            raise ShapeError("No example was added; add some, or give predictions and references.")
+        width = len(self._last.rows[0])
+        rows = [self._numbers[start : start + width] for start in range(0, len(self._numbers), width)]
+        return replace(self._last, rows=rows, per_example=False).result()
+
+
+def evaluate_metric(name: str, *, cache_dir: str | None = None, **settings: object) -> "EvaluateMetric":
+    """The metric as a real ``evaluate.Metric``, for ``evaluate.combine`` and whatever else takes one.
+
+    Args:
+        name: A name out of ``METRIC_NAMES`` or ``ENCODER_METRIC_NAMES``.
+        cache_dir: Where ``evaluate`` keeps what was added until it is computed; None is its own place.
+        settings: Settings of the metric's function; ``compute`` takes more.
+
+    Raises:
+        UnknownMetricError: There is no such metric; the nearest is named.
+        MissingExtraError: The extra ``[evaluate]`` is not installed.
+    """
+    metric = metric_named(name)
+    try:
+        import datasets
+        import evaluate
+    except ImportError as error:
+        raise MissingExtraError(f"{error}. Run: pip install 'distill-metrics[evaluate]'.") from error
+    text = datasets.Value("string")
+
+    def info(_: Any) -> Any:
+        return evaluate.MetricInfo(
+            description=metric.function.__doc__ or "",
+            citation="",
+            inputs_description="\npredictions: a text each. references: a text or a list of texts each.",
+            features=[
+                datasets.Features({"predictions": text, "references": datasets.List(text)}),
+                datasets.Features({"predictions": text, "references": text}),
+            ],
+        )
+
+    def compute(_: Any, predictions: list[str], references: list[Reference], **given: object) -> Any:
+        return {name: metric.statistics(predictions, references, {**settings, **given}).result().value}
+
+    made = type(name, (evaluate.Metric,), {"_info": info, "_compute": compute})
+    found: EvaluateMetric = made(cache_dir=cache_dir)
+    return found
