@@ -48,7 +48,7 @@ def test_a_run_walks_every_kind_of_stage_and_side_by_side_with_equal_scores(
     assert report["comparisons"]["student_vs_twin"]["per"]["first"] == "student"
     assert len(report["samples"]["rows"]) == 5
     assert report["stages"]["labels"]["rows"] == 20
-    assert report["stages"]["stored"]["rows"] == 48 + report["stages"]["labels"]["kept"]
+    assert report["stages"]["stored"]["rows"] == 48 + 8 + report["stages"]["labels"]["kept"]
 
     for name in ("teacher", "student", "twin", "twin_seed2"):
         assert verify(folder / "models" / name, require_manifest=True).sealed
@@ -167,7 +167,7 @@ def test_an_interrupted_run_exits_with_130_says_how_to_go_on_and_ends_as_if_it_n
 def test_stored_distributions_wait_for_the_rest_of_the_run(
     workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """``cache`` goes as far as the store stage, ``list`` names the run, ``resume`` ends it, ``report`` repeats it."""
+    """``cache`` stops after the store stage, ``list`` names the run, ``resume`` ends it, ``report`` shows."""
     assert main(["cache", "tiny.toml"]) == 0
     (partial,) = workplace.glob("runs/*.partial")
     assert f"distill-train resume runs/{partial.name}" in capsys.readouterr().out

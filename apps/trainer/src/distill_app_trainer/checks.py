@@ -103,11 +103,6 @@ def _check_store(config: RunConfig, name: str, stage: DistillStage) -> None:
             f"stages.{name}.data names {', '.join(used_data(stage))}, but stages.{stage.teacher} stores "
             f"distributions over {', '.join(used_data(store))}. They must be the same, in the same order."
         )
-    if stage.train.evaluate_every is not None:
-        raise RunFileError(
-            f"stages.{name}.train.evaluate_every needs the teacher on validation data, of which "
-            f"stages.{stage.teacher} stores nothing. Leave it out, or name the teacher itself."
-        )
 
 
 def _unknown(config: RunConfig, where: str, used: str, allowed: Iterable[str], what: str) -> str:

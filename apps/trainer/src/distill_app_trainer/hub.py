@@ -16,7 +16,7 @@ def is_hub_name(path: str, base: Path = Path()) -> bool:
 
 
 def described(path: str, where: str) -> Path:
-    """The folder of a model's configuration and tokenizer; those of a hub model are fetched, and nothing else.
+    """The folder of a model's configuration and tokenizer; of a hub model, those alone are fetched.
 
     Args:
         path: A folder, or a name on the hub.
@@ -37,8 +37,9 @@ def described(path: str, where: str) -> Path:
         except LocalEntryNotFoundError:
             if file == _DESCRIBING[0]:
                 raise RunFileError(
-                    f"{where}: there is no folder {path}, and the hub cannot be asked for a model of that name "
-                    f"(offline). Fetch it where there is a network, with hf download {path}, or name a folder."
+                    f"{where}: there is no folder {path}, and the hub cannot be asked for a model of that "
+                    f"name (offline). Fetch it where there is a network, with hf download {path}, or name "
+                    "a folder."
                 ) from None
         except EntryNotFoundError:
             continue

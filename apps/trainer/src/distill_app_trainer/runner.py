@@ -29,6 +29,7 @@ from distill_app_trainer.jobs import Job, jobs_of, needed
 from distill_app_trainer.lanes import walk
 from distill_app_trainer.planning import RunPlan
 from distill_app_trainer.quiet import quieten, quieten_libraries, wait_asleep
+from distill_app_trainer.references import variants
 from distill_app_trainer.report import SCHEMA_VERSION, Report
 
 if TYPE_CHECKING:
@@ -207,6 +208,7 @@ def write_report(bench: "Workbench", rows: Mapping[str, int], *, seconds: float 
         "plan": plan.to_dict(),
         "data": {name: {"rows": count} for name, count in rows.items()},
         **bench.results,
+        "systems": _in_order(bench),
         "notes": notes(config),
         "versions": versions(),
         "run_file": to_toml(config),
@@ -216,6 +218,19 @@ def write_report(bench: "Workbench", rows: Mapping[str, int], *, seconds: float 
     cards = {path.name: path for path in (bench.folder.path / "models").glob("*") if path.is_dir()}
     report.write(bench.folder.path, cards)
     return report
+
+
+def _in_order(bench: "Workbench") -> dict[str, object]:
+    """Systems as the evaluate stages name them, then exports, whichever was scored first."""
+    named = [
+        system
+        for stage in bench.plan.config.stages.values()
+        if isinstance(stage, EvaluateStage)
+        for one in stage.systems
+        for system, _ in variants(bench.plan.config, one)
+    ]
+    systems = bench.results["systems"]
+    return {name: systems[name] for name in dict.fromkeys([*named, *systems]) if name in systems}
 
 
 def notes(config: RunConfig) -> list[str]:

@@ -262,6 +262,8 @@ def _collator(bench: Workbench, loaded: "LoadedModel", seed: int) -> "Collator":
 
 def run_store(bench: Workbench, name: str, stage: StoreStage) -> str:
     """Write down a model's distributions over the rows that a later stage learns from."""
+    from datasets import concatenate_datasets
+
     from distill_adapters import set_threads
     from distill_kd import LiveTeacher, write_cache
 
@@ -271,7 +273,7 @@ def run_store(bench: Workbench, name: str, stage: StoreStage) -> str:
     data = tokenized(bench, stage.data, loaded.tokenizer)
     report = write_cache(
         LiveTeacher(loaded.model, tokenizer=loaded.tokenizer),
-        data.data["train"],
+        concatenate_datasets(list(data.data.values())),
         _collator(bench, loaded, bench.plan.config.run.seed),
         bench.folder.store(name),
         task=bench.plan.task,
