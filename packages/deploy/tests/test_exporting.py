@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -18,14 +18,16 @@ from distill_deploy import (
     TextGenerator,
     export,
     load_runtime,
+    save,
     verify,
 )
 
 pytestmark = pytest.mark.extra("export")  # noqa: S610
-GENERATING = ["marian", "t5", "gpt2", "llama"]
-TEXTS = ["abc", "hello", "xyz", "q", "kite"]
+GENERATING = ["marian", "t5", "bart", "gpt2", "llama", "qwen3"]
+MASKED = ["bert", "roberta", "distilbert"]
 Precision = Literal["fp32", "int8"]
 Trained = Callable[[str], Path]
+Texts = Callable[[str], list[str]]
 
 
 def torch_texts(folder: Path, texts: list[str]) -> list[object]:
@@ -55,54 +57,107 @@ def torch_best(folder: Path, text: str) -> int:
     return int(logits[inputs["input_ids"][0] == tokenizer.mask_token_id][0].argmax())
 
 
+def checked(certificate: Mapping[str, object], agreement: float) -> None:
+    """Verified on enough evidence, with the agreement that the precision promises."""
+    assert certificate["verified"], (certificate["failures"], certificate["doubts"])
+    assert not certificate["accepted"]
+    assert isinstance(certificate["positions"], int)
+    assert certificate["positions"] >= 200
+    assert isinstance(certificate["token_agreement"], float)
+    assert certificate["token_agreement"] >= agreement
+
+
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 @pytest.mark.parametrize("kind", GENERATING)
 def test_an_export_generates_what_transformers_generates(
-    trained: Trained, tmp_path: Path, kind: str, precision: Precision
+    trained: Trained, held_out: Texts, tmp_path: Path, kind: str, precision: Precision
 ) -> None:
-    """The certificate verifies, the folder is sealed, and the runtime's greedy texts equal transformers'."""
-    held_out = (
-        [text * 2 for text in TEXTS] + TEXTS if kind in ("marian", "t5") else ["abc", "fgh", "xyz", "k", "pq"]
-    )
-    done = export(
-        trained(kind),
-        tmp_path / "e",
-        precision=precision,
-        held_out=held_out,
-        max_new_tokens=12,
-        accept=precision == "int8",
-    )
-    certificate = done.certificate
-    assert not certificate["degenerate"]
-    assert certificate["verified"] or precision == "int8"
-    agreement = certificate["token_agreement"]
-    assert isinstance(agreement, float)
-    assert agreement >= (1.0 if precision == "fp32" else 0.9)
+    """Verified and sealed; in fp32 the runtime's greedy texts equal transformers', in int8 nearly all."""
+    texts = held_out(kind)
+    done = export(trained(kind), tmp_path / "e", precision=precision, held_out=texts, max_new_tokens=12)
+    checked(done.certificate, 1.0 if precision == "fp32" else 0.99)
     assert verify(tmp_path / "e", require_manifest=True).sealed
-    if precision == "fp32":
-        runtime = load_runtime(tmp_path / "e", threads=1)
-        assert isinstance(runtime, TextGenerator)
-        assert runtime.generate(held_out, max_new_tokens=12) == torch_texts(trained(kind), held_out)
-        assert "".join(runtime.stream(held_out[0], max_new_tokens=12)) == runtime.generate(held_out[:1])[0]
-        assert len(runtime.generate(held_out, beams=3)) == len(held_out)
+    runtime = load_runtime(tmp_path / "e", threads=1)
+    assert isinstance(runtime, TextGenerator)
+    few = texts[::5]
+    found, wanted = runtime.generate(few, max_new_tokens=12), torch_texts(trained(kind), few)
+    equal = sum(a == b for a, b in zip(found, wanted, strict=True))
+    assert equal >= len(few) * (1.0 if precision == "fp32" else 0.8)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_a_masked_export_fills_as_its_model(trained: Trained, tmp_path: Path, precision: Precision) -> None:
-    """BERT through onnxruntime: verified, and the mask gets the token that transformers puts there."""
-    texts = ["abcdef", "mnopqr", "bcdefg", "jklmno", "stuvwx", "uvwxyz"]
-    done = export(trained("bert"), tmp_path / "e", precision=precision, held_out=texts)
-    assert done.certificate["verified"]
+@pytest.mark.parametrize("kind", MASKED)
+def test_a_masked_export_fills_as_its_model(
+    trained: Trained, held_out: Texts, tmp_path: Path, kind: str, precision: Precision
+) -> None:
+    """Verified and sealed, and the mask gets the token that transformers puts there."""
+    done = export(trained(kind), tmp_path / "e", precision=precision, held_out=held_out(kind))
+    checked(done.certificate, 1.0 if precision == "fp32" else 0.97)
     assert done.format == "onnx"
+    assert verify(tmp_path / "e", require_manifest=True).sealed
     runtime = load_runtime(tmp_path / "e", threads=1)
     assert isinstance(runtime, MaskFiller)
     (fills,) = runtime.fill(["ab[MASK]def"], top_k=3)
-    best = torch_best(trained("bert"), "ab[MASK]def")
-    assert fills[0][0].token_id == best
+    assert fills[0][0].token_id == torch_best(trained(kind), "ab[MASK]def")
     assert len(fills[0]) == 3
     assert runtime.complete(["ab[MASK]def"]) == [f"a b {fills[0][0].token} d e f"]
     with pytest.raises(ValueError, match=r"no \[MASK\]"):
         runtime.fill(["abc"])
+
+
+def test_fp16_weights_take_half_the_space(trained: Trained, held_out: Texts, tmp_path: Path) -> None:
+    """fp16 is for CTranslate2, which computes in float32 on a CPU; onnxruntime there has no fp16."""
+    done = export(trained("llama"), tmp_path / "e", precision="fp16", held_out=held_out("llama"))
+    checked(done.certificate, 0.99)
+    ratio = done.certificate["size_ratio"]
+    assert isinstance(ratio, float)
+    assert ratio < 0.6
+    with pytest.raises(ExportError, match="onnx on a CPU has fp32, int8"):
+        export(trained("bert"), tmp_path / "f", precision="fp16")
+
+
+def test_int8_rounds_activations_only_where_the_floor_allows(
+    trained: Trained, held_out: Texts, tmp_path: Path
+) -> None:
+    """Where int8 arithmetic misses the floor, the weights stay int8 and the runtime computes in float32."""
+    done = export(
+        trained("marian_early"),
+        tmp_path / "e",
+        held_out=held_out("marian"),
+        max_new_tokens=12,
+        floor=0.95,  # what it says is thin: with int8 arithmetic 82 % agree, with int8 weights alone 99 %
+    )
+    tried = done.certificate["token_agreement_by_compute"]
+    assert isinstance(tried, dict)
+    assert tried["int8"] < 0.95 <= tried["float32"]
+    assert done.certificate["compute"] == "float32"
+    runtime = load_runtime(tmp_path / "e", threads=1)
+    assert isinstance(runtime, TextGenerator)
+    assert runtime.backend.compute_type == "float32"
+
+
+@pytest.mark.parametrize("kind", ["bert", "gpt2", "marian", "t5"])
+def test_shared_weights_are_written_once(trained: Trained, tmp_path: Path, kind: str) -> None:
+    """Most of it is its embedding: fp32 takes 1.05 (masked 1.2) times the file, int8 0.35 (masked 0.45)."""
+    import transformers
+
+    auto: Any = {"bert": transformers.AutoModelForMaskedLM, "gpt2": transformers.AutoModelForCausalLM}.get(
+        kind, transformers.AutoModelForSeq2SeqLM
+    )
+    config = transformers.AutoConfig.from_pretrained(trained(kind))
+    config.vocab_size = 20_000
+    tokenizer = transformers.AutoTokenizer.from_pretrained(trained(kind))
+    tokenizer.add_tokens([f"word{i}" for i in range(20_000 - len(tokenizer))])
+    save(auto.from_config(config), tokenizer, tmp_path / "m")
+    masked = kind == "bert"
+    bounds: dict[Precision, float] = {"fp32": 1.2 if masked else 1.05, "int8": 0.45 if masked else 0.35}
+    for precision, bound in bounds.items():
+        done = export(
+            tmp_path / "m", tmp_path / precision, precision=precision, accept=True, max_new_tokens=4
+        )
+        ratio = done.certificate["size_ratio"]
+        assert isinstance(ratio, float)
+        assert ratio <= bound, precision
 
 
 def test_a_planted_fault_is_refused_and_moved_aside(trained: Trained, tmp_path: Path) -> None:
@@ -130,7 +185,7 @@ def test_what_has_no_path_is_said(trained: Trained, tmp_path: Path) -> None:
     """A wrong format, precision or folder is an ExportError that says what there is; nothing is written."""
     with pytest.raises(ExportError, match="ctranslate2"):
         export(trained("gpt2"), tmp_path / "e", format="onnx")
-    with pytest.raises(ExportError, match="fp32 and int8"):
+    with pytest.raises(ExportError, match="fp32, fp16, int8"):
         export(trained("gpt2"), tmp_path / "e", precision="int3")  # type: ignore[arg-type]  # what is tested
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "adapter_config.json").write_text("{}")

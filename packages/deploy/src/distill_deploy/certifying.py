@@ -1,28 +1,21 @@
-"""Comparing an export with the transformers model it was made from, example by example."""
+"""Comparing an export with what its model did, example by example."""
 
 from __future__ import annotations
 
-import random
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from distill_deploy.runtime import MaskFiller, TextGenerator, _batches
+from distill_deploy.reference import TIMED_EXAMPLES, Recorded
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
-    from transformers import PreTrainedModel
 
-    from distill_deploy.conversion import Source
-
-MIN_EXAMPLES = 64
-MIN_POSITIONS = 2000
-MIN_DISTINCT = 5  # fewer distinct generated tokens prove nothing
-_SPEED_TEXTS = 16
+    from distill_deploy.runtime import MaskFiller, TextGenerator
 
 
 @dataclass
@@ -72,179 +65,109 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a comparison found."""
+    """What a comparison found: at every compared position, and at those that count as evidence."""
 
-    agreement: Agreement
+    every: Agreement
+    counting: Agreement
     examples: int
     equal_outputs: int
+    equal_beams: int | None
+    beams: int  # outputs of beam search that were compared
     distinct_tokens: int
     expected: list[str]
     found: list[str]
-    torch_seconds: float
-    runtime_seconds: float
+    ms_per_example: float
     method: str
 
 
-def made_prompts(source: Source, *, seed: int = 0) -> list[list[int]]:
-    """64 rows of random ordinary tokens, laid out as the tokenizer lays out a text."""
-    generator = random.Random(seed)  # noqa: S311 - test material, no secret
-    tokenizer = source.tokenizer
-    special = set(tokenizer.all_special_ids)
-    ordinary = [number for number in tokenizer.get_vocab().values() if number not in special]
-    frame = list(tokenizer("").input_ids)
-    first = [number for number in frame[:1] if len(frame) > 1 or number != tokenizer.eos_token_id]
-    last = frame[len(first) :] if source.task != "causal" else []
-    return [
-        [*first, *generator.choices(ordinary, k=generator.randint(4, 12)), *last] for _ in range(MIN_EXAMPLES)
-    ]
-
-
-def measure_generator(
-    reference: PreTrainedModel,
-    runtime: TextGenerator,
-    prompts: Sequence[Sequence[int]],
-    *,
-    suppressed: Sequence[int],
-    ends: Sequence[int],
-    max_new_tokens: int,
+def compare_generator(
+    recorded: Recorded, runtime: TextGenerator, facts: Mapping[str, object], limit: int
 ) -> Measured:
-    """Greedy generations of both, then both teacher-forced along the model's own generations."""
-    generated: list[list[int]] = [[] for _ in prompts]
-    for rows in _batches([len(prompt) for prompt in prompts], 32, equal=True):
-        batch = _torch_generate(
-            reference, [prompts[row] for row in rows], suppressed=suppressed, ends=ends, limit=max_new_tokens
-        )
-        for row, ids in zip(rows, batch, strict=True):
-            generated[row] = ids
-    found = runtime.generate_ids(prompts, max_new_tokens=max_new_tokens)
-    bare = [[token for token in row if token not in ends] for row in generated]
-    agreement = Agreement()
-    for prompt, ids in zip(prompts, generated, strict=True):
-        if ids and (agreement.positions < MIN_POSITIONS or agreement.positions == 0):
-            agreement.add(
-                _torch_logits(reference, prompt, ids), runtime.forced_logits(prompt, ids), suppressed
-            )
-    few = [list(prompt) for prompt in prompts[:_SPEED_TEXTS]]
+    """Greedy generations against the model's, and the scores of both along the model's own."""
+    suppressed, ends = _numbers(facts["suppress_token_ids"]), _numbers(facts["eos_token_ids"])
+    limit = min(limit, max(map(len, recorded.answers)))
+    bare = [[token for token in row if token not in ends] for row in recorded.answers]
+    found = runtime.generate_ids(recorded.rows, max_new_tokens=limit)
+    every, counting = _teacher_forced(recorded, runtime.forced_logits, suppressed)
+    equal_beams = None
+    if recorded.early:
+        beams = _numbers([runtime.defaults["num_beams"]])[0]
+        wanted = [[token for token in row if token not in ends] for row in recorded.early]
+        searched = runtime.generate_ids(recorded.rows[: len(wanted)], beams=beams, max_new_tokens=limit)
+        equal_beams = sum(a == b for a, b in zip(wanted, searched, strict=True))
+    few = recorded.rows[:TIMED_EXAMPLES]
     began = time.perf_counter()
-    for prompt in few:
-        _torch_generate(reference, [prompt], suppressed=suppressed, ends=ends, limit=max_new_tokens)
-    middle = time.perf_counter()
-    for prompt in few:
-        runtime.generate_ids([prompt], max_new_tokens=max_new_tokens)
+    for row in few:
+        runtime.generate_ids([row], max_new_tokens=limit)
+    spent = time.perf_counter() - began
     return Measured(
-        agreement=agreement,
-        examples=len(prompts),
+        every=every,
+        counting=counting,
+        examples=len(recorded.rows),
         equal_outputs=sum(a == b for a, b in zip(bare, found, strict=True)),
+        equal_beams=equal_beams,
+        beams=len(recorded.early),
         distinct_tokens=len({token for row in bare for token in row}),
         expected=[runtime.decode(row) for row in bare],
         found=[runtime.decode(row) for row in found],
-        torch_seconds=middle - began,
-        runtime_seconds=time.perf_counter() - middle,
+        ms_per_example=1000 * spent / len(few),
         method="logits at every position of the model's greedy generations, which both were forced along",
     )
 
 
-def _torch_generate(
-    model: PreTrainedModel,
-    prompts: Sequence[Sequence[int]],
-    *,
-    suppressed: Sequence[int],
-    ends: Sequence[int],
-    limit: int,
-) -> list[list[int]]:
-    """Greedy continuations of prompts of one length, the end token kept and what follows it cut."""
-    import torch
-
-    ids = torch.tensor([list(prompt) for prompt in prompts])
-    with torch.inference_mode():
-        output = model.generate(  # type: ignore[operator]  # transformers types the mixin's method as a Tensor
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=limit,
-            do_sample=False,
-            num_beams=1,
-            suppress_tokens=list(suppressed) or None,
-        )
-    skip = 1 if model.config.is_encoder_decoder else ids.shape[1]
-    rows = []
-    for row in output[:, skip:].tolist():
-        stop = next((place + 1 for place, token in enumerate(row) if token in ends), len(row))
-        rows.append(row[:stop])
-    return rows
-
-
-def _torch_logits(model: PreTrainedModel, prompt: Sequence[int], ids: Sequence[int]) -> NDArray[np.float32]:
-    """Logits that predict each of ``ids``, ``(len(ids), vocab)``."""
-    import torch
-
-    with torch.inference_mode():
-        if model.config.is_encoder_decoder:
-            generation = model.generation_config
-            start = generation.decoder_start_token_id if generation is not None else None
-            start = model.config.decoder_start_token_id if start is None else start
-            decoder = torch.tensor([[start, *ids[:-1]]])
-            logits = model(input_ids=torch.tensor([list(prompt)]), decoder_input_ids=decoder).logits[0]
-        else:
-            logits = model(input_ids=torch.tensor([[*prompt, *ids[:-1]]])).logits[0, len(prompt) - 1 :]
-    array: NDArray[np.float32] = logits.float().numpy()
-    return array
-
-
-def mask_rows(
-    rows: Sequence[Sequence[int]], *, mask: int, special: set[int], seed: int = 0
-) -> list[list[int]]:
-    """Rows with 15 % of their ordinary tokens masked, at least one; rows that hold a mask stay as they are."""  # noqa: E501
-    generator = random.Random(seed)  # noqa: S311 - test material, no secret
-    masked = []
-    for row in rows:
-        places = [place for place, token in enumerate(row) if token not in special]
-        chosen = set(generator.sample(places, max(1, round(0.15 * len(places))))) if places else set()
-        masked.append(
-            list(row) if mask in row else [mask if place in chosen else t for place, t in enumerate(row)]
-        )
-    return [row for row in masked if mask in row]
-
-
-def measure_filler(
-    reference: PreTrainedModel, runtime: MaskFiller, rows: Sequence[Sequence[int]], *, mask: int
-) -> Measured:
-    """Logits of both at every masked position."""
-    import torch
-
-    agreement = Agreement()
-    equal, expected, found, seen = 0, [], [], set()
-    torch_seconds = runtime_seconds = 0.0
-    for row in rows:
+def compare_filler(recorded: Recorded, runtime: MaskFiller, *, mask: int) -> Measured:
+    """Scores of both at every masked position."""
+    answers, began = [], time.perf_counter()
+    for row in recorded.rows:
         places = [place for place, token in enumerate(row) if token == mask]
-        began = time.perf_counter()
-        with torch.inference_mode():
-            ours = reference(input_ids=torch.tensor([list(row)])).logits[0].float().numpy()[places]
-        middle = time.perf_counter()
-        theirs = runtime.logits([row])[0][places]
-        torch_seconds += middle - began
-        runtime_seconds += time.perf_counter() - middle
+        answers.append(runtime.logits([row])[0][places])
+    spent = time.perf_counter() - began
+    agreement = Agreement()
+    for ours, theirs in zip(recorded.logits, answers, strict=True):
         agreement.add(ours, theirs, ())
-        best, other = ours.argmax(-1).tolist(), theirs.argmax(-1).tolist()
-        seen.update(best)
-        equal += best == other
-        expected.append(_completed(runtime, row, places, best))
-        found.append(_completed(runtime, row, places, other))
+    best = [scores.argmax(-1).tolist() for scores in answers]
+    pairs = zip(recorded.rows, recorded.answers, best, strict=True)
+    filled = [(_filled(row, ours, mask), _filled(row, theirs, mask)) for row, ours, theirs in pairs]
+
+    def decode(ids: Sequence[int]) -> str:
+        text: str = runtime.tokenizer.decode(list(ids), skip_special_tokens=True)
+        return text
+
     return Measured(
-        agreement=agreement,
-        examples=len(rows),
-        equal_outputs=equal,
-        distinct_tokens=len(seen),
-        expected=expected,
-        found=found,
-        torch_seconds=torch_seconds,
-        runtime_seconds=runtime_seconds,
+        every=agreement,
+        counting=agreement,
+        examples=len(recorded.rows),
+        equal_outputs=sum(ours == theirs for ours, theirs in filled),
+        equal_beams=None,
+        beams=0,
+        distinct_tokens=len({token for row in recorded.answers for token in row}),
+        expected=[decode(ours) for ours, _ in filled],
+        found=[decode(theirs) for _, theirs in filled],
+        ms_per_example=1000 * spent / len(recorded.rows),
         method="logits at every masked position",
     )
 
 
-def _completed(runtime: MaskFiller, row: Sequence[int], places: Sequence[int], best: Sequence[int]) -> str:
-    ids = list(row)
-    for place, token in zip(places, best, strict=True):
-        ids[place] = token
-    text: str = runtime.tokenizer.decode(ids, skip_special_tokens=True)
-    return text
+def _teacher_forced(
+    recorded: Recorded,
+    forced: Callable[[Sequence[int], Sequence[int]], NDArray[np.float32]],
+    suppressed: Sequence[int],
+) -> tuple[Agreement, Agreement]:
+    every, counting = Agreement(), Agreement()
+    for row, ids, logits, counts in zip(
+        recorded.rows, recorded.answers, recorded.logits, recorded.counting, strict=False
+    ):
+        found = forced(row, ids)
+        every.add(logits, found, suppressed)
+        if counts:
+            counting.add(logits, found, suppressed)
+    return every, counting
+
+
+def _filled(row: Sequence[int], best: Sequence[int], mask: int) -> list[int]:
+    answers = iter(best)
+    return [next(answers) if token == mask else token for token in row]
+
+
+def _numbers(value: object) -> list[int]:
+    return [int(number) for number in value] if isinstance(value, list) else []

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import logging
+import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from distill_deploy.errors import ExportError, MissingExtraError
+from distill_deploy.runtime import RUNTIME_FILE
+from distill_deploy.tokens import CHAT_TEMPLATE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 Task = Literal["causal", "seq2seq", "masked"]
-RUNTIME_FILE = "runtime.json"
 _SEQ2SEQ = frozenset({"bart", "m2m_100", "marian", "mbart", "mt5", "pegasus", "t5", "umt5"})
 _MASKED = frozenset(
     {"albert", "bert", "camembert", "deberta-v2", "distilbert", "electra", "modernbert", "roberta"}
@@ -84,23 +89,33 @@ def _task_of(config: dict[str, object]) -> Task:
     return "causal"
 
 
-def write_runtime_files(source: Source, model: PreTrainedModel, out: Path, facts: dict[str, object]) -> None:
-    """Write tokenizer.json, the chat template and runtime.json: all that running needs beside the weights."""
-    tokenizer, config, generation = source.tokenizer, model.config, getattr(model, "generation_config", None)
-    tokenizer.backend_tokenizer.save(str(out / "tokenizer.json"))
-    if isinstance(tokenizer.chat_template, str):
-        (out / "chat_template.jinja").write_text(tokenizer.chat_template, encoding="utf-8")
+def runtime_facts(source: Source) -> dict[str, object]:
+    """What running needs beside weights and tokenizer: special ids, and the model's generation defaults."""
+    from transformers import AutoConfig, GenerationConfig
 
-    def pick(name: str) -> object:
-        value = getattr(generation, name, None) if generation is not None else None
+    config, tokenizer = AutoConfig.from_pretrained(source.path), source.tokenizer
+    if (source.path / "generation_config.json").exists():
+        generation = GenerationConfig.from_pretrained(source.path)
+    else:
+        generation = GenerationConfig.from_model_config(config)
+
+    def pick(name: str) -> Any:
+        value = getattr(generation, name, None)
         return value if value is not None else getattr(config, name, None)
 
     eos = pick("eos_token_id")
     eos = tokenizer.eos_token_id if eos is None else eos
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else pick("pad_token_id")
     ends = [] if eos is None else eos if isinstance(eos, list) else [eos]
-    facts = {
-        **facts,
+    suppressed = [
+        *(pick("suppress_tokens") or []),
+        *(w[0] for w in pick("bad_words_ids") or [] if len(w) == 1),
+    ]
+    least = pick("min_new_tokens") or 0
+    if source.task == "seq2seq":
+        suppressed += [pad] if pad is not None and pad not in ends else []
+        least = least or max((pick("min_length") or 0) - 1, 0)  # the start token counts there
+    return {
         "task": source.task,
         "model_type": source.model_type,
         "pad_token_id": pad,
@@ -109,21 +124,45 @@ def write_runtime_files(source: Source, model: PreTrainedModel, out: Path, facts
         "mask_token_id": tokenizer.mask_token_id,
         "decoder_start_token_id": pick("decoder_start_token_id"),
         "forced_bos_token_id": pick("forced_bos_token_id"),
-        "suppress_token_ids": [pad]
-        if source.task == "seq2seq" and pad is not None and pad not in ends
-        else [],
-        "repetition_penalty": pick("repetition_penalty") or 1.0,
+        "suppress_token_ids": sorted(set(suppressed)),
+        "special_tokens": {
+            name: str(text) for name, text in tokenizer.special_tokens_map.items() if isinstance(text, str)
+        },
+        "generation": {
+            "do_sample": bool(pick("do_sample")),
+            "early_stopping": pick("early_stopping") or False,
+            "length_penalty": _number(pick("length_penalty"), 1.0),
+            "min_new_tokens": least,
+            "no_repeat_ngram_size": pick("no_repeat_ngram_size") or 0,
+            "num_beams": pick("num_beams") or 1,
+            "repetition_penalty": _number(pick("repetition_penalty"), 1.0),
+            "temperature": _number(pick("temperature"), 1.0),
+            "top_k": pick("top_k") or 0,
+            "top_p": _number(pick("top_p"), 1.0),
+        },
     }
-    (out / RUNTIME_FILE).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
-def convert_ctranslate2(source: Source, out: Path, precision: str) -> PreTrainedModel:
-    """Write CTranslate2's model.bin, config.json and vocabulary. Returns the model it was made from, consumed.
+def _number(value: float | None, default: float) -> float:
+    return default if value is None else float(value)
+
+
+def write_runtime_files(source: Source, out: Path, facts: dict[str, object]) -> None:
+    """Write tokenizer.json, the chat template and runtime.json: all that running needs beside the weights."""
+    source.tokenizer.backend_tokenizer.save(str(out / "tokenizer.json"))
+    if isinstance(source.tokenizer.chat_template, str):
+        (out / CHAT_TEMPLATE).write_text(source.tokenizer.chat_template, encoding="utf-8")
+    text = json.dumps({**facts, **runtime_facts(source)}, indent=1, ensure_ascii=False)
+    (out / RUNTIME_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def convert_ctranslate2(source: Source, out: Path, precision: str) -> None:
+    """Write CTranslate2's model.bin, config.json and vocabulary.
 
     Raises:
         ExportError: Its converter does not know the architecture.
         MissingExtraError: ctranslate2 is not installed.
-    """  # noqa: E501
+    """
     try:
         from ctranslate2.converters import transformers as converters
     except ImportError as error:
@@ -148,9 +187,8 @@ def convert_ctranslate2(source: Source, out: Path, precision: str) -> PreTrained
             if getattr(spec.config, name, "") is None:
                 setattr(spec.config, name, source.tokenizer.unk_token or "")
         spec.validate()
-        spec.optimize(quantization={"fp32": None, "int8": "int8"}[precision])
+        spec.optimize(quantization={"fp32": None, "fp16": "float16", "int8": "int8"}[precision])
         spec.save(str(out))
-    return model
 
 
 def _marian_loader() -> Callable[..., object]:
@@ -163,8 +201,14 @@ def _marian_loader() -> Callable[..., object]:
     return cast("Callable[..., object]", BartLoader())
 
 
-def convert_onnx(source: Source, out: Path, precision: str) -> PreTrainedModel:
-    """Write model.onnx with inputs ``(batch, seq)`` of any size and the output ``logits``."""
+def convert_onnx(source: Source, out: Path) -> None:
+    """Write model.onnx in float32, with inputs ``(batch, seq)`` of any size and the output ``logits``.
+
+    int8 is made of that file afterwards, by :func:`distill_deploy.onnx_weights.quantize_weights`.
+
+    Raises:
+        MissingExtraError: onnx, onnxscript or onnxruntime is not installed.
+    """
     try:
         import onnx_ir
         from transformers.exporters import (  # type: ignore[attr-defined]  # its stub re-exports neither
@@ -173,22 +217,24 @@ def convert_onnx(source: Source, out: Path, precision: str) -> PreTrainedModel:
         )
     except ImportError as error:
         raise MissingExtraError("this export needs onnx: pip install 'distill-deploy[export]'") from error
-    import tempfile
-    import warnings
+    from distill_deploy.onnx_weights import share_transposed
 
-    model = source.model()
     sample = dict(source.tokenizer(["a b c", "a"], padding=True, return_tensors="pt"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own talk about versions it was tested with
-        exported = cast("Any", OnnxExporter)().export(model, sample, config=OnnxConfig(dynamic=True))
-    target = out / "model.onnx"
-    if precision == "fp32":
-        onnx_ir.save(exported.program, str(target))
-        return model
-    from onnxruntime.quantization import QuantType, quantize_dynamic
+    with _quiet():
+        exporter = cast("Any", OnnxExporter)()
+        exported = exporter.export(source.model(), sample, config=OnnxConfig(dynamic=True))
+        onnx_ir.save(exported.program, str(out / "model.onnx"))
+        share_transposed(out / "model.onnx")
 
-    with tempfile.TemporaryDirectory() as scratch:
-        full = Path(scratch, "model.onnx")
-        onnx_ir.save(exported.program, str(full))
-        quantize_dynamic(full, target, weight_type=QuantType.QInt8)
-    return model
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporters' own talk: warnings, logging, and what torch.onnx prints."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

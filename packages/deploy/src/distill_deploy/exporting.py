@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from distill_deploy.certificate import Evidence, Metric, Request, certify, record
 from distill_deploy.conversion import (
-    RUNTIME_FILE,
     Source,
     Task,
     convert_ctranslate2,
@@ -23,18 +23,19 @@ from distill_deploy.folders import staged
 from distill_deploy.verification import verify
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-    from distill_deploy.certifying import Measured
+    from collections.abc import Mapping, Sequence
 
 Format = Literal["auto", "ctranslate2", "onnx"]
-Precision = Literal["fp32", "int8"]
-Metric = Callable[[Sequence[str], Sequence[object]], tuple[float, float, float]]
+Precision = Literal["fp32", "fp16", "int8"]
 
-FLOORS: Mapping[str, float] = {"causal": 0.99, "seq2seq": 0.99, "masked": 0.97}
-TOLERANCE = 1e-3  # largest logit difference of an fp32 export, as a share of the range of the logits
 CERTIFICATE = "certificate.json"
-_WEIGHTS = ("model.bin", "model.onnx")
+PRECISIONS: Mapping[str, tuple[str, ...]] = {
+    "ctranslate2": ("fp32", "fp16", "int8"),
+    "onnx": ("fp32", "int8"),
+}
+# What the runtime computes in, the fastest first; the next is tried where one misses the floor. With int8
+# activations are rounded as well; with float32 the weights alone are int8 (weight-only).
+COMPUTES: Mapping[str, tuple[str, ...]] = {"int8": ("int8", "float32")}
 
 
 @dataclass(frozen=True)
@@ -47,20 +48,6 @@ class ExportedModel:
     files: Mapping[str, int]
     size_bytes: int
     certificate: Mapping[str, object]
-
-
-@dataclass(frozen=True)
-class _Request:
-    """What the certificate is made for."""
-
-    format: str
-    precision: str
-    held_out: Sequence[str] | None
-    references: Sequence[object] | None
-    metric: Metric | None
-    floor: float | None
-    accept: bool
-    max_new_tokens: int
 
 
 def export(
@@ -85,7 +72,8 @@ def export(
         out: Where the export shall stand.
         task: "causal", "seq2seq" or "masked"; None reads it from the configuration.
         format: "ctranslate2" (causal, seq2seq), "onnx" (masked), or "auto".
-        precision: "fp32", or "int8" weights.
+        precision: "fp32", "fp16" (weights; causal and seq2seq), or "int8" (weights, and activations too where
+            the export then still reaches its floor).
         held_out: Texts to compare on: sources, prompts or texts (masks in them, else 15 % are masked).
             None compares on 64 rows of random tokens, and the certificate says so.
         references: What ``metric`` compares with, one for each of ``held_out``.
@@ -103,36 +91,73 @@ def export(
         IntegrityError: ``folder`` is not what its manifest says.
         FileExistsError: ``out`` exists and ``overwrite`` is false.
     """
-    source_path, target = Path(folder), Path(out)
-    _check(precision, held_out, references, metric)
+    source_path = Path(folder)
+    _check(held_out, references, metric)
     verify(source_path)
     source = open_source(source_path, task)
-    chosen = _format(source, format)
-    request = _Request(chosen, precision, held_out, references, metric, floor, accept, max_new_tokens)
-    with staged(target, overwrite=overwrite, metadata={"source": source_path.name}) as staging:
-        convert = convert_onnx if chosen == "onnx" else convert_ctranslate2
-        model = convert(source, staging, precision)
-        facts = {"format": chosen, "precision": precision, "max_new_tokens": max_new_tokens}
-        write_runtime_files(source, model, staging, {"schema_version": 1, **facts})
-        del model
-        certificate = _certify(source, staging, request)
+    chosen, reason = _format(source, format, precision)
+    request = Request(
+        chosen, precision, "own", reason, held_out, references, metric, floor, accept, max_new_tokens
+    )
+    return _export(source, Path(out), request, overwrite=overwrite)
+
+
+def _export(source: Source, target: Path, request: Request, *, overwrite: bool) -> ExportedModel:
+    evidence = record(source, request)  # before anything is converted
+    with (
+        staged(target, overwrite=overwrite, metadata={"source": source.path.name}) as staging,
+        tempfile.TemporaryDirectory() as scratch,
+    ):
+        converted = staging if request.format == "ctranslate2" else Path(scratch)
+        if request.format == "onnx":
+            convert_onnx(source, converted)
+        else:
+            convert_ctranslate2(source, converted, request.precision)
+        certificate = _certified(source, converted, staging, request, evidence)
         (staging / CERTIFICATE).write_text(json.dumps(certificate, indent=1) + "\n", encoding="utf-8")
-        failures = _list(certificate["failures"])
-        if failures and not accept:
-            asked = f"{source_path} exported as {chosen} {precision}"
+        failures = certificate["failures"]
+        if failures and isinstance(failures, list) and not request.accept:
+            asked = f"{source.path} exported as {request.format} {request.precision}"
             raise _refusal(asked, failures, _set_aside(staging, target))
     files = {name: (target / name).stat().st_size for name in verify(target).files}
-    return ExportedModel(target, chosen, precision, files, sum(files.values()), certificate)
+    return ExportedModel(target, request.format, request.precision, files, sum(files.values()), certificate)
+
+
+def _certified(
+    source: Source, converted: Path, folder: Path, request: Request, evidence: Evidence
+) -> dict[str, object]:
+    """Finish the export in ``folder`` in the fastest way that has no failures, else in the most exact one."""
+    tried: dict[str, object] = {}
+    certificate: dict[str, object] = {}
+    for compute in COMPUTES.get(request.precision, ("float32",)):
+        if request.format == "onnx":
+            _finish_onnx(converted / "model.onnx", folder / "model.onnx", request.precision, compute)
+        facts = {"schema_version": 1, "format": request.format, "precision": request.precision}
+        write_runtime_files(
+            source, folder, {**facts, "compute": compute, "max_new_tokens": request.max_new_tokens}
+        )
+        certificate = certify(source, folder, request, evidence)
+        tried[compute] = certificate["token_agreement"]
+        certificate |= {"compute": compute, "token_agreement_by_compute": dict(tried)}
+        if not certificate["failures"]:
+            break
+    return certificate
+
+
+def _finish_onnx(full: Path, out: Path, precision: str, compute: str) -> None:
+    from distill_deploy.onnx_weights import quantize_weights
+
+    if precision == "int8":
+        quantize_weights(full, out, activations=compute == "int8")
+    else:
+        shutil.copyfile(full, out)
 
 
 def _check(
-    precision: Precision,
     held_out: Sequence[str] | None,
     references: Sequence[object] | None,
     metric: Metric | None,
 ) -> None:
-    if precision not in ("fp32", "int8"):
-        raise ExportError(f"precision {precision!r} was asked for; there are fp32 and int8")
     if metric is not None and (held_out is None or references is None or len(references) != len(held_out)):
         raise ExportError("a metric needs held_out texts and one reference for each of them")
     if held_out is not None and not held_out:
@@ -153,152 +178,15 @@ def _refusal(asked: str, failures: Sequence[object], rejected: Path) -> ExportRe
     )
 
 
-def _list(value: object) -> list[object]:
-    return list(value) if isinstance(value, list) else []
-
-
-def _format(source: Source, asked: str) -> str:
+def _format(source: Source, asked: str, precision: str) -> tuple[str, str]:
+    """The format for the task, and why."""
     right = "onnx" if source.task == "masked" else "ctranslate2"
     if asked not in ("auto", right):
         raise ExportError(
             f"format {asked!r} was asked for a {source.task} model, which is exported as {right!r}"
         )
-    return right
-
-
-def _certify(source: Source, folder: Path, request: _Request) -> dict[str, object]:
-    """Measure the export in ``folder`` against the model and judge it."""
-    from distill_deploy.certifying import MIN_DISTINCT, MIN_POSITIONS
-
-    measured, same_ids = _measure(source, folder, request)
-    agreement = measured.agreement
-    floor = FLOORS[source.task] if request.floor is None else request.floor
-    failures = [] if same_ids else ["the tokenizer without transformers makes other ids"]
-    relative = agreement.largest_difference / agreement.range if agreement.range > 0 else 0.0
-    if request.precision == "fp32":
-        if agreement.unexplained:
-            failures.append(f"{agreement.unexplained} tokens differ beyond the model's margin")
-        if relative > TOLERANCE:
-            failures.append(f"logits differ by {relative:.2g} of their range, allowed are {TOLERANCE:g}")
-    if agreement.rate < floor and (request.precision != "fp32" or request.floor is not None):
-        failures.append(
-            f"{agreement.rate:.2%} of {agreement.positions} tokens agree, the floor is {floor:.2%}"
-        )
-    metric = _metric(request, measured, failures)
-    weights = sum((folder / name).stat().st_size for name in _WEIGHTS if (folder / name).exists())
-    saved = sum(path.stat().st_size for path in source.path.glob("*.safetensors"))
-    return {
-        "schema_version": 1,
-        "task": source.task,
-        "model_type": source.model_type,
-        "format": request.format,
-        "precision": request.precision,
-        "verified": not failures and measured.distinct_tokens >= MIN_DISTINCT,
-        "accepted": bool(failures) and request.accept,
-        "failures": failures,
-        "compared_on": "64 rows of random tokens" if request.held_out is None else "held-out texts",
-        "examples": measured.examples,
-        "positions": agreement.positions,
-        "all_positions_there_are": agreement.positions < MIN_POSITIONS,
-        "distinct_tokens": measured.distinct_tokens,
-        "degenerate": measured.distinct_tokens < MIN_DISTINCT,
-        "token_agreement": agreement.rate,
-        "floor": floor,
-        "method": measured.method,
-        "largest_logit_difference": agreement.largest_difference,
-        "logit_range": agreement.range,
-        "tolerance": TOLERANCE if request.precision == "fp32" else None,
-        "tokens_differing_beyond_margin": agreement.unexplained,
-        "equal_outputs": measured.equal_outputs / measured.examples,
-        "max_new_tokens": request.max_new_tokens,
-        "weights_bytes": weights,
-        "source_bytes": saved,
-        "size_ratio": weights / saved if saved else None,
-        "torch_seconds": measured.torch_seconds,
-        "runtime_seconds": measured.runtime_seconds,
-        "speed_ratio": measured.torch_seconds / max(measured.runtime_seconds, 1e-9),
-        "metric": metric,
-        "versions": _versions(),
-    }
-
-
-def _measure(source: Source, folder: Path, request: _Request) -> tuple[Measured, bool]:
-    import torch
-
-    from distill_deploy.certifying import made_prompts, mask_rows, measure_filler, measure_generator
-    from distill_deploy.runtime import MaskFiller, TextGenerator
-
-    facts = json.loads((folder / RUNTIME_FILE).read_bytes())
-    reference, threads = source.model(), torch.get_num_threads()
-    runtime: TextGenerator | MaskFiller
-    runtime = (MaskFiller if source.task == "masked" else TextGenerator)(folder, facts, threads=threads)
-    same = True
-    if request.held_out is None:
-        rows = made_prompts(source)
-    else:
-        rows = [runtime.encode(text) for text in request.held_out]
-        theirs = [list(source.tokenizer(text).input_ids) for text in request.held_out]
-        if source.task == "causal":
-            theirs = [trimmed(row, facts["eos_token_ids"]) for row in theirs]
-        same = rows == [row or ours for row, ours in zip(theirs, rows, strict=True)]
-    if isinstance(runtime, MaskFiller):
-        mask = facts["mask_token_id"]
-        if mask is None:
-            raise ExportError(f"{source.path} has no mask token, so nothing can be filled")
-        rows = mask_rows(rows, mask=mask, special=set(source.tokenizer.all_special_ids))
-        return measure_filler(reference, runtime, rows, mask=mask), same
-    measured = measure_generator(
-        reference,
-        runtime,
-        rows,
-        suppressed=facts["suppress_token_ids"],
-        ends=facts["eos_token_ids"],
-        max_new_tokens=_room(reference, rows, request.max_new_tokens),
-    )
-    return measured, same
-
-
-def _room(model: PreTrainedModel, rows: Sequence[Sequence[int]], asked: int) -> int:
-    """As many new tokens as the positions of the model leave room for."""
-    positions = getattr(model.config, "max_position_embeddings", None)
-    if positions is None:  # relative positions have no end
-        return asked
-    taken = 0 if model.config.is_encoder_decoder else max(map(len, rows))
-    room = min(asked, int(positions) - taken)
-    if room < 1:
+    if precision not in PRECISIONS[right]:
         raise ExportError(
-            f"a held-out text of {taken} tokens leaves no room in the model's {positions} positions"
+            f"precision {precision!r} was asked for; {right} on a CPU has {', '.join(PRECISIONS[right])}"
         )
-    return room
-
-
-def trimmed(row: list[int], ends: Sequence[int]) -> list[int]:
-    """A prompt without the end token that some tokenizers append: nothing continues after the end."""
-    return row[:-1] if len(row) > 1 and row[-1] in ends else row
-
-
-def _metric(request: _Request, measured: Measured, failures: list[str]) -> dict[str, object] | None:
-    if request.metric is None or request.references is None:
-        return None
-    model = request.metric(measured.expected, request.references)
-    exported = request.metric(measured.found, request.references)
-    if not model[1] <= exported[0] <= model[2]:
-        failures.append(
-            f"the metric is {exported[0]:.4g}, outside the model's interval {model[1]:.4g} to {model[2]:.4g}"
-        )
-    return {
-        "model": dict(zip(("value", "low", "high"), model, strict=True)),
-        "export": dict(zip(("value", "low", "high"), exported, strict=True)),
-    }
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {}
-    for package in ("distill-deploy", "ctranslate2", "onnxruntime", "tokenizers", "torch", "transformers"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    return right, f"{right} runs {source.task} models without torch, and its library owns the computation"

@@ -1,0 +1,107 @@
+"""Filling masks with an export in onnxruntime, without torch: one pass, no loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from distill_deploy.errors import MissingExtraError
+from distill_deploy.tokens import batches, read_tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Fill:
+    """A candidate for one mask: its text, its id and its probability."""
+
+    token: str
+    token_id: int
+    probability: float
+
+
+class MaskFiller:
+    """A masked model in onnxruntime: one pass, no loop."""
+
+    task: Literal["masked"] = "masked"
+
+    def __init__(self, folder: Path, facts: Mapping[str, Any], *, threads: int) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise MissingExtraError(
+                "this export needs onnxruntime: pip install 'distill-deploy[onnx]'"
+            ) from error
+        self.tokenizer = read_tokenizer(folder)
+        self._facts = facts
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(
+            str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"]
+        )
+        self._inputs = [entry.name for entry in self._session.get_inputs()]
+
+    def logits(self, rows: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """Scores of every token at every position, ``(batch, longest row, vocab)``."""
+        longest = max(map(len, rows))
+        ids = np.full((len(rows), longest), self._facts["pad_token_id"] or 0, np.int64)
+        attention = np.zeros_like(ids)
+        for number, row in enumerate(rows):
+            ids[number, : len(row)] = row
+            attention[number, : len(row)] = 1
+        feed = {"input_ids": ids, "attention_mask": attention, "token_type_ids": np.zeros_like(ids)}
+        scores: NDArray[np.float32] = self._session.run(
+            ["logits"], {name: feed[name] for name in self._inputs}
+        )[0]
+        return scores
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text, special tokens included."""
+        ids: list[int] = self.tokenizer.encode(text).ids
+        return ids
+
+    def fill(
+        self, texts: Sequence[str], *, top_k: int = 1, batch_size: int = 32
+    ) -> list[list[tuple[Fill, ...]]]:
+        """The ``top_k`` likeliest tokens, best first, for every mask of every text.
+
+        Raises:
+            ValueError: ``top_k`` is not positive, or a text has no mask.
+        """
+        if top_k < 1:
+            raise ValueError(f"top_k must be at least 1, not {top_k}")
+        rows = [self.encode(text) for text in texts]
+        mask = self._facts["mask_token_id"]
+        for text, row in zip(texts, rows, strict=True):
+            if mask not in row:
+                raise ValueError(f"the text {text!r} has no {self.tokenizer.id_to_token(mask)} to fill")
+        results: list[list[tuple[Fill, ...]]] = [[] for _ in rows]
+        for batch in batches([len(row) for row in rows], batch_size, equal=False):
+            scores = self.logits([rows[number] for number in batch])
+            for number, row_scores in zip(batch, scores, strict=True):
+                places = [place for place, token in enumerate(rows[number]) if token == mask]
+                results[number] = [self._best(row_scores[place], top_k) for place in places]
+        return results
+
+    def _best(self, scores: NDArray[np.float32], top_k: int) -> tuple[Fill, ...]:
+        weights = np.exp(scores.astype(np.float64) - scores.max())
+        weights /= weights.sum()
+        order = np.argsort(-weights, kind="stable")[:top_k]
+        return tuple(Fill(self.tokenizer.decode([int(i)]), int(i), float(weights[i])) for i in order)
+
+    def complete(self, texts: Sequence[str], *, batch_size: int = 32) -> list[str]:
+        """Each text with every mask replaced by its likeliest token."""
+        mask = self._facts["mask_token_id"]
+        completed = []
+        for text, fills in zip(texts, self.fill(texts, batch_size=batch_size), strict=True):
+            best = iter(fills)
+            ids = [next(best)[0].token_id if token == mask else token for token in self.encode(text)]
+            completed.append(self.tokenizer.decode(ids, skip_special_tokens=True))
+        return completed
