@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -57,35 +58,61 @@ def row_facts(batch: Mapping[str, Tensor], task: Task) -> RowFacts:
             f"row_id is {tuple(batch['row_id'].shape)} for {len(batch['labels'])} rows; a cache needs one a "
             "row, so packed rows cannot be cached: use a collator that does not pack."
         )
-    labels, ids = batch["labels"].cpu(), batch["input_ids"].cpu()
+    labels, ids = (batch[name].cpu().long().numpy() for name in ("labels", "input_ids"))
     labelled = labels != IGNORED
-    kept = batch["attention_mask"].cpu().bool() if "attention_mask" in batch else torch.ones_like(ids).bool()
+    kept = (
+        batch["attention_mask"].cpu().numpy() != 0 if "attention_mask" in batch else np.ones(ids.shape, bool)
+    )
     valid = labelled
     if task == "causal":  # the logits of a position meet the label of the next
-        valid = torch.zeros_like(labelled)
+        valid = np.zeros_like(labelled)
         valid[:, :-1] = labelled[:, 1:]
     read = labelled if task == "seq2seq" else kept
     checks = [
-        zlib.crc32(label[shown].numpy().tobytes(), zlib.crc32(row[real].numpy().tobytes()))
-        for row, real, label, shown in zip(ids.long(), kept, labels.long(), read, strict=True)
+        zlib.crc32(label[shown], zlib.crc32(row[real]))
+        for row, real, label, shown in zip(ids, kept, labels, read, strict=True)
     ]
-    lengths = torch.maximum(kept.sum(1), labelled.sum(1))
-    return RowFacts(batch["row_id"].tolist(), checks, valid, valid.sum(1).tolist(), lengths.tolist())
+    return RowFacts(
+        row_ids=batch["row_id"].tolist(),
+        checks=checks,
+        valid=torch.from_numpy(valid),
+        counts=valid.sum(1).tolist(),
+        lengths=np.maximum(kept.sum(1), labelled.sum(1)).tolist(),
+    )
 
 
-def top_k_of(log_probs: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The ``k`` likeliest tokens of each position, and the others together.
+@dataclass(frozen=True)
+class Likeliest:
+    """The likeliest tokens of some positions.
+
+    Attributes:
+        ids: ``(positions, k)``, int64, the likeliest first.
+        log_probs: Theirs, ``(positions, k)``, float32.
+        tail: Log-probability of all others together, ``(positions,)``.
+        information: Sum of p log p over all tokens, ``(positions,)``, nats.
+        vocab_size: All tokens.
+    """
+
+    ids: Tensor
+    log_probs: Tensor
+    tail: Tensor
+    information: Tensor
+    vocab_size: int
+
+
+def top_k_of(scores: Tensor, k: int) -> Likeliest:
+    """The ``k`` likeliest tokens of each position, in one softmax and one search.
 
     Args:
-        log_probs: ``(positions, vocab)``, normalised, float32.
+        scores: ``(positions, vocab)``, float32; need not be normalised.
         k: Below the vocabulary's size.
-
-    Returns:
-        Ids int64 and log-probabilities, ``(positions, k)``, the likeliest first; the others' log-probability,
-        ``(positions,)``.
     """
-    top, ids = log_probs.topk(k, sorted=True)
-    return ids, top, log_probs.scatter(1, ids, -torch.inf).logsumexp(1)
+    probs = scores.softmax(1)
+    top, ids = scores.topk(k, sorted=True)
+    total = top[:, 0] - probs.gather(1, ids[:, :1])[:, 0].log()  # log of the sum of exp(scores)
+    information = (probs * scores.clamp_min(-1e30)).sum(1) - total  # 0 * -inf is 0 here
+    others = probs.scatter_(1, ids, 0).sum(1)
+    return Likeliest(ids, top - total[:, None], others.log(), information, scores.shape[1])
 
 
 def encode_top_k(ids: Tensor, log_probs: Tensor, tail: Tensor, *, vocab_size: int) -> Columns:
@@ -129,22 +156,17 @@ def decode_top_k(columns: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]
     return ids, (-distance).log_softmax(1) + kept[:, None], tail
 
 
-def kl_error(log_probs: Tensor, ids: Tensor, stored: Tensor, tail: Tensor) -> Tensor:
+def kl_error(truth: Likeliest, columns: Mapping[str, Tensor]) -> Tensor:
     """KL(teacher || stored) of each position, nats, where the tail is spread evenly over the tokens left out.
 
     Args:
-        log_probs: The teacher's, ``(positions, vocab)``, float32.
-        ids: Tokens kept, ``(positions, k)``.
-        stored: Their stored log-probabilities.
-        tail: That of all others together, ``(positions,)``.
+        truth: What the teacher says.
+        columns: What :func:`encode_top_k` made of it.
 
     Returns:
         ``(positions,)``, float64.
     """
-    probs = log_probs.exp()
-    top = probs.gather(1, ids)
-    left_out = log_probs.shape[1] - ids.shape[1]
-    rest = (1 - top.sum(1, dtype=torch.float64)).clamp_min(0)
-    spread = tail.double() - math.log(left_out)
-    own = torch.xlogy(probs, probs).sum(1, dtype=torch.float64)  # 0 * log 0 = 0
-    return own - (top * stored).sum(1, dtype=torch.float64) - rest * spread
+    _, stored, tail = decode_top_k(columns)
+    spread = tail.double() - math.log(truth.vocab_size - truth.ids.shape[1])
+    kept = (truth.log_probs.exp() * stored).sum(1, dtype=torch.float64)
+    return truth.information.double() - kept - truth.tail.double().exp() * spread

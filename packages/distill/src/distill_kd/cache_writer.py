@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill_kd.cache_format import FORMAT, Columns, decode_top_k, encode_top_k, kl_error, row_facts, top_k_of
+from distill_kd.cache_format import FORMAT, Columns, encode_top_k, kl_error, row_facts, top_k_of
 from distill_kd.cache_settings import CacheSettings, bytes_of, default_k
 from distill_kd.cache_survey import Collate, Entries, Rows, set_epoch
 from distill_kd.cached_teacher import HEADER, TOKENIZER, compare_fingerprints, read_header, shard_name
@@ -25,6 +25,7 @@ from distill_kd.vocabulary import check_vocabularies
 _LOG = logging.getLogger(__name__)
 _INDEX_BYTES = 16  # of a row: row_id, check and count
 _SCORE_BYTES = 256 << 20  # of the teacher's scores held at once
+_ENCODED_SCORES = 1 << 22  # looked through at once: what fits the processor's cache is faster
 _PROBED_ROWS, _PROBED_TOKENS = 64, 2048
 Progress = Callable[[dict[str, float]], None]
 Answer = tuple[
@@ -249,8 +250,8 @@ class Writer:
         with torch.no_grad():
             target = self.teacher.target(batch)
             answer = target.rows(facts.valid.flatten().nonzero()[:, 0])
-        scores = answer[0]
-        if len(answer) == 1 and bool((torch.isnan(scores) | torch.isposinf(scores)).any()):
+        highest = answer[0].amax(1)  # NaN is passed on
+        if len(answer) == 1 and not torch.isfinite(highest).all():
             raise NonFiniteLogitsError(
                 f"the teacher's scores hold NaN or infinity in the rows {facts.row_ids[:8]}. Look at its "
                 "weights and its dtype (float16 overflows in T5)."
@@ -260,11 +261,6 @@ class Writer:
         return answer, first
 
 
-def _log_probs(scores: Tensor, temperature: float) -> Tensor:
-    """Normalised, ``(positions, vocab)``, float32."""
-    return (scores.float() / temperature).log_softmax(-1)
-
-
 def _encoded(answer: Answer, header: Mapping[str, Any]) -> tuple[Columns, float | None]:
     """Columns on the CPU, and the sum of their KL errors; None where the whole distribution is not known."""
     size, k = header["vocab_size"], header["k"]
@@ -272,10 +268,20 @@ def _encoded(answer: Answer, header: Mapping[str, Any]) -> tuple[Columns, float 
         return {"scores": answer[0][:, :size].contiguous().cpu()}, 0.0
     if len(answer) == 3:
         return encode_top_k(*(part.cpu() for part in answer), vocab_size=size), None
-    log_probs = _log_probs(answer[0][:, :size], header["temperature"])
-    columns = encode_top_k(*top_k_of(log_probs, k), vocab_size=size)
-    error = float(kl_error(log_probs, *decode_top_k(columns)).sum())
-    return {name: column.cpu() for name, column in columns.items()}, error
+    parts = []
+    error = 0.0
+    for scores in torch.split(answer[0][:, :size], max(_ENCODED_SCORES // size, 1)):
+        columns, errors = _truncated(scores, k, header["temperature"])
+        parts.append(columns)
+        error += float(errors.sum())
+    return {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}, error
+
+
+def _truncated(scores: Tensor, k: int, temperature: float) -> tuple[Columns, Tensor]:
+    """Columns of the k likeliest tokens, and the KL error of each position."""
+    truth = top_k_of(scores.float() if temperature == 1 else scores.float() / temperature, k)
+    columns = encode_top_k(truth.ids, truth.log_probs, truth.tail, vocab_size=truth.vocab_size)
+    return columns, kl_error(truth, columns)
 
 
 def _chosen_k(settings: CacheSettings, probe: Answer, size: int) -> int | None:
@@ -292,11 +298,9 @@ def _chosen_k(settings: CacheSettings, probe: Answer, size: int) -> int | None:
     if settings.max_kl_error is None:
         k = settings.k or default_k(size)
         return None if k >= size else k
-    log_probs = _log_probs(scores, settings.temperature)
     k = 1
     while k < size and bytes_of(k, size) < size * scores.element_size():
-        stored = decode_top_k(encode_top_k(*top_k_of(log_probs, k), vocab_size=size))
-        error = float(kl_error(log_probs, *stored).mean())
+        error = float(_truncated(scores, k, settings.temperature)[1].mean())
         _LOG.info("k = %d: %d bytes a position, KL error %.3g nats", k, bytes_of(k, size), error)
         if error <= settings.max_kl_error:
             return k

@@ -113,14 +113,13 @@ class CachedTeacher:
         """
         facts = row_facts(batch, self.header["task"])
         places = self._places(facts)
-        device, valid = batch["labels"].device, facts.valid
+        spans = [(self._shard[at], self._start[at], self._start[at] + self._count[at]) for at in places]
+        device, shards = batch["labels"].device, self._shards
         taken = {
-            name: torch.cat(
-                [self._shards[self._shard[at]][name][self._start[at] :][: self._count[at]] for at in places]
-            ).to(device)
-            for name in self._shards[0]
+            name: torch.cat([shards[shard][name][start:end] for shard, start, end in spans]).to(device)
+            for name in shards[0]
         }
-        valid = valid.to(device)
+        valid = facts.valid.to(device)
         if self.header["k"] is None:
             return DenseTarget(_spread(taken["scores"], valid))
         ids, log_probs, tail = (_spread(part, valid) for part in decode_top_k(taken))
