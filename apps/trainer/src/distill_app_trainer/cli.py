@@ -2,11 +2,12 @@
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 if TYPE_CHECKING:
+    from distill_app_trainer.config import Adapter
     from distill_app_trainer.runner import FinishedRun
 
 _FAILED, _USAGE, _TOO_BIG, _REFUSED, _INTERRUPTED = 1, 2, 3, 4, 130
@@ -135,6 +136,7 @@ def plan(
     run_file: RunFile,
     overrides: Overrides = None,
     as_json: AsJson = False,  # noqa: FBT002
+    time: Annotated[bool, typer.Option("--measure", help="Time a few steps of each training.")] = False,  # noqa: FBT002
     debug: Debug = False,  # noqa: FBT002
 ) -> None:
     """Show what a run would do here and why, without doing it; exit code 3 when it would not fit."""
@@ -143,6 +145,7 @@ def plan(
     from distill_app_trainer.checks import check_run
     from distill_app_trainer.config import read_run_file
     from distill_app_trainer.display import plan_text
+    from distill_app_trainer.measuring import describe, measure
     from distill_app_trainer.planning import make_plan
     from distill_app_trainer.quiet import quieten
     from distill_app_trainer.runfiles import find_run_file
@@ -152,12 +155,52 @@ def plan(
     made = make_plan(config, check_run(config))
     if not debug:
         quieten()
-    rows = {name: len(part) for name, part in load_texts(config).items()}
-    if as_json:
-        print(json.dumps({**made.to_dict(), "rows": rows}, default=str))
-    else:
+    texts = load_texts(config)
+    rows = {name: len(part) for name, part in texts.items()}
+    if not as_json:
         print(plan_text(made, rows).rstrip("\n"))
     made.refuse_if_too_big()
+    rates = measure(made, texts) if time else {}
+    if as_json:
+        seconds = {job.system: rate for job, rate in rates.items()}
+        print(json.dumps({**made.to_dict(), "rows": rows, "seconds_per_step": seconds}, default=str))
+    elif time:
+        print(describe(made, rows, rates))
+
+
+@app.command()
+def data(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="What a run file's [data] could name.")],
+    model: Annotated[str, typer.Option("--model", help="Whose tokenizer reads it: a folder or a hub name.")],
+    task: Annotated[str, typer.Option(help="causal, seq2seq or masked; auto asks the model.")] = "auto",
+    columns: Annotated[list[str] | None, typer.Option("--column", metavar="OURS=THEIRS")] = None,
+    max_source_length: Annotated[int | None, typer.Option(min=1)] = None,
+    max_target_length: Annotated[int | None, typer.Option(min=1)] = None,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Report on data before it is used: what is wrong, cut, unknown, repeated; exit code 4 when useless."""
+    from distill_app_trainer.datareport import print_data_report
+
+    limits = (max_source_length, max_target_length)
+    if not print_data_report(file, model, task, columns or [], limits, as_json=as_json):
+        raise typer.Exit(_REFUSED)
+
+
+@app.command()
+def new(
+    model: Annotated[str, typer.Option("--from", help="What to train: a folder or a hub name.")],
+    file: Annotated[str, typer.Option("--data", help="One file; it is split into train, validation, test.")],
+    teacher: Annotated[str | None, typer.Option(help="Distil from this model.")] = None,
+    adapter: Annotated[str, typer.Option(help="auto, full, lora or qlora.")] = "auto",
+    out: Annotated[str, typer.Option(help="The run file to write.")] = "run.toml",
+) -> None:
+    """Write a commented run file with everything resolved."""
+    from pathlib import Path
+
+    from distill_app_trainer.newrun import write_run_file
+
+    write_run_file(Path(out), model=model, data=file, teacher=teacher, adapter=cast("Adapter", adapter))
+    print(f"{out}\nNext:   distill-train plan {out}")
 
 
 @app.command()

@@ -10,14 +10,14 @@ from distill_app_trainer.config import (
     ExportStage,
     FinetuneStage,
     LabelStage,
-    Names,
     StoreStage,
 )
 from distill_app_trainer.jobs import Job, jobs_of, ready
 from distill_app_trainer.planning import RunPlan
-from distill_app_trainer.references import origin, variants
+from distill_app_trainer.references import count_rows, count_steps, origin, variants
 
 _MEASURED_S = 3.0  # a rate counts once it was watched for this long
+_EVERY_S = 1.0  # between two attempts
 _TRAINING, _RUNNING = "training", "running"
 
 
@@ -63,6 +63,7 @@ class Forecast:
         self._began = clock()
         self._watched: dict[str, _Watched] = {}
         self._said = False
+        self._tried = self._began
 
     def note(self, text: str) -> None:
         """Nothing to learn."""
@@ -77,7 +78,10 @@ class Forecast:
         watched.total, step = int(facts.get("total_steps", 0)), int(facts.get("step", 0))
         watched.first = watched.first or (now, step)
         watched.last = (now, step)
-        if not self._said and (seconds := self.seconds()) is not None:
+        if self._said or now - self._tried < _EVERY_S:
+            return
+        self._tried = now
+        if (seconds := self.seconds()) is not None:
             self._said = True
             self._say(seconds)
 
@@ -91,7 +95,7 @@ class Forecast:
         if any(value is None for value in left.values()):
             return None
         known = {job: float(value or 0.0) for job, value in left.items()}
-        return self._clock() - self._began + _length(self._plan, known, self._under_way())
+        return self._clock() - self._began + together(self._plan, known, self._under_way())
 
     def _under_way(self) -> list[Job]:
         return [
@@ -121,24 +125,18 @@ class Forecast:
         """The kind of a job's work, and how much of it there is: rows times millions of parameters."""
         stage = self._plan.config.stages[job.stage]
         if isinstance(stage, FinetuneStage | DistillStage):
-            train = stage.train
-            steps = train.steps or (train.epochs or 1) * self._count(stage.data) / train.batch_size
-            return _TRAINING, steps * train.batch_size * self._size(stage.model)
+            steps = count_steps(self._plan.config, stage, self._rows)
+            return _TRAINING, steps * stage.train.batch_size * self._size(stage.model)
         if isinstance(stage, LabelStage | StoreStage):
-            return _RUNNING, self._count(stage.data) * self._size(stage.model)
+            return _RUNNING, count_rows(self._plan.config, stage.data, self._rows) * self._size(stage.model)
         if isinstance(stage, EvaluateStage):
             systems = [one for one in stage.systems for _ in variants(self._plan.config, one)]
-            return _RUNNING, self._count(stage.data) * sum(self._size(one) for one in systems)
+            return _RUNNING, count_rows(self._plan.config, stage.data, self._rows) * sum(
+                self._size(one) for one in systems
+            )
         if isinstance(stage, ExportStage) and stage.data is not None:
-            return _RUNNING, self._count(stage.data) * self._size(stage.model)
+            return _RUNNING, count_rows(self._plan.config, stage.data, self._rows) * self._size(stage.model)
         return _RUNNING, 0.0
-
-    def _count(self, names: Names) -> int:
-        found = 0
-        for name in (names,) if isinstance(names, str) else names:
-            stage = self._plan.config.stages.get(name)
-            found += self._count(stage.data) if isinstance(stage, LabelStage) else self._rows.get(name, 0)
-        return found
 
     def _size(self, model: str) -> float:
         source = origin(self._plan.config, model)
@@ -146,7 +144,7 @@ class Forecast:
         return self._plan.facts[names[0]].parameters / 1e6
 
 
-def _length(plan: RunPlan, left: Mapping[Job, float], under_way: Sequence[Job]) -> float:
+def together(plan: RunPlan, left: Mapping[Job, float], under_way: Sequence[Job] = ()) -> float:
     """Seconds until the last job ends when at most ``plan.slots`` run at once."""
     waiting = [job for job in left if job not in under_way and left[job] > 0]
     over = [job.system for job in left if job not in under_way and left[job] == 0]

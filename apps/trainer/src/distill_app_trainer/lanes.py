@@ -167,6 +167,7 @@ class _TellingDisplay:
 def _serve(pipe: Connection, plan: RunPlan, path: Path, work: Work, debug: bool) -> None:  # noqa: FBT001
     """Take jobs until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and ends its lanes
+    signal.signal(signal.SIGTERM, _leave)
     from distill_app_trainer.display import Talk
     from distill_app_trainer.quiet import quieten_libraries, wait_asleep
 
@@ -189,6 +190,10 @@ def _serve(pipe: Connection, plan: RunPlan, path: Path, work: Work, debug: bool)
             pipe.send(("failed", (_sendable(error),), {}))
             return
         pipe.send(("done", (said, bench.results), {}))
+
+
+def _leave(*_: object) -> None:
+    raise SystemExit
 
 
 def _sendable(error: BaseException) -> BaseException:

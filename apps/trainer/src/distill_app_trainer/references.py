@@ -1,6 +1,7 @@
 """What the names in a run file stand for: models, earlier stages, data."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 
 from distill_app_trainer.config import (
     DistillStage,
@@ -93,6 +94,29 @@ def used_data(stage: Stage) -> tuple[str, ...]:
     if isinstance(stage, EvaluateStage | ExportStage) and stage.data is not None:
         return (stage.data,)
     return ()
+
+
+def count_rows(config: RunConfig, names: str | tuple[str, ...], rows: Mapping[str, int]) -> int:
+    """Rows under some names, those that a label stage is still to make included.
+
+    Args:
+        config: The run.
+        names: Of data.
+        rows: Of its files by name.
+    """
+    total = 0
+    for name in (names,) if isinstance(names, str) else names:
+        stage = config.stages.get(name)
+        total += count_rows(config, stage.data, rows) if isinstance(stage, LabelStage) else rows.get(name, 0)
+    return total
+
+
+def count_steps(config: RunConfig, stage: FinetuneStage | DistillStage, rows: Mapping[str, int]) -> int:
+    """Optimizer steps of a stage, for as many rows as there will be."""
+    train = stage.train
+    if train.steps is not None:
+        return train.steps
+    return math.ceil((train.epochs or 3) * count_rows(config, stage.data, rows) / train.batch_size)
 
 
 def variants(config: RunConfig, name: str) -> tuple[tuple[str, int], ...]:

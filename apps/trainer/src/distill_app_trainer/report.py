@@ -35,7 +35,7 @@ class Report:
 
     def html(self) -> str:
         """One page that needs nothing beside it."""
-        return _render(
+        return render(
             "report.html.jinja",
             report=self.content,
             curves=_curves(self.content),
@@ -47,7 +47,7 @@ class Report:
         """The model card of one system, with the figures of this run."""
         systems = _table(self.content, "systems")
         stages = _table(self.content, "stages")
-        return _render(
+        return render(
             "card.md.jinja",
             report=self.content,
             system=system,
@@ -147,7 +147,8 @@ def _table(content: Mapping[str, object], key: str) -> Mapping[str, object]:
     return found
 
 
-def _render(name: str, **values: object) -> str:
+def render(name: str, /, **values: object) -> str:
+    """Fill in a template of this app; HTML is escaped, and ``toml`` writes a string for a run file."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -158,6 +159,7 @@ def _render(name: str, **values: object) -> str:
         lstrip_blocks=True,
     )
     environment.filters["metric"] = shown_metric
+    environment.filters["toml"] = lambda text: json.dumps(text, ensure_ascii=False)
     return environment.get_template(name).render(**values)
 
 

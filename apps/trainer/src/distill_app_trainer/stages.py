@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-    from distill_adapters import LoadedModel
+    from distill_adapters import FineTuner, LoadedModel
     from distill_datakit import Collator, TokenizedData
     from distill_hwdetect import ExecutionPolicy
-    from distill_kd import Teacher
+    from distill_kd import DistillationTrainer, Teacher
+
+_TOLD_EVERY = 50  # labelled texts
 
 
 @dataclass(kw_only=True)
@@ -120,8 +122,11 @@ def run_training(bench: Workbench, job: Job, stage: TrainingStage) -> str:
     data = tokenized(bench, stage.data, loaded.tokenizer)
     # Beside the run and not in it: checkpoints are no result.
     work = bench.folder.path / "checkpoints" / system
-    train = _distil if isinstance(stage, DistillStage) else _finetune
-    loss = train(bench, job, stage, loaded, data, work)
+    if isinstance(stage, DistillStage):
+        distiller = _distiller(bench, job, stage, loaded, data, work)
+        loss = float(distiller.train(resume_from_checkpoint=True).training_loss)
+    else:
+        loss = float(_tuner(bench, job, stage, loaded, work).train(data.data, resume=True).loss)
     save_model(
         loaded, bench.folder.model(system), metadata={"run": bench.plan.config.run.name, "stage": name}
     )
@@ -186,17 +191,12 @@ def tokenized(bench: Workbench, data: Names, tokenizer: "PreTrainedTokenizerBase
     )
 
 
-def _finetune(
-    bench: Workbench,
-    job: Job,
-    stage: TrainingStage,
-    loaded: "LoadedModel",
-    data: "TokenizedData",
-    work: Path,
-) -> float:
+def _tuner(
+    bench: Workbench, job: Job, stage: TrainingStage, loaded: "LoadedModel", work: Path
+) -> "FineTuner":
     from distill_adapters import FineTuner
 
-    tuner = FineTuner(
+    return FineTuner(
         loaded,
         settings=stage.train,
         policy=bench.plan.policies[job.stage],
@@ -205,24 +205,17 @@ def _finetune(
         data_collator=_collator(bench, loaded, job.seed),
         on_progress=bench.progress(job.system),
     )
-    return float(tuner.train(data.data, resume=True).loss)
 
 
-def _distil(
-    bench: Workbench,
-    job: Job,
-    stage: TrainingStage,
-    loaded: "LoadedModel",
-    data: "TokenizedData",
-    work: Path,
-) -> float:
+def _distiller(
+    bench: Workbench, job: Job, stage: DistillStage, loaded: "LoadedModel", data: "TokenizedData", work: Path
+) -> "DistillationTrainer":
     from distill_adapters import training_arguments
     from distill_kd import DistillationTrainer
 
-    assert isinstance(stage, DistillStage)  # noqa: S101 - chosen by its kind
     policy, task = bench.plan.policies[job.stage], bench.plan.task
     collate = _collator(bench, loaded, job.seed)
-    trainer = DistillationTrainer(
+    return DistillationTrainer(
         loaded.model,
         teacher=_teacher(bench, job, stage, data, collate),
         objective=stage.objective.objective(task),
@@ -233,7 +226,25 @@ def _distil(
         processing_class=loaded.tokenizer,
         on_progress=bench.progress(job.system),
     )
-    return float(trainer.train(resume_from_checkpoint=True).training_loss)
+
+
+def step_seconds(bench: Workbench, job: Job, stage: TrainingStage) -> float:
+    """Seconds an optimizer step takes, from a few real ones; everything is put back.
+
+    Data and teachers that an earlier stage is still to make are left out: stored distributions cost next to
+    nothing, and labelled rows cost what others do.
+    """
+    from distill_adapters import set_threads
+
+    set_threads(bench.plan.policies[job.stage])
+    _seed_everything(job.seed)
+    loaded = student(bench, stage, bench.plan.policies[job.stage], job.seed)
+    names = (stage.data,) if isinstance(stage.data, str) else stage.data
+    data = tokenized(bench, tuple(name for name in names if name in bench.texts), loaded.tokenizer)
+    work = bench.folder.path / job.system
+    if isinstance(stage, DistillStage) and stage.teacher in bench.plan.config.models:
+        return float(_distiller(bench, job, stage, loaded, data, work).measure_rate().seconds_per_step)
+    return float(_tuner(bench, job, stage, loaded, work).measure_rate(data.data).seconds_per_step)
 
 
 def _teacher(
@@ -320,7 +331,8 @@ def run_label(bench: Workbench, name: str, stage: LabelStage) -> str:
             skip=existing_ids(path),
         )
         for number, row in enumerate(made, start=1):
-            bench.display.progress(name, {"step": number, "total_steps": len(rows)})
+            if number % _TOLD_EVERY == 0 or number == len(rows):
+                bench.display.progress(name, {"step": number, "total_steps": len(rows)})
             yield row
 
     count = write_generations(counted(), path)  # type: ignore[arg-type]  # rows of generate_teacher

@@ -1,0 +1,78 @@
+"""A commented run file for a model and a file of data, with every value that it would have anyway."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from distill_app_trainer.checks import check_run
+from distill_app_trainer.config import Adapter, RunConfig, Task, validate, with_absolute_paths
+from distill_app_trainer.errors import RunFileError
+from distill_app_trainer.hub import described
+from distill_app_trainer.planning import make_plan
+from distill_app_trainer.report import render
+
+_METRICS = {"seq2seq": ("rougeL", "chrf"), "causal": ("rougeL", "chrf"), "masked": ("accuracy",)}
+_LEFT_OUT = ("offload", "ipex", "workers", "compile")  # rarely set by hand
+
+
+def write_run_file(
+    out: Path, *, model: str, data: str, teacher: str | None = None, adapter: Adapter = "auto"
+) -> None:
+    """Write ``out``, a run file that has passed the checks of a run.
+
+    Args:
+        out: A TOML file that does not exist.
+        model: A folder or a name on the hub: what is trained.
+        data: One file, which is split into train, validation and test.
+        teacher: Distil from this model.
+        adapter: What is trained of the model.
+
+    Raises:
+        RunFileError: There is a file already, or model and data do not suit each other.
+    """
+    if out.exists():
+        raise RunFileError(f"{out} exists and is not overwritten. Give another name with --out.")
+    if not out.parent.is_dir():
+        raise RunFileError(f"There is no folder {out.parent} to write {out.name} into. Make it first.")
+    task = _task(model)
+    values = {
+        "name": out.stem,
+        "model": model,
+        "data": data,
+        "teacher": teacher,
+        "adapter": adapter,
+        "task": task,
+    }
+    config = _checked(_text(values), out)
+    policy = make_plan(config, task).policies["trained"].explain()
+    text = _text(values, [line for line in policy if line[0] not in _LEFT_OUT])
+    _checked(text, out)
+    out.write_text(text, encoding="utf-8")
+
+
+def _task(model: str) -> Task:
+    from distill_hwdetect import HardwareError, read_model_facts
+
+    try:
+        facts = read_model_facts(described(model, "--from"))
+    except (HardwareError, OSError) as error:
+        raise RunFileError(f"--from {model}: {error}") from None
+    if facts.task is None:
+        raise RunFileError(
+            f"--from {model}: a {facts.family} model is no language model that is known here. Models of the "
+            "kinds causal, seq2seq and masked can be trained."
+        )
+    return facts.task
+
+
+def _text(values: Mapping[str, object], policy: Sequence[tuple[str, object, str]] = ()) -> str:
+    import tomli_w
+
+    shown = [(name, tomli_w.dumps({name: value}).strip(), reason) for name, value, reason in policy]
+    return render("new.toml.jinja", metrics=_METRICS[str(values["task"])], policy=shown, **values)
+
+
+def _checked(text: str, out: Path) -> RunConfig:
+    config = with_absolute_paths(validate(tomllib.loads(text), name=out.name), out.parent)
+    check_run(config)
+    return config
