@@ -43,6 +43,7 @@ SMALL: dict[str, Any] = {
     "moe_intermediate_size": 32,
 }
 SPECIAL: dict[str, dict[str, Any]] = {
+    "mobilebert": {"embedding_size": 16},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 8},
 }
 CAUSAL = (

@@ -163,6 +163,42 @@ def test_a_truncated_cache_holds_the_likeliest_tokens_and_the_tail(
     assert report.kl_error == pytest.approx(float(error.sum(-1).mean()), rel=1e-4)
 
 
+def packed(rows: Any, width: int) -> Batch:
+    """Two packed rows, the second one shorter: positions begin anew, a block mask keeps the texts apart."""
+    batch: dict[str, list[Any]] = {"input_ids": [], "labels": [], "position_ids": [], "row_id": []}
+    for group in (rows[:3], rows[3:5]):
+        ids = [token for row in group for token in row["input_ids"]]
+        labels = [label for row in group for label in [-100, *row["labels"][1:]]]
+        places = [place for row in group for place in range(len(row["input_ids"]))]
+        rest = width - len(ids)
+        batch["input_ids"].append(ids + [0] * rest)
+        batch["labels"].append(labels + [-100] * rest)
+        batch["position_ids"].append(places + list(range(rest)))
+        batch["row_id"].append([row["row_id"] for row in group] + [-1] * (3 - len(group)))
+    made = {name: torch.tensor(values) for name, values in batch.items()}
+    texts = (made["position_ids"] == 0).cumsum(1)
+    apart = (texts[:, :, None] == texts[:, None, :]).tril()[:, None]
+    made["attention_mask"] = torch.zeros(apart.shape).masked_fill(~apart, torch.finfo(torch.float32).min)
+    return made
+
+
+def test_packed_batches_read_the_cache_of_the_rows_in_them(write: Any, tmp_path: Any) -> None:
+    """Packed otherwise in every epoch, they find each text; packed rows themselves are not written."""
+    _, live, rows = write("Llama")
+    batch = packed(rows, 26)
+    target, truth = CachedTeacher(tmp_path / "cache").target(batch), live.target(batch)
+    valid = counted("Llama", batch["labels"])
+    assert int(valid.sum()) == sum(len(row["input_ids"]) - 1 for row in rows[:5])
+    assert isinstance(target, DenseTarget)
+    torch.testing.assert_close(target.log_probs[valid], truth.log_probs[valid], rtol=0, atol=1e-5)
+    batch["input_ids"][0, 0] += 1
+    with pytest.raises(CacheError, match=r"row 0 is in .* other inputs"):
+        CachedTeacher(tmp_path / "cache").target(batch)
+    with pytest.raises(CacheError, match=r"2 packed rows were given, of 5 texts"):
+        write("Llama", rows=[0, 1], collator=lambda chosen: {
+            name: value[chosen] for name, value in packed(rows, 26).items()}, folder="other")  # fmt: skip
+
+
 def test_the_field_that_differs_is_named(write: Any, make_model: Any, tmp_path: Any) -> None:
     """Model, dtype, masking, data ...: each refused on opening, and none when all agree."""
     made_from = {"data": "a" * 64, "template": "b" * 64, "masking": "c" * 64}

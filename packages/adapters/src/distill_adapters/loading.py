@@ -99,7 +99,7 @@ def load_model(
 
         metadata = verify(source).metadata
         if (source / ADAPTER_FILE).is_file():
-            found = _base_of(source, base)
+            found = base_place(source, base)
             under = load_model(found, policy, task, training=training, trust_remote_code=trust_remote_code)
             return put_on(under, source, metadata, training=training)
     if base is not None:
@@ -144,8 +144,16 @@ def task_of(config: "PretrainedConfig") -> Task:
     """
     if getattr(config, "is_encoder_decoder", False):
         return "seq2seq"
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL,
+    )
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED,
+    )
+
     for name in getattr(config, "architectures", None) or ():
-        if name.endswith("ForMaskedLM"):
+        # FlaubertWithLMHeadModel is masked, GPT2LMHeadModel causal.
+        if name.endswith("ForMaskedLM") or (name in MASKED.values() and name not in CAUSAL.values()):
             return "masked"
         if name.endswith(("ForCausalLM", "LMHeadModel")):
             return "causal"
@@ -329,7 +337,7 @@ def _fit_tokenizer(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase
         model.config.pad_token_id = tokenizer.pad_token_id
 
 
-def _base_of(folder: Path, given: str | Path | None) -> str | Path:
+def base_place(folder: Path, given: str | Path | None) -> str | Path:
     """Where the base of an adapter lies: where the caller says, else where the adapter does."""
     import json
 

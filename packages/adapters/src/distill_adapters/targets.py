@@ -14,6 +14,7 @@ from transformers.pytorch_utils import Conv1D
 from distill_adapters.errors import TargetError
 
 _BLOCK = re.compile(r"^(.*?\.\d+)(?:\.|$)")
+_STACKED = "stacked experts: no linear layers; extra={'target_parameters': [...]} of LoRA takes them"
 ATTENTION = re.compile(r"att(n|ention)", re.IGNORECASE)
 
 
@@ -35,6 +36,8 @@ class TargetReport:
 
     def patterns(self) -> list[str]:
         """The shortest list of name endings that selects exactly :attr:`names` among all modules."""
+        if any(why == _STACKED for why in self.excluded.values()):
+            return list(self.names)  # PEFT takes an ending such as up_proj for the experts' as well
         every = {*self.names, *self.excluded, *self.modules}
         chosen: set[str] = set()
         for name in self.names:
@@ -102,11 +105,7 @@ def is_linear(module: nn.Module) -> bool:
 
 def _stacked_experts(model: nn.Module) -> dict[str, str]:
     """Experts that are slices of one tensor, and no layers of their own."""
-    return {
-        name: "stacked experts: no linear layers; extra={'target_parameters': [...]} of LoRA takes them"
-        for name, part in model.named_parameters()
-        if part.ndim > 2 and "expert" in name
-    }
+    return {name: _STACKED for name, part in model.named_parameters() if part.ndim > 2 and "expert" in name}
 
 
 def _unfit(model: PreTrainedModel, modules: Mapping[str, nn.Module], name: str) -> str:

@@ -23,6 +23,7 @@ from distill_adapters.checkpoints import (
     written,
 )
 from distill_adapters.errors import LabelError, NonFiniteError, ResumeError, TrainingStoppedError
+from distill_adapters.fingerprints import weights_fingerprint
 from distill_adapters.gradients import check_gradients
 from distill_adapters.inspection import (
     IGNORED,
@@ -323,6 +324,8 @@ class SafeTrainer(Trainer):
         model = hashlib.sha256(json.dumps(shapes).encode()).hexdigest()[:16]
         data: Any = self.train_dataset
         rows = len(data) if hasattr(data, "__len__") else "unknown"
+        adapted = hasattr(self.model, "peft_config")  # then a checkpoint holds no weights of the base
+        base = weights_fingerprint(base_of(self.model).name_or_path) if adapted else None  # type: ignore[arg-type]
         return {
             **named,
             "batch_size": str(batch),
@@ -330,6 +333,7 @@ class SafeTrainer(Trainer):
             "schedule": str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)),
             "rows": str(rows),
             "model": model,
+            **({} if base is None else {"base": base}),
             **{f"data.{name}": value for name, value in self._data.items()},
         }
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from distill_datakit.packing import LengthSampler, pack, packing_error
     from distill_datakit.report import DataReport
     from distill_datakit.splitting import split
+    from distill_datakit.streaming import prepare
     from distill_datakit.tokenization import TokenizedData, tokenize
     from distill_datakit.training import TokenizerKind, train_tokenizer
 
@@ -40,6 +41,7 @@ _HOME = {
     "packing": ("LengthSampler", "pack", "packing_error"),
     "report": ("DataReport",),
     "splitting": ("split",),
+    "streaming": ("prepare",),
     "tokenization": ("TokenizedData", "tokenize"),
     "training": ("TokenizerKind", "train_tokenizer"),
 }
@@ -67,6 +69,7 @@ __all__ = [
     "load",
     "pack",
     "packing_error",
+    "prepare",
     "prepare_dataset_dict",
     "prepare_tokenized_dataset",
     "read_generations",

@@ -20,11 +20,16 @@ def digest(value: object) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def canonical(row: "Mapping[str, object]") -> bytes:
-    """One text for a row, whatever the order of its columns; a column without a value is no column."""
-    held = {name: value for name, value in row.items() if value is not None}
-    text = json.dumps(held, sort_keys=True, ensure_ascii=False, default=str)
+def canonical(value: object) -> bytes:
+    """One text for a row or value, whatever the order of columns; one without a value is no column."""
+    text = json.dumps(_held(value), sort_keys=True, ensure_ascii=False, default=str)
     return text.encode("utf-8", "surrogatepass")
+
+
+def _held(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _held(part) for name, part in value.items() if part is not None}
+    return [_held(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 class RowsDigest:

@@ -71,7 +71,7 @@ def check_on_error(on_error: str) -> None:
         raise ValueError(f"on_error={on_error!r}: allowed are 'refuse' and 'drop'.")
 
 
-def warn_of_dropped(first: DataError, dropped: int, rows: int) -> None:
+def warn_of_dropped(first: object, dropped: int, rows: int) -> None:
     """Say how many rows were left out, to the caller of the public function."""
     warnings.warn(f"{dropped} of {rows} rows dropped; first: {first}", DroppedRowsWarning, stacklevel=3)
 

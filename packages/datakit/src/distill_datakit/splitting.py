@@ -1,11 +1,11 @@
 """Train, validation and test parts that stay what they are when the data grows."""
 
 import hashlib
-import json
 import math
 from typing import TYPE_CHECKING
 
 from distill_datakit.errors import DataError
+from distill_datakit.fingerprints import canonical
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -58,10 +58,7 @@ def split(
         parts = [[], [], []]
         for index, place in enumerate(places):
             parts[part_at(place, fractions)].append(index)
-    for name, share, part in zip(NAMES, fractions, parts, strict=True):
-        if share and not part:
-            advice = "Add rows." if exact else "Use exact=True for exact counts, or add rows."
-            raise DataError(f"the {name} part ({share:.0%} of {len(places)} rows) would be empty. {advice}")
+    refuse_empty(fractions, [len(part) for part in parts], exact=exact)
     return DatasetDict(
         {
             name: dataset.select(part)
@@ -77,6 +74,14 @@ def check_fractions(fractions: tuple[float, float, float]) -> None:
         raise ValueError(f"fractions={fractions}: three shares >= 0 that sum to 1 are needed.")
 
 
+def refuse_empty(fractions: tuple[float, float, float], counts: list[int], *, exact: bool) -> None:
+    """Raise ``DataError`` if a part that was asked for has no row."""
+    for name, share, count in zip(NAMES, fractions, counts, strict=True):
+        if share and not count:
+            advice = "Add rows." if exact else "Use split(..., exact=True) for exact counts, or add rows."
+            raise DataError(f"the {name} part ({share:.0%} of {sum(counts)} rows) would be empty. {advice}")
+
+
 def part_at(place: float, fractions: tuple[float, float, float]) -> int:
     """The index of the part that a place belongs to, never one with share 0."""
     if place < fractions[0]:
@@ -86,8 +91,5 @@ def part_at(place: float, fractions: tuple[float, float, float]) -> int:
 
 def place_of(value: object, seed: int) -> float:
     """Where a row, or its value in the key column, stands between 0 and 1."""
-    if isinstance(value, dict):  # a column without a value is no column
-        value = {name: held for name, held in value.items() if held is not None}
-    text = json.dumps([seed, value], sort_keys=True, ensure_ascii=False, default=str)
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+    digest = hashlib.sha256(canonical([seed, value])).digest()
     return int.from_bytes(digest[:8], "big") / 2**64

@@ -102,6 +102,11 @@ def write_cache(
         raise CacheError(f"epochs = {settings.epochs} is for masked models; the rows of others never change.")
     start = time.monotonic()
     entries = survey(rows, collator, task, settings.epochs)
+    if entries.rows != len(rows):
+        raise CacheError(
+            f"{len(rows)} packed rows were given, of {entries.rows} texts. Write the cache over the rows as "
+            "they were before they were packed: it serves packed batches as well."
+        )
     fingerprint = {**cache_fingerprint(teacher, collator, data_fingerprint), "rows": entries.digest()}
     writer = Writer(teacher, rows, collator, task, entries, Path(folder).absolute(), on_progress)
     if not writer.folder.exists():

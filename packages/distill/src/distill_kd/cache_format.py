@@ -4,6 +4,7 @@ import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,6 +14,9 @@ from distill_kd.errors import CacheError
 from distill_kd.objective import IGNORED
 from distill_kd.settings import Task
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 FORMAT = 1
 _STEPS = 255  # codes are 8 bits
 Columns = dict[str, Tensor]
@@ -20,7 +24,7 @@ Columns = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class RowFacts:
-    """What a batch asks about.
+    """What a batch asks about: rows, or the texts of packed rows, one after the other.
 
     Attributes:
         row_ids: One a row.
@@ -42,7 +46,8 @@ def row_facts(batch: Mapping[str, Tensor], task: Task) -> RowFacts:
 
     Args:
         batch: ``input_ids``, ``labels`` and, where there is padding, ``attention_mask``: ``(batch, seq)``;
-            ``row_id``: ``(batch,)``.
+            ``row_id``: ``(batch,)``. Packed: ``row_id`` ``(batch, texts)``, -1 where there are fewer, and
+            ``position_ids`` that begin anew with each text.
         task: Says which positions meet a label.
 
     Raises:
@@ -53,10 +58,11 @@ def row_facts(batch: Mapping[str, Tensor], task: Task) -> RowFacts:
             f"the batch has no row_id, only {', '.join(batch)}; a cache is addressed by it. Keep the column "
             "(TrainingArguments(remove_unused_columns=False)) and use a collator that keeps it."
         )
-    if batch["row_id"].shape != batch["labels"].shape[:1]:
+    packed = "position_ids" in batch and batch["row_id"].ndim == 2
+    if not packed and batch["row_id"].shape != batch["labels"].shape[:1]:
         raise CacheError(
             f"row_id is {tuple(batch['row_id'].shape)} for {len(batch['labels'])} rows; a cache needs one a "
-            "row, so packed rows cannot be cached: use a collator that does not pack."
+            "row, or, where rows are packed, position_ids and the row_id of each text."
         )
     labels, ids = (batch[name].cpu().long().numpy() for name in ("labels", "input_ids"))
     labelled = labels != IGNORED
@@ -67,9 +73,12 @@ def row_facts(batch: Mapping[str, Tensor], task: Task) -> RowFacts:
     if task == "causal":  # the logits of a position meet the label of the next
         valid = np.zeros_like(labelled)
         valid[:, :-1] = labelled[:, 1:]
+    if packed:
+        return _packed_facts(batch, ids, labels, valid)
     read = labelled if task == "seq2seq" else kept
+    skipped = int(task == "causal")  # nothing is asked about the first token: packing takes its label away
     checks = [
-        zlib.crc32(label[shown], zlib.crc32(row[real]))
+        zlib.crc32(label[shown][skipped:], zlib.crc32(row[real]))
         for row, real, label, shown in zip(ids, kept, labels, read, strict=True)
     ]
     return RowFacts(
@@ -79,6 +88,27 @@ def row_facts(batch: Mapping[str, Tensor], task: Task) -> RowFacts:
         counts=valid.sum(1).tolist(),
         lengths=np.maximum(kept.sum(1), labelled.sum(1)).tolist(),
     )
+
+
+def _packed_facts(
+    batch: Mapping[str, Tensor],
+    ids: "NDArray[np.int64]",
+    labels: "NDArray[np.int64]",
+    valid: "NDArray[np.bool_]",
+) -> RowFacts:
+    """Facts of the texts in packed rows; they are those of the same texts alone."""
+    positions, numbers = batch["position_ids"].cpu().numpy(), batch["row_id"].cpu().numpy()
+    facts = RowFacts([], [], torch.from_numpy(valid), [], [])
+    for at, row in enumerate(numbers):
+        there = row[row >= 0].tolist()
+        bounds = [*np.flatnonzero(positions[at] == 0).tolist(), positions.shape[1]]
+        for number, first, last in zip(there, bounds[: len(there)], bounds[1:], strict=False):
+            facts.row_ids.append(number)
+            read = (ids[at, first:last], labels[at, first + 1 : last])
+            facts.checks.append(zlib.crc32(read[1].tobytes(), zlib.crc32(read[0].tobytes())))
+            facts.counts.append(int(valid[at, first:last].sum()))
+            facts.lengths.append(last - first)
+    return facts
 
 
 @dataclass(frozen=True)

@@ -101,12 +101,14 @@ def survey(rows: Rows, collator: Collate, task: Task, epochs: int) -> Entries:
             chosen = [rows[index] for index in range(first, min(first + _AT_ONCE, len(rows)))]
             facts = row_facts(collator(chosen), task)
             if first == 0:
-                _refuse_random(chosen[:_TRIED], facts.checks[:_TRIED], collator, task)
+                _refuse_random(chosen[:_TRIED], facts.checks, collator, task)
             found.append((facts.row_ids, facts.checks, facts.counts, facts.lengths))
     columns = [np.concatenate([np.asarray(part[i], np.int64) for part in found]) for i in range(4)]
-    entries = Entries(columns[0], columns[1], columns[2], columns[3], rows=len(rows))
-    ids, times = np.unique(entries.row_ids[: len(rows)], return_counts=True)
-    if len(ids) != len(rows):
+    entries = Entries(
+        columns[0], columns[1], columns[2], columns[3], rows=len(columns[0]) // epochs
+    )  # packed rows hold several
+    ids, times = np.unique(entries.row_ids[: entries.rows], return_counts=True)
+    if len(ids) != entries.rows:
         raise CacheError(
             f"row_id {ids[times > 1][0]} stands {times.max()} times; a cache needs one a row. Tokenize all "
             "splits together, or number the rows anew."
@@ -118,8 +120,9 @@ def survey(rows: Rows, collator: Collate, task: Task, epochs: int) -> Entries:
 
 def _refuse_random(rows: list[Row], checks: list[int], collator: Collate, task: Task) -> None:
     """Collate the first rows one by one, the last one first: nothing may depend on batch or order."""
-    again = [row_facts(collator([row]), task).checks[0] for row in reversed(rows)]
-    if again[::-1] != checks:
+    parts = [row_facts(collator([row]), task).checks for row in reversed(rows)]
+    again = [check for part in reversed(parts) for check in part]
+    if again != checks[: len(again)]:
         raise CacheError(
             "the collator gives the same rows other inputs or labels the second time, so what the teacher "
             "says today will not fit tomorrow. A cache needs masks that are fixed by row and epoch, as "

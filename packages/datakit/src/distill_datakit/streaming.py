@@ -1,0 +1,248 @@
+"""Prepare data that is larger than memory: rows pass through one by one, and the result lies on disk."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack, cast
+
+from distill_datakit.encoding import Columns, Encoder, Preprocessing, Task, TokenizeArguments
+from distill_datakit.errors import DataError
+from distill_datakit.files import Row
+from distill_datakit.fingerprints import RowsDigest, digest
+from distill_datakit.loading import OnError, check_on_error, warn_of_dropped
+from distill_datakit.parallel import Batch, encoded
+from distill_datakit.reading import CheckedRows, is_hub_name
+from distill_datakit.splitting import NAMES, check_fractions, part_at, place_of, refuse_empty
+from distill_datakit.tokenization import BATCH, Tally, TokenizedData, record_batch, schema_of, shown
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from distill_datakit.reading import Source
+
+_FORMAT = 1  # of the files; another number makes old ones be written anew
+_MANIFEST = "manifest.json"
+
+
+def prepare(
+    source: "Source",
+    tokenizer: "PreTrainedTokenizerBase",
+    task: Task,
+    folder: str | Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    on_error: OnError = "refuse",
+    fractions: tuple[float, float, float] | None = (0.8, 0.1, 0.1),
+    seed: int = 42,
+    key: str | None = None,
+    workers: int = 1,
+    **how: Unpack[TokenizeArguments],
+) -> TokenizedData:
+    """``load``, ``split`` and ``tokenize`` in one pass, in memory that does not grow with the data.
+
+    The rows, their parts and the fingerprint are those of the three functions, but ``row_id`` counts rows in
+    the order of the source. What was prepared before is taken again if the content of the source and every
+    setting are the same, wherever the file lies and whenever it was written, and the stored files are as
+    they were written.
+
+    Args:
+        source: As of ``load``.
+        tokenizer: As of ``tokenize``.
+        task: As of ``tokenize``.
+        folder: Where the results are kept, each in a folder of its own; made if missing.
+        columns: As of ``load``.
+        on_error: As of ``load``.
+        fractions: As of ``split``; None makes one dataset of all rows.
+        seed: As of ``split``.
+        key: As of ``split``.
+        workers: As of ``tokenize``.
+        how: As of ``tokenize``.
+
+    Returns:
+        Datasets that are mapped from disk.
+
+    Raises:
+        DataError, ValueError, TokenizerError: As of the three functions.
+
+    Warns:
+        DroppedRowsWarning, SpecialTokensWarning: As of ``load`` and ``tokenize``.
+    """
+    check_on_error(on_error)
+    if fractions is not None:
+        check_fractions(fractions)
+    encoder = Encoder(
+        tokenizer, Preprocessing(task=task, **how), _first_columns(source, columns, on_error))  # fmt: skip
+    recipe = {
+        "content": _content(source, columns), "columns": dict(columns or {}), "on_error": on_error,
+        "seed": seed, "fractions": fractions, "key": key, "encoder": encoder.fingerprint,
+        "format": _FORMAT}  # fmt: skip
+    target = Path(folder) / digest(recipe)[:16]
+    if not _is_whole(target):
+        pass_ = _Pass(CheckedRows(source, columns), encoder, on_error, fractions, seed, key)
+        _replace(target, pass_, workers)
+    return _opened(target)
+
+
+class _Pass:
+    """One pass over the rows: checked, parted, encoded and written."""
+
+    def __init__(
+        self,
+        rows: CheckedRows,
+        encoder: Encoder,
+        on_error: OnError,
+        fractions: tuple[float, float, float] | None,
+        seed: int,
+        key: str | None,
+    ) -> None:
+        self._rows, self._encoder, self._on_error = rows, encoder, on_error
+        self._fractions, self._seed, self._key = fractions, seed, key
+        self._digest, self._tally = RowsDigest(), Tally()
+        self._placed: list[tuple[list[str], list[int]]] = []  # parts and row numbers of batches in flight
+        self._dropped: list[str] = []  # the first alone
+        self._counts: Counter[str] = Counter()
+        self._next_id = 0
+
+    def write(self, folder: Path, workers: int) -> dict[str, object]:
+        """Write ``PART.arrow`` into the folder and return what the manifest holds."""
+        import pyarrow as pa  # type: ignore[import-untyped]  # it publishes no types
+
+        schema, fractions = schema_of(self._encoder), self._fractions
+        names = ["data"] if fractions is None else [n for n, f in zip(NAMES, fractions, strict=True) if f]
+        with ExitStack() as stack:
+            sinks = {
+                name: stack.enter_context(pa.OSFile(str(folder / f"{name}.arrow"), "wb")) for name in names
+            }
+            writers = {
+                name: stack.enter_context(pa.ipc.new_stream(sink, schema)) for name, sink in sinks.items()
+            }
+            for columns in shown(self._encoded(workers)):
+                parts, ids = self._placed.pop(0)
+                for name in names:
+                    some = [index for index, part in enumerate(parts) if part == name]
+                    if some:
+                        kept = {field: [values[n] for n in some] for field, values in columns.items()}
+                        writers[name].write_batch(record_batch(kept, [ids[n] for n in some], schema))
+        if fractions is not None:
+            refuse_empty(fractions, [self._counts[name] for name in NAMES], exact=False)
+        self._tally.refuse_nothing_learnt(self._rows.name)
+        return {
+            "fingerprint": {"data": str(self._digest), **self._encoder.fingerprint},
+            "files": {f"{name}.arrow": _sha256(folder / f"{name}.arrow") for name in names},
+            "dropped": self._counts["dropped"], "first_dropped": (self._dropped or [""])[0],
+            "rows": sum(self._counts.values()), "escaped": self._tally.escaped}  # fmt: skip
+
+    def _encoded(self, workers: int) -> Iterator[Columns]:
+        for columns, escaped in encoded(self._encoder, self._batches(), workers=workers):
+            self._tally.add(columns)
+            self._tally.escaped += escaped
+            yield columns
+
+    def _batches(self) -> Iterator[Batch]:
+        batch: list[Row] = []
+        numbers: list[int] = []
+        for number, row in self._rows:
+            if isinstance(row, DataError):
+                if self._on_error == "refuse":
+                    raise row
+                self._counts["dropped"] += 1
+                self._dropped = self._dropped or [str(row)]
+                continue
+            batch.append(row)
+            numbers.append(number)
+            if len(batch) == BATCH:
+                yield self._placed_batch(batch, numbers)
+                batch, numbers = [], []
+        if batch:
+            yield self._placed_batch(batch, numbers)
+
+    def _placed_batch(self, batch: list[Row], numbers: list[int]) -> Batch:
+        """Note the part and the number of each row, and return the columns that are encoded."""
+        parts, ids, read = [], [], (*self._encoder.fields, "row_id")
+        for row in batch:
+            part = self._part(row)
+            ids.append(cast("int", row["row_id"]) if "row_id" in row else self._next_id)
+            self._next_id += 1
+            self._counts[part] += 1
+            self._digest.add("" if self._fractions is None else part, {n: row[n] for n in read if n in row})
+            parts.append(part)
+        self._placed.append((parts, ids))
+        return numbers[0], {name: [row[name] for row in batch] for name in self._encoder.fields}
+
+    def _part(self, row: Row) -> str:
+        if self._fractions is None:
+            return "data"
+        if self._key is not None and self._key not in row:
+            raise DataError(f"no such column to split by; there are {', '.join(row)}.", field=self._key)
+        place = place_of(row if self._key is None else row[self._key], self._seed)
+        return NAMES[part_at(place, self._fractions)]
+
+
+def _first_columns(source: "Source", columns: Mapping[str, str] | None, on_error: OnError) -> list[str]:
+    checked = CheckedRows(source, columns)
+    for _, row in checked:
+        if not isinstance(row, DataError):
+            return list(row)
+        if on_error == "refuse":
+            raise row
+    raise DataError("holds no usable row.", file=checked.name)
+
+
+def _content(source: "Source", columns: Mapping[str, str] | None) -> str:
+    """SHA-256 of what a source holds, whatever its name and time."""
+    if isinstance(source, str | Path) and not is_hub_name(source):
+        path = Path(source)
+        if path.is_file():
+            return _sha256(path)
+        return digest([(p.name, _sha256(p)) for p in sorted(path.rglob("*")) if p.is_file()])
+    total = RowsDigest()
+    for _, row in CheckedRows(source, columns):
+        total.add("", {"wrong": str(row)} if isinstance(row, DataError) else row)
+    return str(total)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _replace(target: Path, pass_: _Pass, workers: int) -> None:
+    """Write beside the target and put it in its place once whole."""
+    staged = target.with_name(f".{target.name}.{os.getpid()}")
+    shutil.rmtree(staged, ignore_errors=True)
+    staged.mkdir(parents=True)
+    try:
+        manifest = pass_.write(staged, workers)
+        (staged / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        shutil.rmtree(target, ignore_errors=True)
+        staged.replace(target)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def _is_whole(target: Path) -> bool:
+    """Whether a result is there and its files are as they were written."""
+    try:
+        files = json.loads((target / _MANIFEST).read_text(encoding="utf-8"))["files"]
+        return all(_sha256(target / name) == expected for name, expected in files.items())
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _opened(target: Path) -> TokenizedData:
+    from datasets import Dataset, DatasetDict
+
+    manifest = json.loads((target / _MANIFEST).read_text(encoding="utf-8"))
+    if manifest["dropped"]:
+        warn_of_dropped(manifest["first_dropped"], manifest["dropped"], manifest["rows"])
+    tally = Tally()
+    tally.escaped = manifest["escaped"]
+    tally.warn_of_escaped()
+    parts = {Path(name).stem: Dataset.from_file(str(target / name)) for name in manifest["files"]}
+    data = parts["data"] if list(parts) == ["data"] else DatasetDict(parts)
+    return TokenizedData(data, manifest["fingerprint"])
