@@ -56,7 +56,8 @@ def test_a_batch_of_vllm_reads_as_it_is(tmp_path: Path) -> None:
     out.append(
         {"id": "3", "custom_id": "c", "response": {"status_code": 200, "body": completion}, "error": None}
     )
-    asked = [request("a", "ask a"), request("b", "ask b"), {"custom_id": "c", "body": {"prompt": "ask c"}}]
+    asked = [request("a", "ask a"), request("b", "ask b")]
+    asked.append({"custom_id": "c", "body": {"prompt": "ask c"}})
     path, requests = write(tmp_path / "out.jsonl", out), write(tmp_path / "in.jsonl", asked)
     data = read_generations(path, inputs=requests, scores=True)
     assert list(data) == [
@@ -82,7 +83,7 @@ def test_failed_requests_are_named_or_dropped_with_a_count(tmp_path: Path) -> No
         assert read_generations(path, inputs={n: n for n in "abcd"}, on_error="drop")["target"][:] == ["A"]
     with pytest.raises(DataError, match=r"row 1, field 'input': it does not hold what was asked"):
         read_generations(path)
-    turns = {
+    turns: dict[str, object] = {
         "custom_id": "a",
         "body": {"messages": [{"role": r, "content": r} for r in ("user", "assistant")]},
     }
