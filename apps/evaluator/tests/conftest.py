@@ -1,6 +1,7 @@
-"""A tiny model that always says the same, and files to ask it about."""
+"""Tiny models that always say the same, and files to ask them about."""
 
 import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -8,18 +9,61 @@ import pytest
 VOCABULARY = ["a", "b", "c", "d", "e", "</s>", "<unk>", "<pad>"]
 
 
-@pytest.fixture
-def examples(tmp_path: Path) -> Path:
-    """Four rows, of which a model that says "a a a a" gets one right."""
-    rights = ["a a a a", "a a a b", "b b b b", "a c d e"]
-    path = tmp_path / "examples.jsonl"
-    path.write_text("".join(json.dumps({"source": "b c d", "target": right}) + "\n" for right in rights))
-    return path
+WriteRows = Callable[[Path, Sequence[Mapping[str, object]]], Path]
 
 
 @pytest.fixture(scope="session")
-def marian(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Marian model of two layers whose bias makes it say "a" until it is stopped."""
+def write_rows() -> WriteRows:
+    """``write_rows(path, rows)`` makes a JSON Lines file."""
+
+    def write(path: Path, rows: Sequence[Mapping[str, object]]) -> Path:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def examples(tmp_path: Path, write_rows: WriteRows) -> Path:
+    """Four rows, of which a model that says "a a a a" gets one right."""
+    rights = ["a a a a", "a a a b", "b b b b", "a c d e"]
+    return write_rows(tmp_path / "examples.jsonl", [{"source": "b c d", "target": right} for right in rights])
+
+
+@pytest.fixture
+def looks_like_a_model(tmp_path: Path) -> Path:
+    """A folder with all that is looked at before a model is loaded."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text(
+        '{"model_type": "t5", "architectures": ["T5ForConditionalGeneration"]}'
+    )
+    (folder / "tokenizer.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"\0" * 1000)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def saying(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """``saying("a")``: a Marian model of two layers whose bias makes it say "a" until it is stopped."""
+    root, made = tmp_path_factory.mktemp("models"), dict[str, Path]()
+
+    def make(word: str) -> Path:
+        if word not in made:
+            made[word] = root / f"says_{word.strip('</>')}"
+            _save_marian(made[word], VOCABULARY.index(word))
+        return made[word]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def marian(saying: Callable[[str], Path]) -> Path:
+    """The one that says "a"."""
+    return saying("a")
+
+
+def _save_marian(folder: Path, says: int) -> None:
     import torch
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
@@ -47,8 +91,6 @@ def marian(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     torch.manual_seed(0)
     model = MarianMTModel(config)
-    model.final_logits_bias[0, 0] = 100.0
-    folder = tmp_path_factory.mktemp("models") / "marian"
+    model.final_logits_bias[0, says] = 100.0
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return folder

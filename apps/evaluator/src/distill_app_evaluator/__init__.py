@@ -4,17 +4,30 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from distill_app_evaluator.errors import EvaluationError, UsageError
     from distill_app_evaluator.evaluation import Evaluation, evaluate
-    from distill_app_evaluator.request import EvaluationRequest, UsageError, check_request
+    from distill_app_evaluator.folders import System
+    from distill_app_evaluator.request import EvaluationRequest, check_request
 
     __version__: str
 
-__all__ = ["Evaluation", "EvaluationRequest", "UsageError", "__version__", "check_request", "evaluate"]
+__all__ = [
+    "Evaluation",
+    "EvaluationError",
+    "EvaluationRequest",
+    "System",
+    "UsageError",
+    "__version__",
+    "check_request",
+    "evaluate",
+]
 
 _HOME = {
     "Evaluation": "evaluation",
+    "EvaluationError": "errors",
     "EvaluationRequest": "request",
-    "UsageError": "request",
+    "System": "folders",
+    "UsageError": "errors",
     "check_request": "request",
     "evaluate": "evaluation",
 }

@@ -1,52 +1,30 @@
-"""``distill-eval MODEL --data FILE``: predict, score, write down."""
+"""``distill-eval MODEL... --data FILE``: predict, score, compare, write down."""
 
+import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from typing import NoReturn
 
-import typer
-
-from distill_app_evaluator.request import EvaluationRequest, UsageError, check_request
-from distill_metrics.cli import expand
-from distill_metrics.errors import MetricError
-
-if TYPE_CHECKING:
-    from distill_app_evaluator.evaluation import Evaluation
+from distill_app_evaluator.errors import UsageError, words_of
+from distill_app_evaluator.folders import TASKS, nearest
+from distill_app_evaluator.request import EvaluationRequest, check_request
 
 _FAILED, _USAGE, _INTERRUPTED = 1, 2, 130
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+_EXAMPLES = """\
+examples:
+  distill-eval runs/student --data test.jsonl --metrics per,exact_match --out results
+  distill-eval runs/student runs/twin --teacher runs/teacher --data test.jsonl --slices length
+  distill-eval runs/student exports/int8 --data test.csv --columns source=word,target=phonemes --samples 5
+
+exit codes: 0 done; 1 the evaluation failed; 2 it cannot be done as asked, nothing was loaded; 130 interrupted
+"""
 
 
-@app.command()
-def evaluate(
-    model: Annotated[str, typer.Argument(help="Folder of a model, an adapter or an export.")],
-    data: Annotated[str, typer.Option(help="Examples: .jsonl, .csv, .tsv, .parquet, also .jsonl.gz.")],
-    metrics: Annotated[str, typer.Option(help="Comma-separated, such as per,exact_match.")] = "",
-    out: Annotated[str | None, typer.Option(help="New folder for predictions.jsonl, metrics.json.")] = None,
-    split: Annotated[str, typer.Option(help="all: every row; test: the held-out tenth (seed 42).")] = "all",
-    task: Annotated[str | None, typer.Option(help="causal, seq2seq or masked; else from the model.")] = None,
-    prefix: Annotated[str, typer.Option(help="Put before every input, such as 'translate: '.")] = "",
-    max_new_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.")] = 64,
-    beams: Annotated[int, typer.Option(help="Beams of the search; 1 is greedy.")] = 1,
-    batch_size: Annotated[int, typer.Option(help="Rows predicted at once.")] = 64,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,  # noqa: FBT002
-) -> None:
-    """Predict the examples of a file with a model and score what it says."""
-    request = check_request(
-        model=model,
-        data=data,
-        metrics=_names(metrics),
-        split=split,
-        task=task,
-        out=out,
-        prefix=prefix,
-        max_new_tokens=max_new_tokens,
-        beams=beams,
-        batch_size=batch_size,
-    )
-    print(_run(request, as_json=as_json))
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}. See distill-eval --help.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,69 +37,129 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0; 1 when the evaluation failed; 2 when what was asked for cannot be done, which is
         found out before torch is imported; 130 when interrupted. Only the result is on stdout.
     """
-    arguments = sys.argv[1:] if argv is None else list(argv)
+    given = sys.argv[1:] if argv is None else list(argv)
     try:
-        return _exit_code(lambda: app(arguments, prog_name="distill-eval"))
-    except UsageError as error:
-        return _complain(error, _USAGE)
+        _run(given)
+    except SystemExit as done:  # --help and --version
+        return int(done.code or 0)
     except KeyboardInterrupt:
-        return _INTERRUPTED
-    except (ImportError, OSError, ValueError, RuntimeError, MetricError) as error:
-        return _complain(error, _FAILED)
-
-
-def _exit_code(run: Callable[[], object]) -> int:
-    try:
-        run()
-    except SystemExit as done:
-        return done.code if isinstance(done.code, int) else int(done.code is not None)
+        return _complain("interrupted; nothing was written", _INTERRUPTED)
+    except Exception as error:
+        if "--debug" in given:
+            raise
+        return _complain(words_of(error), _USAGE if isinstance(error, UsageError) else _FAILED)
     return 0
 
 
-def _complain(error: Exception, code: int) -> int:
-    """One line, whatever the message holds."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    print(f"distill-eval: {text}", file=sys.stderr)
-    return code
+def _run(given: Sequence[str]) -> None:
+    if "--version" in given:
+        from importlib.metadata import version
+
+        print(f"distill-eval {version('distill-app-evaluator')}")
+        return
+    arguments = vars(_parsed(given))
+    as_json = arguments.pop("json")
+    for only_here in ("debug", "version"):
+        del arguments[only_here]
+    _evaluate(check_request(**arguments), as_json=as_json)
 
 
-def _names(metrics: str) -> tuple[str, ...]:
-    if not metrics.strip():
-        return ()
-    try:
-        return expand(metrics)
-    except MetricError as error:
-        raise UsageError(str(error)) from None
-
-
-def _run(request: EvaluationRequest, *, as_json: bool) -> str:
-    from distill_app_evaluator.evaluation import evaluate as run
+def _evaluate(request: EvaluationRequest, *, as_json: bool) -> None:
+    """The result is printed before it is written: a full disk does not lose it."""
+    from distill_app_evaluator.evaluation import evaluate
 
     def say(text: str) -> None:
         print(text, file=sys.stderr)
 
-    done = run(request, say=say)
+    done = evaluate(request, say=say)
+    if as_json:
+        print(json.dumps(done.to_dict()))
+    else:
+        from distill_app_evaluator.display import text_of
+
+        print(text_of(done))
     if request.out is not None:
         done.write(request.out)
-        say(f"Wrote {request.out / 'predictions.jsonl'} and {request.out / 'metrics.json'}.")
-    return json.dumps(done.to_dict()) if as_json else _table(done)
+        say(f"Wrote {request.out}: the predictions, and metrics.json.")
 
 
-def _table(done: "Evaluation") -> str:
-    from rich.console import Console
-    from rich.table import Table
+def _complain(text: str, code: int) -> int:
+    """One line, whatever the message holds."""
+    print(f"distill-eval: {' '.join(text.split())}", file=sys.stderr)
+    return code
 
-    request = done.request
-    table = Table(
-        title=f"{request.model} on {request.data} ({len(done.predictions)} examples, {request.split})"
+
+def _parsed(given: Sequence[str]) -> argparse.Namespace:
+    parser = _Parser(
+        prog="distill-eval",
+        description="Ask models about every row of a file, score what they say, and compare them.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    table.add_column("metric")
-    for name in ("value", "95 % interval"):
-        table.add_column(name, justify="right")
-    for name, result in done.metrics.items():
-        bounds = "" if result.interval is None else "{:.2f} to {:.2f}".format(*result.interval)
-        table.add_row(name, f"{result.value:.2f} %", bounds)
-    console = Console(width=100)
-    with console.capture() as captured:
-        console.print(table)
-    return captured.get().rstrip("\n")
+    known = {flag for action in _add_arguments(parser) for flag in action.option_strings}
+    for flag in (one.partition("=")[0] for one in given if one.startswith("--") and one != "--"):
+        near = None if flag in known else nearest(flag, known)
+        if near is not None:
+            raise UsageError(f"There is no option {flag}. Did you mean {near}?")
+    return parser.parse_intermixed_args(given)
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    add = parser.add_argument
+    what = [
+        add("models", nargs="+", metavar="MODEL", help="folder of a model, an adapter or an export"),
+        add("--teacher", metavar="MODEL", help="measure the others against it: what share do they keep?"),
+        add(
+            "--data",
+            required=True,
+            metavar="FILE",
+            help="examples: .jsonl, .csv, .tsv, .parquet, also .jsonl.gz",
+        ),
+        add(
+            "--columns", type=_mapping, metavar="OURS=THEIRS,...", help="such as source=word,target=phonemes"
+        ),
+        add("--split", default="all", help="all: every row (default); test: the held-out tenth (seed 42)"),
+    ]
+    shown = [
+        add(
+            "--metrics",
+            type=_names,
+            default=(),
+            metavar="NAME,...",
+            help="such as per,exact_match or rouge,chrf",
+        ),
+        add("--encoder", metavar="FOLDER", help="encoder for bertscore_f1"),
+        add(
+            "--slices",
+            metavar="length|COLUMN",
+            help="also part by part: by length, or by the values of a column",
+        ),
+        add(
+            "--samples", type=int, default=0, metavar="N", help="show the N worst rows: reference and answers"
+        ),
+        add("--out", metavar="DIR", help="new folder for the predictions and metrics.json"),
+        add("--json", action="store_true", help="print one JSON object in place of tables"),
+    ]
+    answering = [
+        add("--task", metavar="TASK", help=f"{', '.join(TASKS)}; else the model's configuration tells"),
+        add("--prefix", default="", metavar="TEXT", help="put before every input, such as 'translate: '"),
+        add("--max-new-tokens", type=int, default=64, metavar="N", help="longest answer (64)"),
+        add("--beams", type=int, default=1, metavar="N", help="beams of the search; 1 (default) is greedy"),
+        add("--batch-size", type=int, default=64, metavar="N", help="rows predicted at once (64)"),
+        add("--debug", action="store_true", help="show where an error comes from"),
+        add("--version", action="store_true", help="print the version"),
+    ]
+    return [*what, *shown, *answering, *parser._actions[:1]]
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _mapping(text: str) -> dict[str, str]:
+    pairs = [one.partition("=") for one in _names(text)]
+    wrong = next((ours + sign for ours, sign, theirs in pairs if not (ours and theirs)), None)
+    if wrong is not None:
+        raise argparse.ArgumentTypeError(f"{wrong!r} is no OURS=THEIRS, such as source=word")
+    return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}

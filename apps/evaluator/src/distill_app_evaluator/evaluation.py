@@ -1,25 +1,19 @@
-"""Predict the examples of a file with a model, score what it says, and write both down."""
+"""Ask every system, measure what they say, and write it down."""
 
 import json
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill_app_evaluator.request import EvaluationRequest, Task, UsageError, base_of
-from distill_metrics import EmptyTextError, MetricResult, score
+from distill_app_evaluator.errors import EvaluationError, words_of
+from distill_app_evaluator.examples import Examples, Say, read_examples, usable_metrics
+from distill_app_evaluator.folders import System
+from distill_app_evaluator.measuring import Measured, Part, Scores, measure
+from distill_app_evaluator.predicting import Answers, answer, policy_for, quiet_libraries
+from distill_app_evaluator.request import EvaluationRequest
+from distill_metrics.names import ENCODER_METRIC_NAMES
 
 SCHEMA_VERSION = 1
-
-# The original's default metrics, and the one that needs no explanation.
-_DEFAULT_METRICS = ("rouge1", "rouge2", "rougeL", "bleu", "exact_match")
-
-Reference = str | list[str]
-Say = Callable[[str], None]
-
-
-class EvaluationError(RuntimeError):
-    """The evaluation was started and cannot give a score."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,39 +22,45 @@ class Evaluation:
 
     Attributes:
         request: What was asked for.
-        task: What the model does.
-        inputs: One text an example, as given to the model.
-        references: What is right, in the same order.
-        predictions: What the model said.
-        scores: The model's own score of each prediction, where there is one.
-        metrics: Values with intervals.
-        seconds: Time spent predicting.
+        examples: The rows.
+        answers: For each system what it said.
+        measured: Scores, comparisons, retention, parts, worst rows.
     """
 
     request: EvaluationRequest
-    task: Task
-    inputs: Sequence[str]
-    references: Sequence[Reference]
-    predictions: Sequence[str]
-    scores: Sequence[float] | None
-    metrics: Mapping[str, MetricResult]
-    seconds: float
+    examples: Examples
+    answers: Mapping[str, Answers]
+    measured: Measured
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the metrics that were computed."""
+        return tuple(next(iter(self.measured.whole.scores.values())))
 
     def to_dict(self) -> dict[str, object]:
         """A plain dictionary for JSON, full precision."""
-        return {
+        rows, measured = self.request.rows, self.measured
+        plain: dict[str, object] = {
             "schema_version": SCHEMA_VERSION,
-            "model": str(self.request.model),
-            "task": self.task,
-            "data": str(self.request.data),
-            "split": self.request.split,
-            "n": len(self.predictions),
-            "seconds": self.seconds,
-            "metrics": {name: result.to_dict() for name, result in self.metrics.items()},
+            "data": str(rows.path),
+            "split": rows.split,
+            "n": len(self.examples.inputs),
+            "metrics": list(self.metrics),
+            "systems": {system.name: self._system(system) for system in self.request.systems},
+            "comparisons": [one.to_dict() for one in measured.whole.comparisons],
         }
+        if self.examples.parts:
+            parts = {label: _part(part) for label, part in measured.parts.items()}
+            plain["slices"] = {"by": rows.slices, "parts": parts}
+        if self.request.samples:
+            samples = [vars(sample) for sample in measured.samples]
+            plain["samples"] = {"ranked_by": measured.ranked_by, "rows": samples}
+        return plain
 
     def write(self, folder: Path) -> None:
-        """Write ``predictions.jsonl`` and ``metrics.json`` into a new sealed folder: both, or nothing.
+        """Write predictions and ``metrics.json`` into a new sealed folder: all, or nothing.
+
+        The predictions of one system are ``predictions.jsonl``; of several ``predictions/NAME.jsonl``.
 
         Raises:
             FileExistsError: ``folder`` exists.
@@ -68,128 +68,121 @@ class Evaluation:
         from distill_deploy import staged
 
         with staged(folder) as staging:
-            with (staging / "predictions.jsonl").open("w", encoding="utf-8") as out:
-                for row in self._rows():
-                    out.write(json.dumps(row, ensure_ascii=False) + "\n")
+            for name in self.answers:
+                file = staging / "predictions.jsonl"
+                if len(self.answers) > 1:
+                    file = staging / "predictions" / f"{name}.jsonl"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                with file.open("w", encoding="utf-8") as out:
+                    for row in self._predictions(name):
+                        out.write(json.dumps(row, ensure_ascii=False) + "\n")
             text = json.dumps(self.to_dict(), indent=2) + "\n"
             (staging / "metrics.json").write_text(text, encoding="utf-8")
 
-    def _rows(self) -> list[dict[str, object]]:
+    def _system(self, system: System) -> dict[str, object]:
+        seconds = self.answers[system.name].seconds
+        plain: dict[str, object] = {
+            "model": str(system.path),
+            "kind": system.kind,
+            "role": system.role,
+            "task": system.task,
+            "bytes": system.bytes,
+            "seconds": seconds,
+            "ms_per_example": 1000 * seconds / len(self.examples.inputs),
+            "metrics": _scores(self.measured.whole.scores[system.name]),
+        }
+        if system.name in self.measured.retention:
+            plain["retention"] = _scores(self.measured.retention[system.name])
+        return plain
+
+    def _predictions(self, name: str) -> list[dict[str, object]]:
+        said = self.answers[name]
+        columns = {
+            metric: result.per_example
+            for metric, result in self.measured.whole.scores[name].items()
+            if result.per_example is not None
+        }
         rows: list[dict[str, object]] = []
-        for index, (text, right, said) in enumerate(
-            zip(self.inputs, self.references, self.predictions, strict=True)
-        ):
-            row: dict[str, object] = {"id": index, "input": text, "reference": right, "prediction": said}
-            if self.scores is not None:
-                row["score"] = self.scores[index]
+        for index, text in enumerate(said.texts):
+            row: dict[str, object] = {
+                "id": index,
+                "input": self.examples.inputs[index],
+                "reference": self.examples.references[index],
+                "prediction": text,
+                "metrics": {metric: column[index] for metric, column in columns.items()},
+            }
+            if said.scores is not None:
+                row["score"] = said.scores[index]
             rows.append(row)
         return rows
 
 
 def evaluate(request: EvaluationRequest, *, say: Say = lambda _: None) -> Evaluation:
-    """Predict and score.
+    """Predict with every system, score and compare.
 
     Args:
         request: What to do, checked by ``check_request``.
         say: Told in words what happens.
 
     Raises:
-        UsageError: A row of the file is damaged, a named metric cannot score these references, or the task
-            cannot be told.
-        EvaluationError: All predictions are empty.
-        Exception: What the packages raise: data, model or memory that fail.
+        UsageError: A row of the file is damaged, a named metric cannot score these references, or a system
+            needs more memory than there is; found before any model is loaded.
+        EvaluationError: A system cannot be loaded or fails, or all its answers are empty.
+        Exception: What the packages raise.
     """
-    inputs, references = _examples(request)
-    metrics = _usable_metrics(request, references, say)
-    say(f"Predicting {len(inputs)} examples of {request.data} with {request.model}.")
-    started = time.monotonic()
-    predict = _predict_export if request.kind == "export" else _predict_model
-    predictions, scores, task = predict(request, [request.prefix + text for text in inputs], say)
-    seconds = time.monotonic() - started
-    if not any(text.strip() for text in predictions):
+    from distill_hwdetect import detect
+
+    with quiet_libraries():
+        examples = read_examples(request.rows)
+        metrics = usable_metrics(request, examples.references, say)
+        profile = detect()
+        policies = {system.name: policy_for(system, profile) for system in request.systems}
+        answers: dict[str, Answers] = {}
+        for number, system in enumerate(request.systems, start=1):
+            say(
+                f"{number}/{len(request.systems)} {system.name}: "
+                f"{len(examples.inputs)} rows of {request.rows.path}."
+            )
+            try:
+                answers[system.name] = answer(
+                    system,
+                    examples.inputs,
+                    request.answering,
+                    policy=policies[system.name],
+                    cores=profile.cpu.usable_cores,
+                    say=say,
+                )
+            except Exception as error:
+                raise EvaluationError(f"{system.name} failed: {words_of(error)}") from error
+            _refuse_silence(system, answers[system.name].texts)
+        say("Scoring.")
+        teacher = request.teacher
+        measured = measure(
+            {name: found.texts for name, found in answers.items()},
+            examples,
+            metrics,
+            teacher=None if teacher is None else teacher.name,
+            samples=request.samples,
+            settings={name: {"encoder": request.encoder} for name in metrics if name in ENCODER_METRIC_NAMES},
+        )
+    return Evaluation(request=request, examples=examples, answers=answers, measured=measured)
+
+
+def _refuse_silence(system: System, texts: Sequence[str]) -> None:
+    if not any(text.strip() for text in texts):
         raise EvaluationError(
-            f"All {len(predictions)} predictions are empty: the model says nothing to score."
+            f"All {len(texts)} answers of {system.name} are empty: there is nothing to score. "
+            "Look at what it was trained to read (--prefix, --columns), or train it longer."
         )
-    return Evaluation(
-        request=request,
-        task=task,
-        inputs=inputs,
-        references=references,
-        predictions=predictions,
-        scores=scores,
-        metrics=score(predictions, references, metrics=metrics),
-        seconds=seconds,
-    )
 
 
-def _examples(request: EvaluationRequest) -> tuple[list[str], list[Reference]]:
-    from distill_datakit import DataError, load, split
-
-    try:
-        dataset = load(request.data)
-    except DataError as error:
-        raise UsageError(str(error)) from error
-    if request.split == "test":
-        dataset = split(dataset)["test"]
-    inputs = [str(text) for text in dataset[request.input_column]]
-    references = [
-        text if isinstance(text, str) else [str(one) for one in text]
-        for text in dataset[request.reference_column]
-    ]
-    if not inputs:
-        raise UsageError(f"The {request.split} split of {request.data} holds no example.")
-    return inputs, references
+def _part(part: Part) -> dict[str, object]:
+    return {
+        "n": part.n,
+        "systems": {name: _scores(scores) for name, scores in part.scores.items()},
+        "comparisons": [one.to_dict() for one in part.comparisons],
+    }
 
 
-def _usable_metrics(request: EvaluationRequest, references: Sequence[Reference], say: Say) -> tuple[str, ...]:
-    """The metrics that can score these references, found out before any model is loaded."""
-    perfect = [right if isinstance(right, str) else right[0] for right in references]
-    usable = []
-    for name in request.metrics or _DEFAULT_METRICS:
-        try:
-            score(perfect, references, metrics=[name], interval=None)
-        except EmptyTextError as error:
-            if request.metrics:
-                raise UsageError(f"{name} cannot score {request.data}: {error}") from None
-            say(f"Left out {name}: {error}")
-            continue
-        usable.append(name)
-    return tuple(usable)
-
-
-def _predict_export(
-    request: EvaluationRequest, texts: list[str], say: Say
-) -> tuple[list[str], list[float] | None, Task]:
-    from distill_deploy import MaskFiller, load_runtime
-
-    runtime = load_runtime(request.model)
-    say(f"{request.model} is an export: it runs without torch.")
-    if isinstance(runtime, MaskFiller):
-        return runtime.complete(texts, batch_size=request.batch_size), None, "masked"
-    said = runtime.generate(
-        texts, max_new_tokens=request.max_new_tokens, beams=request.beams, batch_size=request.batch_size
-    )
-    return said, None, "causal" if runtime.task == "causal" else "seq2seq"
-
-
-def _predict_model(
-    request: EvaluationRequest, texts: list[str], say: Say
-) -> tuple[list[str], list[float] | None, Task]:
-    from distill_adapters import Generation, load_model, predict
-    from distill_hwdetect import Requirements, detect, plan, read_model_facts
-
-    source = base_of(request.model) if request.kind == "adapter" else request.model
-    facts = read_model_facts(source)
-    task = request.task or facts.task
-    if task is None:
-        raise UsageError(
-            f"The task of {request.model} cannot be told; give --task causal, seq2seq or masked."
-        )
-    policy = plan(detect(), Requirements(task=task, model=facts, training=False))
-    say(f"Running on {policy.device.value} in {policy.compute_dtype.value}: {policy.device.reason}")
-    loaded = load_model(request.model, policy, task, training=False)
-    generation = Generation(
-        max_new_tokens=request.max_new_tokens, beams=request.beams, batch_size=request.batch_size
-    )
-    found = predict(loaded.model, loaded.tokenizer, texts, task=task, generation=generation)
-    return found.texts, found.scores, task
+def _scores(scores: Scores) -> dict[str, object]:
+    return {name: result.to_dict() for name, result in scores.items()}

@@ -1,28 +1,57 @@
 """What was asked for, checked in milliseconds: no torch, no transformers, no datasets."""
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from distill_metrics import UnknownMetricError, check_metric_names
+from distill_app_evaluator.errors import UsageError
+from distill_app_evaluator.folders import TASKS, System, Task, find_systems, nearest, neighbours
+from distill_metrics.names import ENCODER_METRIC_NAMES, METRIC_GROUPS, METRIC_NAMES
 
-Task = Literal["causal", "seq2seq", "masked"]
 Split = Literal["test", "all"]
-Kind = Literal["model", "adapter", "export"]
 
-_MARKS: tuple[tuple[str, Kind], ...] = (
-    ("certificate.json", "export"),
-    ("adapter_config.json", "adapter"),
-    ("config.json", "model"),
-)
-_INPUTS = ("source", "prompt", "text")
-_REFERENCES = ("references", "target", "completion", "label")
+INPUTS = ("source", "prompt", "text")
+REFERENCES = ("references", "target", "completion", "label")
 
 
-class UsageError(ValueError):
-    """What was asked for cannot be done; one line says what was found, what is allowed and what to do."""
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Which rows are asked.
+
+    Attributes:
+        path: File of examples.
+        columns: Our name -> the file's.
+        input: Column that the model reads, by our name.
+        reference: Column with what is right: a text, or a list of texts.
+        split: ``"all"`` rows of the file, or the ``"test"`` tenth of a split with seed 42.
+        slices: ``"length"``, a column by our name, or None for no parts.
+    """
+
+    path: Path
+    columns: Mapping[str, str] = field(default_factory=dict)
+    input: str
+    reference: str
+    split: Split = "all"
+    slices: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answering:
+    """How a model answers.
+
+    Attributes:
+        prefix: Put before every input.
+        max_new_tokens: Longest answer.
+        beams: Beams of the search; 1 is greedy.
+        batch_size: Rows predicted at once.
+    """
+
+    prefix: str = ""
+    max_new_tokens: int = 64
+    beams: int = 1
+    batch_size: int = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,42 +59,40 @@ class EvaluationRequest:
     """A checked request.
 
     Attributes:
-        model: Folder of the model.
-        kind: What the folder holds.
-        data: File of examples.
-        input_column: Column that the model reads.
-        reference_column: Column with what is right, a text or a list of texts.
+        systems: The models, and last the teacher where there is one.
+        rows: What they are asked.
+        answering: How they answer.
         metrics: Metric names; empty takes those that suit most texts.
-        split: ``"all"`` rows of the file, or the ``"test"`` tenth of a split with seed 42.
-        task: What the model does; None takes it from the model.
+        encoder: Folder of the encoder of BERTScore.
+        samples: How many of the worst rows are shown.
         out: Folder for the results, or None.
-        prefix: Put before every input.
-        max_new_tokens: Longest answer.
-        beams: Beams of the search; 1 is greedy.
-        batch_size: Rows predicted at once.
     """
 
-    model: Path
-    kind: Kind
-    data: Path
-    input_column: str
-    reference_column: str
+    systems: tuple[System, ...]
+    rows: Rows
+    answering: Answering
     metrics: tuple[str, ...] = ()
-    split: Split = "all"
-    task: Task | None = None
+    encoder: Path | None = None
+    samples: int = 0
     out: Path | None = None
-    prefix: str = ""
-    max_new_tokens: int = 64
-    beams: int = 1
-    batch_size: int = 64
+
+    @property
+    def teacher(self) -> System | None:
+        """The one that the others are measured against."""
+        return next((system for system in self.systems if system.role == "teacher"), None)
 
 
 def check_request(
     *,
-    model: str,
+    models: Sequence[str],
     data: str,
+    teacher: str | None = None,
     metrics: Sequence[str] = (),
+    encoder: str | None = None,
+    columns: Mapping[str, str] | None = None,
     split: str = "all",
+    slices: str | None = None,
+    samples: int = 0,
     task: str | None = None,
     out: str | None = None,
     prefix: str = "",
@@ -73,105 +100,115 @@ def check_request(
     beams: int = 1,
     batch_size: int = 64,
 ) -> EvaluationRequest:
-    """Check everything that can be known before a model is loaded.
+    """Check everything that can be known before rows are read and a model is loaded.
+
+    Args:
+        models: Folders of models, adapters or exports.
+        data: File of examples.
+        teacher: Folder of the model that the others are measured against.
+        metrics: Names of metrics.
+        encoder: Folder of the encoder of BERTScore.
+        columns: Our name of a column -> the file's.
+        split: ``"all"`` or ``"test"``.
+        slices: ``"length"`` or the name of a column.
+        samples: How many of the worst rows are shown.
+        task: What models do whose configuration does not tell.
+        out: New folder for the results.
+        prefix: Put before every input.
+        max_new_tokens: Longest answer.
+        beams: Of the search.
+        batch_size: Rows predicted at once.
 
     Raises:
-        UsageError: A metric does not exist, a file, column or model is missing, ``out`` exists, or a number
-            is out of range.
+        UsageError: A metric does not exist, a file, column or model is missing, ``out`` exists or cannot be
+            made, or a number is out of range.
     """
-    if metrics:
+    for name, number, least in (
+        ("samples", samples, 0),
+        ("max-new-tokens", max_new_tokens, 1),
+        ("beams", beams, 1),
+        ("batch-size", batch_size, 1),
+    ):
+        if number < least:
+            raise UsageError(f"--{name} {number} was asked for; at least {least} is needed.")
+    return EvaluationRequest(
+        metrics=_metrics(metrics, encoder),
+        encoder=None if encoder is None else Path(encoder),
+        rows=_rows(data, columns or {}, _split(split), slices),
+        out=_out(out),
+        systems=find_systems(models, teacher, _task(task)),
+        answering=Answering(prefix=prefix, max_new_tokens=max_new_tokens, beams=beams, batch_size=batch_size),
+        samples=samples,
+    )
+
+
+def _metrics(asked: Sequence[str], encoder: str | None) -> tuple[str, ...]:
+    from distill_metrics import UnknownMetricError, check_metric_names
+
+    allowed = (*METRIC_NAMES, *METRIC_GROUPS, *ENCODER_METRIC_NAMES)
+    if asked:
         try:
-            check_metric_names(metrics)
+            check_metric_names(asked, allowed=allowed)
         except UnknownMetricError as error:
             raise UsageError(str(error)) from None
-    for name, number in (("max-new-tokens", max_new_tokens), ("beams", beams), ("batch-size", batch_size)):
-        if number < 1:
-            raise UsageError(f"--{name} {number} was asked for; at least 1 is needed.")
-    folder, kind = _model(model)
-    input_column, reference_column = _columns(data)
-    if out is not None and Path(out).exists():
-        raise UsageError(f"{out} exists; name a new folder for the results.")
-    return EvaluationRequest(
-        model=folder,
-        kind=kind,
-        data=Path(data),
-        input_column=input_column,
-        reference_column=reference_column,
-        metrics=tuple(dict.fromkeys(metrics)),
-        split=_split(split),
-        task=_task(task),
-        out=None if out is None else Path(out),
-        prefix=prefix,
-        max_new_tokens=max_new_tokens,
-        beams=beams,
-        batch_size=batch_size,
-    )
+    names = tuple(dict.fromkeys(full for name in asked for full in METRIC_GROUPS.get(name, (name,))))
+    wants = [name for name in names if name in ENCODER_METRIC_NAMES]
+    if wants and encoder is None:
+        raise UsageError(f"{wants[0]} reads texts with an encoder; give its folder with --encoder.")
+    if encoder is not None:
+        if not wants:
+            raise UsageError(
+                f"--encoder {encoder} was given, and no metric needs it; add --metrics bertscore_f1."
+            )
+        if not (Path(encoder) / "config.json").is_file():
+            raise UsageError(f"--encoder: there is no model in {encoder}.{neighbours(Path(encoder))}")
+    return names
 
 
-def base_of(adapter: Path) -> str:
-    """The model that an adapter folder was trained on, as its adapter_config.json names it.
-
-    Raises:
-        UsageError: The file is not JSON, or names no model.
-    """
-    try:
-        content = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
-        base = content["base_model_name_or_path"]
-    except (ValueError, KeyError, TypeError):
-        base = None
-    if not isinstance(base, str) or not base:
-        raise UsageError(f"{adapter / 'adapter_config.json'} names no base_model_name_or_path.")
-    return base
-
-
-def _model(model: str) -> tuple[Path, Kind]:
-    folder = Path(model)
-    if not folder.exists():
-        raise UsageError(f"There is no folder {model}.{_neighbours(folder)}")
-    if not folder.is_dir():
-        raise UsageError(f"{model} is a file; the folder of a model is needed.")
-    for mark, kind in _MARKS:
-        if (folder / mark).is_file():
-            return folder, kind
-    marks = ", ".join(mark for mark, _ in reversed(_MARKS))
-    raise UsageError(f"{model} is no model: it holds none of {marks}.{_inside(folder)}")
-
-
-def _neighbours(folder: Path) -> str:
-    import difflib
-
-    if not folder.parent.is_dir():
-        return f" Nor is there a folder {folder.parent}."
-    near = difflib.get_close_matches(folder.name, [entry.name for entry in folder.parent.iterdir()], n=1)
-    return f" Did you mean {folder.parent / near[0]}?" if near else ""
-
-
-def _inside(folder: Path) -> str:
-    """A hint to models one level below."""
-    below = sorted(
-        str(entry)
-        for entry in folder.iterdir()
-        if entry.is_dir() and any((entry / m).is_file() for m, _ in _MARKS)
-    )
-    return f" Models below it: {', '.join(below)}." if below else ""
-
-
-def _columns(data: str) -> tuple[str, str]:
+def _rows(data: str, columns: Mapping[str, str], split: Split, slices: str | None) -> Rows:
     from distill_datakit import DataError, inspect_columns
 
     path = Path(data)
     if not path.is_file():
-        raise UsageError(f"There is no file {data}.{_neighbours(path)}")
+        raise UsageError(f"There is no file {data}.{neighbours(path)}")
     try:
-        found = inspect_columns(path)
+        theirs = inspect_columns(path)
     except (DataError, OSError) as error:
         raise UsageError(str(error)) from None
-    inputs = [name for name in _INPUTS if name in found]
-    rights = [name for name in _REFERENCES if name in found]
-    if not inputs or not rights:
-        missing = f"one of {', '.join(_INPUTS)}" if not inputs else f"one of {', '.join(_REFERENCES)}"
-        raise UsageError(f"{data} lacks a column: {missing} is needed; found: {', '.join(found) or 'none'}.")
-    return inputs[0], rights[0]
+    for ours, column in columns.items():
+        if column not in theirs:
+            raise UsageError(f"--columns {ours}={column}: {_lacks(data, column, theirs)}")
+    renamed = {column: ours for ours, column in columns.items()}
+    found = [renamed.get(column, column) for column in theirs]
+    if slices not in (None, "length", *found):
+        raise UsageError(
+            f"--slices {slices}: {_lacks(data, str(slices), ('length', *found))} "
+            "'length' parts by the length of the references."
+        )
+    return Rows(
+        path=path,
+        columns=dict(columns),
+        input=_first(data, INPUTS, found),
+        reference=_first(data, REFERENCES, found),
+        split=split,
+        slices=slices,
+    )
+
+
+def _lacks(data: str, column: str, found: Sequence[str]) -> str:
+    near = nearest(column, found)
+    hint = f" Did you mean {near!r}?" if near else ""
+    return f"{data} has no column {column!r}.{hint} Allowed: {', '.join(found)}."
+
+
+def _first(data: str, wanted: Sequence[str], found: Sequence[str]) -> str:
+    for name in wanted:
+        if name in found:
+            return name
+    raise UsageError(
+        f"{data} lacks a column: one of {', '.join(wanted)} is needed; found: {', '.join(found) or 'none'}. "
+        f"Say which one it is, as in --columns {wanted[0] if wanted is INPUTS else 'target'}=THEIR_NAME."
+    )
 
 
 def _split(split: str) -> Split:
@@ -185,8 +222,20 @@ def _split(split: str) -> Split:
 def _task(task: str | None) -> Task | None:
     if task is None:
         return None
-    for allowed in get_args(Task):
+    for allowed in TASKS:
         if task == allowed:
-            chosen: Task = allowed
-            return chosen
-    raise UsageError(f"--task {task!r} was asked for; allowed: {', '.join(get_args(Task))}.")
+            return allowed
+    raise UsageError(f"--task {task!r} was asked for; allowed: {', '.join(TASKS)}.")
+
+
+def _out(out: str | None) -> Path | None:
+    """A folder that is not there yet and can be made."""
+    if out is None:
+        return None
+    folder = Path(out)
+    if folder.exists():
+        raise UsageError(f"{out} exists; name a new folder for the results, or remove it first.")
+    above = next(place for place in Path(os.path.abspath(out)).parents if place.exists())  # noqa: PTH100
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise UsageError(f"--out {out}: nothing can be written into {above}; name another folder.")
+    return folder

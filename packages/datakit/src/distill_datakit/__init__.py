@@ -15,7 +15,9 @@ if TYPE_CHECKING:
         TokenizerError,
     )
     from distill_datakit.files import inspect_columns
+    from distill_datakit.filtering import GenerationFilter
     from distill_datakit.fingerprints import fingerprint
+    from distill_datakit.foreign import convert_generations
     from distill_datakit.generations import existing_ids, read_generations, write_generations
     from distill_datakit.loading import load
     from distill_datakit.original import prepare_dataset_dict, prepare_tokenized_dataset
@@ -34,7 +36,9 @@ _HOME = {
     "encoding": ("Task", "TokenizeArguments"),
     "errors": ("DataError", "DatakitError", "DroppedRowsWarning", "SpecialTokensWarning", "TokenizerError"),
     "files": ("inspect_columns",),
+    "filtering": ("GenerationFilter",),
     "fingerprints": ("fingerprint",),
+    "foreign": ("convert_generations",),
     "generations": ("existing_ids", "read_generations", "write_generations"),
     "loading": ("load",),
     "original": ("prepare_dataset_dict", "prepare_tokenized_dataset"),
@@ -53,6 +57,7 @@ __all__ = [
     "DataReport",
     "DatakitError",
     "DroppedRowsWarning",
+    "GenerationFilter",
     "LengthSampler",
     "SpecialTokensWarning",
     "Task",
@@ -63,6 +68,7 @@ __all__ = [
     "__version__",
     "check",
     "collator",
+    "convert_generations",
     "existing_ids",
     "fingerprint",
     "inspect_columns",

@@ -8,11 +8,17 @@ from typing import TYPE_CHECKING
 
 from distill_datakit.errors import DataError
 from distill_datakit.files import Row, file_format, read_rows
+from distill_datakit.foreign import PIPELINE, convert_generations
+from distill_datakit.loading import OnError, check_on_error, warn_of_dropped
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+    from distill_datakit.foreign import Inputs
 
 FIELDS = ("id", "input", "output", "score")
+_THEIRS = {"custom_id", "request_id", *PIPELINE}  # one of these stands in each row of another tool
 
 
 def write_generations(rows: Iterable[Mapping[str, object]], path: str | Path) -> int:
@@ -56,31 +62,83 @@ def existing_ids(path: str | Path) -> set[str | int]:
     return ids
 
 
-def read_generations(path: str | Path) -> "Dataset":
+def read_generations(
+    path: str | Path,
+    *,
+    inputs: "Inputs | None" = None,
+    tokenizer: "PreTrainedTokenizerBase | None" = None,
+    scores: bool = False,
+    on_error: OnError = "refuse",
+) -> "Dataset":
     """Generations as training rows: ``input`` becomes ``source``, ``output`` becomes ``target``.
 
     Rows whose output is blank are left out: they teach nothing.
 
     Args:
-        path: A file that ``write_generations`` wrote.
+        path: A file that ``write_generations`` wrote, or one of what ``convert_generations`` understands, a
+            request a line.
+        inputs: As of ``convert_generations``, for files of other tools that do not hold what was asked.
+        tokenizer: As of ``convert_generations``.
+        scores: Keep ``id`` (as text) and ``score`` too.
+        on_error: ``"drop"`` leaves out requests that failed and rows that are none, and warns.
 
     Returns:
         Columns ``source`` and ``target``, which concatenate with labelled rows.
 
     Raises:
-        DataError: No such file, a row that is no generation, or no row with an output.
+        DataError: No such file, a request that failed, a row that is no generation, or no row with an output.
+
+    Warns:
+        DroppedRowsWarning: Rows were dropped.
     """
     from datasets import Dataset
 
+    check_on_error(on_error)
     path = Path(path)
     file_format(path)
-    rows = [_checked(row, str(path), number) for number, row in _whole_rows(path)]
+    rows: list[Row] = []
+    dropped: list[DataError] = []
+    for number, found in _converted(path, inputs, tokenizer):
+        try:
+            if isinstance(found, DataError):
+                raise DataError(found.message, file=str(path), row=number, field=found.field)
+            rows.append(_checked(found, str(path), number))
+        except DataError as error:
+            if on_error == "refuse":
+                raise
+            dropped.append(error)
+    if dropped:
+        warn_of_dropped(dropped[0], len(dropped), len(dropped) + len(rows))
     kept = [row for row in rows if str(row["output"]).strip()]
     if not kept:
         raise DataError(f"0 of {len(rows)} generations has an output.", file=str(path))
-    return Dataset.from_dict(
-        {"source": [row["input"] for row in kept], "target": [row["output"] for row in kept]}
-    )
+    columns = {"source": [row["input"] for row in kept], "target": [row["output"] for row in kept]}
+    if scores:
+        columns |= {"id": [str(row["id"]) for row in kept], "score": [row["score"] for row in kept]}
+    return Dataset.from_dict(columns)
+
+
+def _converted(
+    path: Path, inputs: "Inputs | None", tokenizer: "PreTrainedTokenizerBase | None"
+) -> Iterator[tuple[int, Row | DataError]]:
+    """Our own rows as they are, those of other tools converted, each with its number."""
+    numbers: list[int] = []
+
+    def theirs(row: Row) -> bool:
+        return not {"id", "input", "output"} <= row.keys() and not row.keys().isdisjoint(_THEIRS)
+
+    def rows() -> Iterator[Row]:
+        for number, row in _whole_rows(path):
+            numbers.append(number)
+            yield row
+
+    first = next(rows(), None)
+    if first is None or not theirs(first):
+        yield from _whole_rows(path)
+        return
+    numbers.clear()
+    for found in convert_generations(rows(), inputs=inputs, tokenizer=tokenizer):
+        yield numbers[-1], found
 
 
 def _whole_rows(path: Path) -> Iterator[tuple[int, Row]]:

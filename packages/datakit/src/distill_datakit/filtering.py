@@ -1,0 +1,92 @@
+"""Leave out teacher generations that would teach the wrong thing."""
+
+import math
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from distill_datakit.files import Row
+
+
+@dataclass(kw_only=True)
+class GenerationFilter:
+    """Passes good generations on and counts the others by reason.
+
+    ``rows = GenerationFilter(max_length_ratio=3.0)(generations)``; then look at ``dropped``.
+
+    Attributes:
+        min_length_ratio: Least characters of the output for each of the input; None for no limit.
+        max_length_ratio: Most.
+        max_compression: Most times by which zlib shortens the output: text that repeats itself compresses
+            well, 2.4 is what Whisper takes for a loop. None for no limit.
+        metric: A row to its quality, as a score against a reference that the caller knows by ``id``.
+        min_metric: Least value of ``metric``; one that is no number fails too.
+        min_score: Least ``score``; a row without one fails. None for no limit.
+        dedupe: Drop rows whose input and output were seen before, whatever their ids.
+        dropped: Reason -> rows: ``empty``, ``short``, ``long``, ``repetitive``, ``metric``, ``score``,
+            ``duplicate``.
+        kept: Rows that passed.
+
+    Raises:
+        ValueError: ``metric`` without ``min_metric``, or the other way round.
+
+    Source:
+        Compression ratio: Radford et al. 2022, section 4.5, arXiv:2212.04356.
+    """
+
+    min_length_ratio: float | None = None
+    max_length_ratio: float | None = None
+    max_compression: float | None = 2.4
+    metric: Callable[[Mapping[str, object]], float] | None = None
+    min_metric: float | None = None
+    min_score: float | None = None
+    dedupe: bool = True
+    dropped: Counter[str] = field(default_factory=Counter)
+    kept: int = 0
+
+    def __post_init__(self) -> None:
+        """Check what belongs together."""
+        if (self.metric is None) != (self.min_metric is None):
+            raise ValueError("metric and min_metric belong together: give both or neither.")
+
+    def __call__(self, rows: Iterable[Mapping[str, object]]) -> Iterator[Row]:
+        """The rows that pass, one by one, as they come."""
+        seen: set[tuple[str, str]] = set()
+        for row in rows:
+            reason = self._reason(row)
+            pair = (str(row["input"]), str(row["output"]))
+            if reason is None and self.dedupe and pair in seen:
+                reason = "duplicate"
+            if reason is None:
+                seen.add(pair)
+                self.kept += 1
+                yield dict(row)
+            else:
+                self.dropped[reason] += 1
+
+    def _reason(self, row: Mapping[str, object]) -> str | None:
+        """Why it is left out; the cheap reasons first."""
+        output, score = str(row["output"]), row.get("score")
+        ratio = len(output) / max(len(str(row["input"])), 1)
+        if not output.strip():
+            return "empty"
+        if self.min_length_ratio is not None and ratio < self.min_length_ratio:
+            return "short"
+        if self.max_length_ratio is not None and ratio > self.max_length_ratio:
+            return "long"
+        if self.max_compression is not None and compression(output) > self.max_compression:
+            return "repetitive"
+        if self.min_score is not None and not (isinstance(score, int | float) and score >= self.min_score):
+            return "score"
+        if self.metric is not None and self.min_metric is not None:
+            value = self.metric(row)
+            if math.isnan(value) or value < self.min_metric:
+                return "metric"
+        return None
+
+
+def compression(text: str) -> float:
+    """How many times shorter zlib makes a text, in bytes of UTF-8; about 1 for short ones."""
+    plain = text.encode("utf-8", "surrogatepass")
+    return len(plain) / len(zlib.compress(plain))
