@@ -36,7 +36,7 @@ def shortened(text: str) -> str:
 
 
 def shape(text: str) -> list[str]:
-    """What does not depend on machine and luck: stages, systems, comparisons and next commands, without figures."""
+    """What does not depend on machine and luck: stages, systems, comparisons, without figures."""
     kept = []
     for line in shortened(text).splitlines():
         if re.match(r"\[\d|Stage|Model|Data|│ \w|.*(better|difference)|.*exported to|Report|Next", line):

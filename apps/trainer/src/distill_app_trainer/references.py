@@ -66,6 +66,15 @@ def origin(config: RunConfig, name: str) -> ModelSource:
     return config.models[name]
 
 
+def teacher_of(config: RunConfig, system: str) -> str | None:
+    """The model or stage that a distilled system learnt from, also through what was stored of it."""
+    for name, stage in config.stages.items():
+        if isinstance(stage, DistillStage) and system in {one for one, _ in variants(config, name)}:
+            store = config.stages.get(stage.teacher)
+            return store.model if isinstance(store, StoreStage) else stage.teacher
+    return None
+
+
 def tokenizer_of(config: RunConfig, source: ModelSource) -> str:
     """The folder of the tokenizer of a model of the file."""
     named = source.tokenizer

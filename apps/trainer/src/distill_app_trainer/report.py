@@ -96,12 +96,9 @@ class Report:
 
     def statements(self) -> list[str]:
         """Each comparison, and each thing to know, in a sentence."""
-        said = [
-            str(comparison["statement"])
-            for pair in _table(self.content, "comparisons").values()
-            if isinstance(pair, Mapping)
-            for comparison in pair.values()
-        ]
+        pairs = [pair for pair in _table(self.content, "comparisons").values() if isinstance(pair, Mapping)]
+        said = [_verdict(self.content, one) for pair in pairs for one in pair.values() if "retention" in one]
+        said += [str(one["statement"]) for pair in pairs for one in pair.values()]
         said += [_export_statement(entry) for entry in _table(self.content, "exports").values()]
         notes = self.content.get("notes", [])
         assert isinstance(notes, Sequence)  # noqa: S101 - ours
@@ -117,6 +114,19 @@ class Report:
             lines.append(f"{row['input']}  (right: {right})")
             lines += [f"    {name}: {text}" for name, text in row["answers"].items()]
         return lines
+
+
+def _verdict(content: Mapping[str, object], comparison: Mapping[str, object]) -> str:
+    """``student keeps 87.1 % [85.0, 89.2] of the exact_match of teacher, at 45 % of its size, ...``."""
+    student, teacher = (str(comparison[name]) for name in ("first", "second"))
+    systems = _table(content, "systems")
+    ours, theirs = (systems[name] for name in (student, teacher))
+    assert isinstance(ours, Mapping)  # noqa: S101 - written by the stages
+    assert isinstance(theirs, Mapping)  # noqa: S101 - written by the stages
+    size = 100 * ours["bytes"] / theirs["bytes"]
+    speed = theirs["ms_per_example"] / ours["ms_per_example"]
+    kept = f"{student} keeps {shown_metric(comparison['retention'])} of {teacher}'s {comparison['metric']}"
+    return f"{kept}, at {size:.0f} % of its size and {speed:.1f} times its speed."
 
 
 def _export_statement(entry: object) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distill_app_trainer.config import EvaluateStage, ExportStage
-from distill_app_trainer.references import variants
+from distill_app_trainer.references import teacher_of, variants
 from distill_app_trainer.stages import Workbench
 from distill_app_trainer.texts import Reference, hide_words, inputs_of, references_of
 
@@ -138,7 +138,27 @@ def _compare(
         seed=bench.plan.config.run.seed,
     )
     found = dataclasses.replace(found, metric=metric)
-    return {**found.to_dict(), "statement": found.statement()}
+    return {**found.to_dict(), "statement": found.statement(), **_kept(bench, pair, said, right, metric)}
+
+
+def _kept(
+    bench: Workbench,
+    pair: tuple[str, str],
+    said: Mapping[str, Sequence[str]],
+    right: Sequence[Reference],
+    metric: str,
+) -> dict[str, object]:
+    """What share of its teacher's score a student keeps, where a share says something."""
+    from distill_metrics import ShapeError, lower_is_better, retention
+
+    name, (student, teacher) = _metric_name(metric), pair
+    if teacher != teacher_of(bench.plan.config, student) or lower_is_better(name):
+        return {}
+    try:
+        kept = retention(said[student], said[teacher], right, metric=name, seed=bench.plan.config.run.seed)
+    except ShapeError:
+        return {}  # a teacher that gets nothing right has nothing to keep
+    return {"retention": kept.to_dict()}
 
 
 def _samples(
