@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from distill_app_trainer.charts import curves, marked, trade
+
 SCHEMA_VERSION = 1
 _MB = 1e6
 
@@ -38,9 +40,10 @@ class Report:
         return render(
             "report.html.jinja",
             report=self.content,
-            curves=_curves(self.content),
+            curves=curves(_table(self.content, "stages")),
+            trade=trade(_table(self.content, "systems")),
             rows=self.rows(),
-            samples=_table(self.content, "samples").get("rows", []),
+            samples=_table(self.content, "samples"),
         )
 
     def card(self, system: str) -> str:
@@ -169,22 +172,6 @@ def render(name: str, /, **values: object) -> str:
         lstrip_blocks=True,
     )
     environment.filters["metric"] = shown_metric
+    environment.filters["marked"] = marked
     environment.filters["toml"] = lambda text: json.dumps(text, ensure_ascii=False)
     return environment.get_template(name).render(**values)
-
-
-def _curves(content: Mapping[str, object]) -> list[tuple[str, str, float, float]]:
-    """``(stage, points of an SVG polyline in a 400 x 100 box, first loss, last loss)``."""
-    found = []
-    for name, entry in _table(content, "stages").items():
-        curve = entry.get("curve") if isinstance(entry, Mapping) else None
-        if not curve or len(curve) < 2:
-            continue
-        low, high = min(loss for _, loss in curve), max(loss for _, loss in curve)
-        last = curve[-1][0]
-        points = " ".join(
-            f"{400 * step / last:.1f},{100 - 100 * (loss - low) / ((high - low) or 1):.1f}"
-            for step, loss in curve
-        )
-        found.append((name, points, curve[0][1], curve[-1][1]))
-    return found

@@ -128,6 +128,7 @@ def _take_up(bench: "Workbench") -> None:
     if state:
         bench.over = [str(name) for name in state["over"]]
         bench.results |= cast("dict[str, dict[str, object]]", state["results"])
+        bench.seconds |= cast("dict[str, float]", state["seconds"])
         bench.read_labels(bench.over)
 
 
@@ -203,6 +204,7 @@ def write_report(bench: "Workbench", rows: Mapping[str, int], *, seconds: float 
             "seed": config.run.seed,
             "seconds": seconds,
             "forecast_seconds": bench.forecast,
+            "stage_seconds": dict(bench.seconds),
             "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         },
         "plan": plan.to_dict(),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from distill_metrics import Comparison, MetricResult
 
-SAMPLES = 5
+SAMPLES, WORST = 5, 10
 _TIMED = 40  # texts that are answered one by one to see how long one takes
 _CERTIFIED_ON = 512  # held-out texts of an export's certificate, which needs 64 at least
 
@@ -37,19 +37,18 @@ def run_evaluate(bench: Workbench, name: str, stage: EvaluateStage) -> str:
     right: list[Reference] = []
     inputs: list[str] = []
     entries: dict[str, object] = {}
+    scores: dict[str, dict[str, MetricResult]] = {}
     for number, (_, system) in enumerate(systems, start=1):
         loaded = bench.load(system, policy)
         started = time.perf_counter()
         inputs, said[system], references = _answers(bench, stage, loaded.model, loaded.tokenizer)
         seconds = time.perf_counter() - started
         right = right or references
+        scores[system] = _score(bench, said[system], right, stage.metrics)
         entries[system] = {
             "parameters": model_report(loaded).total_parameters,
             "bytes": weights_bytes(bench.path_of(system)),
-            "metrics": {
-                key: value.to_dict()
-                for key, value in _score(bench, said[system], right, stage.metrics).items()
-            },
+            "metrics": {key: value.to_dict() for key, value in scores[system].items()},
             "ms_per_example": 1000 * seconds / len(right),
         }
         bench.folder.event("scored", stage=name, system=system)
@@ -64,7 +63,14 @@ def run_evaluate(bench: Workbench, name: str, stage: EvaluateStage) -> str:
     bench.results["comparisons"] |= comparisons
     bench.results["evaluations"][name] = {"data": stage.data, "n": len(right), "systems": entries}
     if not bench.results["samples"]:
-        bench.results["samples"] = {"rows": _samples(inputs, right, said)}
+        judged = stage.compare[0][0] if stage.compare else systems[0][1]
+        bench.results["samples"] = {
+            "rows": _samples(inputs, right, said, _spread(len(inputs))),
+            "worst": _samples(
+                inputs, right, said, _worst(scores[judged][stage.metrics[0]], stage.metrics[0])
+            ),
+            "worst_of": judged,
+        }
     return f"{len(systems)} systems on {len(right):,} rows of {stage.data}"
 
 
@@ -162,19 +168,34 @@ def _kept(
 
 
 def _samples(
-    inputs: Sequence[str], right: Sequence[Reference], said: Mapping[str, Sequence[str]]
+    inputs: Sequence[str],
+    right: Sequence[Reference],
+    said: Mapping[str, Sequence[str]],
+    chosen: Sequence[int],
 ) -> list[dict[str, object]]:
-    """A few rows side by side, spread over the data."""
-    step = max(1, len(inputs) // SAMPLES)
-    rows: list[dict[str, object]] = [
+    """Some rows with what each system said."""
+    return [
         {
             "input": inputs[index],
             "reference": right[index],
             "answers": {name: texts[index] for name, texts in said.items()},
         }
-        for index in range(0, len(inputs), step)
+        for index in chosen
     ]
-    return rows[:SAMPLES]
+
+
+def _spread(count: int) -> list[int]:
+    """A few rows, evenly spread over the data."""
+    return list(range(0, count, max(1, count // SAMPLES)))[:SAMPLES]
+
+
+def _worst(result: "MetricResult", metric: str) -> list[int]:
+    """The rows that a system does worst, worst first."""
+    from distill_metrics import lower_is_better
+
+    values = result.per_example or ()
+    sign = -1 if lower_is_better(_metric_name(metric)) else 1
+    return sorted(range(len(values)), key=lambda index: sign * values[index])[:WORST]
 
 
 def run_export(bench: Workbench, name: str, stage: ExportStage) -> str:

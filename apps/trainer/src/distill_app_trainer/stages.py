@@ -36,6 +36,7 @@ class Workbench:
         folder: Where everything is written.
         display: Who tells a person.
         over: What the jobs that are over are called.
+        seconds: What each of them took.
         started: When those began that have begun.
         texts: Raw texts by name; label stages add theirs.
         forecast: Seconds that the whole run was expected to take, once that was known.
@@ -54,6 +55,7 @@ class Workbench:
         }
     )
     over: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
     started: dict[str, float] = field(default_factory=dict)
 
     def begin(self, job: Job) -> None:
@@ -71,7 +73,8 @@ class Workbench:
         seconds = time.monotonic() - self.started[job.system]
         self.folder.event("stage_done", stage=job.system, seconds=round(seconds, 3))
         self.over.append(job.system)
-        self.folder.save_state({"over": self.over, "results": self.results})
+        self.seconds[job.system] = round(seconds, 2)
+        self.folder.save_state({"over": self.over, "results": self.results, "seconds": self.seconds})
         self.display.stage_done(job.system, said, seconds)
 
     def read_labels(self, names: Iterable[str]) -> None:
@@ -102,10 +105,12 @@ class Workbench:
             step, total = int(facts.get("step", 0)), int(facts.get("total_steps", 0))
             if step in (1, total) or step % 10 == 0:
                 self.folder.event("step", stage=stage, **facts)
-                if "loss" in facts:
-                    curve = self.results["stages"].setdefault(stage, {"curve": []})
-                    assert isinstance(curve, dict)  # noqa: S101 - made in the line above
-                    curve["curve"].append([step, round(float(facts["loss"]), 5)])
+                entry = self.results["stages"].setdefault(stage, {})
+                assert isinstance(entry, dict)  # noqa: S101 - made in the line above
+                for part in ("loss", "ce", "kd"):
+                    if part in facts:
+                        curve = entry.setdefault("curves", {}).setdefault(part, [])
+                        curve.append([step, round(float(facts[part]), 5)])
 
         return tell
 

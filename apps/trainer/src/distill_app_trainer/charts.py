@@ -1,0 +1,157 @@
+"""What the report draws: SVG shapes and marked words, ready for a template."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+WIDTH, HEIGHT = 640, 240
+_LEFT, _BOTTOM, _TOP, _RIGHT = 56, 32, 12, 16
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A mark on an axis: where, and what stands there."""
+
+    place: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Axes:
+    """A plane to draw on.
+
+    Attributes:
+        x: From and to.
+        y: From and to.
+    """
+
+    x: tuple[float, float]
+    y: tuple[float, float]
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        """Where a point lies in the picture."""
+        (left, right), (low, high) = self.x, self.y
+        across = (x - left) / ((right - left) or 1)
+        up = (y - low) / ((high - low) or 1)
+        return (
+            round(_LEFT + across * (WIDTH - _LEFT - _RIGHT), 1),
+            round(HEIGHT - _BOTTOM - up * (HEIGHT - _BOTTOM - _TOP), 1),
+        )
+
+    def x_ticks(self) -> list[Tick]:
+        """Marks along the bottom."""
+        return [Tick(self.at(value, self.y[0])[0], f"{value:,.4g}") for value in _steps(*self.x)]
+
+    def y_ticks(self) -> list[Tick]:
+        """Marks along the left."""
+        return [Tick(self.at(self.x[0], value)[1], f"{value:,.4g}") for value in _steps(*self.y)]
+
+
+def _steps(low: float, high: float, count: int = 4) -> list[float]:
+    return [low + (high - low) * number / count for number in range(count + 1)]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve with its name."""
+
+    name: str
+    points: str
+    first: float
+    last: float
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Several curves on one plane."""
+
+    axes: Axes
+    lines: tuple[Line, ...]
+
+
+def curves(stages: Mapping[str, object]) -> Curves | None:
+    """The training losses of a run, or None where there are none."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for name, entry in stages.items():
+        parts = entry.get("curves", {}) if isinstance(entry, Mapping) else {}
+        for part, points in parts.items():
+            if len(points) > 1:
+                found[name if part == "loss" else f"{name}: {part}"] = [(x, y) for x, y in points]
+    if not found:
+        return None
+    values = [y for points in found.values() for _, y in points]
+    axes = Axes(
+        x=(0.0, max(x for points in found.values() for x, _ in points)),
+        y=(min(0.0, *values), max(values)),
+    )
+    lines = [
+        Line(
+            name,
+            " ".join(",".join(map(str, axes.at(x, y))) for x, y in points),
+            points[0][1],
+            points[-1][1],
+        )
+        for name, points in found.items()
+    ]
+    return Curves(axes, tuple(lines))
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A system in the plane of size and quality, with its interval."""
+
+    name: str
+    x: float
+    y: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Trade:
+    """Quality against size."""
+
+    metric: str
+    axes: Axes
+    dots: tuple[Dot, ...]
+
+
+def trade(systems: Mapping[str, object]) -> Trade | None:
+    """Every system by its bytes and the first metric that all of them have; None for fewer than two."""
+    entries = {name: entry for name, entry in systems.items() if isinstance(entry, Mapping)}
+    shared = [
+        metric
+        for metric in (next(iter(entries.values()))["metrics"] if entries else ())
+        if all(metric in entry["metrics"] for entry in entries.values())
+    ]
+    if len(entries) < 2 or not shared:
+        return None
+    metric = shared[0]
+    sizes = {name: entry["bytes"] / 1e6 for name, entry in entries.items()}
+    values = {name: entry["metrics"][metric] for name, entry in entries.items()}
+    bounds = {name: value.get("interval") or (value["value"],) * 2 for name, value in values.items()}
+    axes = Axes(
+        x=(0.0, 1.1 * max(sizes.values())), y=(0.0, 1.1 * max(high for _, high in bounds.values()) or 1.0)
+    )
+    dots = [
+        Dot(
+            name,
+            *axes.at(size, values[name]["value"]),
+            axes.at(size, bounds[name][0])[1],
+            axes.at(size, bounds[name][1])[1],
+        )
+        for name, size in sizes.items()
+    ]
+    return Trade(metric, axes, tuple(dots))
+
+
+def marked(answer: str, right: str | Sequence[str]) -> list[tuple[str, bool]]:
+    """Words of an answer, and whether each stands in the nearest right one too."""
+    words = answer.split()
+    options = [right] if isinstance(right, str) else list(right)
+    matchers = [difflib.SequenceMatcher(None, words, option.split(), autojunk=False) for option in options]
+    if not matchers:
+        return [(word, False) for word in words]
+    best = max(matchers, key=lambda matcher: matcher.ratio())
+    kept = {index for block in best.get_matching_blocks() for index in range(block.a, block.a + block.size)}
+    return [(word, index in kept) for index, word in enumerate(words)]

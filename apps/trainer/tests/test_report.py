@@ -1,0 +1,132 @@
+"""What the report says and draws, from figures as the stages write them."""
+
+from html.parser import HTMLParser
+
+import pytest
+
+from distill_app_trainer.charts import curves, marked, trade
+from distill_app_trainer.report import Report
+
+VOID = {"meta", "line", "circle", "polyline", "br", "img"}
+
+
+class Balanced(HTMLParser):
+    """Fails where tags do not pair up, and collects what is referred to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.links += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def metric(value: float) -> dict[str, object]:
+    """A metric as ``MetricResult.to_dict`` gives it."""
+    return {"value": value, "unit": "percent", "n": 4, "signature": "-", "interval": [value - 1, value + 1]}
+
+
+def system(size: int, value: float) -> dict[str, object]:
+    """A system as an evaluate stage writes it."""
+    return {
+        "parameters": size // 4,
+        "bytes": size,
+        "metrics": {"exact_match": metric(value)},
+        "ms_per_example": 2.0,
+    }
+
+
+@pytest.fixture
+def report() -> Report:
+    """A student, its teacher, and a text that would be a tag."""
+    answers = {"teacher": "A B", "student": "A <b>C</b>"}
+    row = {"input": "<script>alert(1)</script>", "reference": ["A B", "A D"], "answers": answers}
+    comparison = {
+        "first": "student",
+        "second": "teacher",
+        "metric": "exact_match",
+        "statement": "teacher is better than student.",
+        "retention": metric(80.0),
+    }
+    return Report(
+        content={
+            "run": {
+                "name": "tiny",
+                "task": "seq2seq",
+                "seed": 1,
+                "date": "2026-01-01",
+                "seconds": 60.0,
+                "forecast_seconds": 55.0,
+                "stage_seconds": {"student": 12.0},
+            },
+            "plan": {"policies": {"student": {"threads": {"value": 1, "reason": "one core"}, "memory": {}}}},
+            "data": {"test": {"rows": 4}},
+            "systems": {"teacher": system(8_000_000, 60.0), "student": system(2_000_000, 48.0)},
+            "comparisons": {"student_vs_teacher": {"exact_match": comparison}},
+            "stages": {"student": {"curves": {"loss": [[1, 3.0], [10, 1.0]], "kd": [[1, 2.0], [10, 0.5]]}}},
+            "exports": {},
+            "samples": {"rows": [row], "worst": [row], "worst_of": "student"},
+            "notes": [],
+            "versions": {"torch": "2"},
+            "run_file": "[run]",
+            "statements": ["student keeps 80 %"],
+        }
+    )
+
+
+def test_the_page_is_whole_refers_to_nothing_outside_and_shows_texts_as_texts(report: Report) -> None:
+    """Tags pair up, nothing is loaded from elsewhere, and what a model said never becomes markup."""
+    page = report.html()
+    reader = Balanced()
+    reader.feed(page)
+    assert reader.open == []
+    assert reader.links == []
+    assert "<script" not in page
+    assert "<script>alert(1)</script>" in reader.text
+    assert "student keeps 80 %" in reader.text
+    assert "55 s had been forecast" in reader.text
+    assert len(page) < 500_000
+
+
+def test_the_verdict_says_what_is_kept_at_what_size_and_speed(report: Report) -> None:
+    """First what the student keeps of its teacher, then who is better."""
+    kept, better = report.statements()
+    assert kept.startswith("student keeps 80.00 [79.00, 81.00] % of teacher's exact_match, ")
+    assert kept.endswith("at 25 % of its size and 1.0 times its speed.")
+    assert better == "teacher is better than student."
+
+
+def test_wrong_words_are_marked_against_the_nearest_right_answer() -> None:
+    """A word is right where it stands in the longest common order of words."""
+    assert marked("A X B", ["B B B", "A B"]) == [("A", True), ("X", False), ("B", True)]
+    assert marked("", "A") == []
+
+
+def test_curves_and_sizes_are_drawn_where_they_are() -> None:
+    """The first step lies left of the last, the higher loss above the lower; a bigger system right."""
+    drawn = curves({"s": {"curves": {"loss": [[0, 4.0], [10, 1.0]]}}, "labels": {"kind": "label"}})
+    assert drawn is not None
+    (line,) = drawn.lines
+    (left, high), (right, low) = (map(float, point.split(",")) for point in line.points.split())
+    assert (line.name, line.first, line.last) == ("s", 4.0, 1.0)
+    assert left < right
+    assert high < low  # SVG counts from the top
+    placed = trade({"big": system(8_000_000, 60.0), "small": system(2_000_000, 48.0)})
+    assert placed is not None
+    big, small = placed.dots
+    assert big.x > small.x
+    assert big.y < small.y
+    assert big.high < big.y < big.low
+    assert curves({}) is None
+    assert trade({"alone": system(1, 1.0)}) is None
