@@ -1,12 +1,16 @@
 """What the report says and draws, from figures as the stages write them."""
 
+import shutil
+import subprocess
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
 from distill_app_trainer.charts import curves, marked, trade
 from distill_app_trainer.report import Report
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 VOID = {"meta", "line", "circle", "polyline", "br", "img"}
 
 
@@ -130,3 +134,15 @@ def test_curves_and_sizes_are_drawn_where_they_are() -> None:
     assert big.high < big.y < big.low
     assert curves({}) is None
     assert trade({"alone": system(1, 1.0)}) is None
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+@pytest.mark.parametrize("width", [400, 900, 1400])
+def test_the_page_is_drawn_by_a_browser(width: int, report: Report, tmp_path: Path) -> None:
+    """Headless, from disk, on a telephone, a tablet and a desk: a picture that is not one colour."""
+    page, picture = tmp_path / "report.html", tmp_path / "report.png"
+    page.write_text(report.html(), encoding="utf-8")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},1200"]
+    command = [str(CHROMIUM), *options, f"--screenshot={picture}", page.as_uri()]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    assert picture.stat().st_size > 10_000

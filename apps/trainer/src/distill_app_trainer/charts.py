@@ -1,6 +1,7 @@
 """What the report draws: SVG shapes and marked words, ready for a template."""
 
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -47,8 +48,12 @@ class Axes:
         return [Tick(self.at(self.x[0], value)[1], f"{value:,.4g}") for value in _steps(*self.y)]
 
 
-def _steps(low: float, high: float, count: int = 4) -> list[float]:
-    return [low + (high - low) * number / count for number in range(count + 1)]
+def _steps(low: float, high: float) -> list[float]:
+    """Round numbers from ``low`` to ``high``, three to seven of them."""
+    rough = (high - low) / 4 or 1.0
+    size = 10.0 ** math.floor(math.log10(rough))
+    step = next(size * factor for factor in (1, 2, 5, 10) if size * factor >= rough)
+    return [step * number for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 @dataclass(frozen=True)
