@@ -24,7 +24,7 @@ CHATML = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|endoftex
 def write_pairs(path: Path, size: int) -> None:
     """Rows of words until the file has the size."""
     draw = random.Random(0)  # noqa: S311  # no secret
-    words = ["".join(draw.choices("abcdefghijklmnop", k=draw.randint(2, 9))) for _ in range(5000)]
+    words = ["".join(draw.choices("abcdefghijklmnop", k=draw.randint(4, 20))) for _ in range(5000)]
     with path.open("w", encoding="utf-8") as stream:
         written = 0
         while written < size:
@@ -74,8 +74,8 @@ def run(*arguments: object) -> dict[str, float]:
 def main() -> None:
     """Print the two tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[250, 1024], help="of the files, in MiB")
-    parser.add_argument("--chats", type=int, default=20_000, help="conversations")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 250, 1024], help="of the files, in MiB")
+    parser.add_argument("--chats", type=int, default=4_000, help="conversations")
     parser.add_argument("--prepare", nargs=4, metavar=("FILE", "TOKENIZER", "OUT", "WORKERS"))
     given = parser.parse_args()
     if given.prepare:
@@ -92,7 +92,7 @@ def main() -> None:
         write_pairs(folder / "1.jsonl", MEGABYTE)
         lines = [json.loads(line) for line in (folder / "1.jsonl").read_text().splitlines()]
         tokenizer = folder / "tokenizer"
-        train_tokenizer([row["source"] for row in lines], kind="bpe", size=4000).save_pretrained(tokenizer)
+        train_tokenizer([row["source"] for row in lines], kind="bpe", size=16_000).save_pretrained(tokenizer)
         base = run(folder / "1.jsonl", tokenizer, folder / "out", 1)["peak"]
         print(f"{'file':>9} {'rows':>9} {'seconds':>8} {'peak MiB':>9} {'above 1 MiB':>12}")
         print(f"{1:>5} MiB {len(lines):9,} {'':8} {base:9.0f} {0:12.0f}", flush=True)

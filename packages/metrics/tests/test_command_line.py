@@ -1,6 +1,7 @@
 """``distill-metrics HYP REF``."""
 
 import gzip
+import io
 import json
 from pathlib import Path
 
@@ -16,15 +17,59 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "ref.txt").write_text("the cat sat on the mat\none two three four five\n")
     (tmp_path / "good.txt").write_text("the cat sat on the mat\none two three four six\n")
     (tmp_path / "bad.txt").write_text("the cat\none\n")
+    (tmp_path / "bad2.txt").write_text("the cat\n\n")
     return tmp_path
+
+
+def test_standard_input_stands_for_one_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Predictions or references; not both."""
+    for arguments in (["-", "ref.txt"], ["ref.txt", "-"]):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO((folder / "ref.txt").read_bytes())))
+        assert main([*arguments, "--metrics", "cer", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["metrics"]["cer"]["value"] == 0.0
+    assert main(["-", "-"]) == 2
+    assert "named twice" in capsys.readouterr().err
+
+
+@pytest.mark.extra("bertscore")  # noqa: S610 - a marker, not a query
+def test_bertscore_and_its_baseline(folder: Path, encoder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The baseline that one command computes, the other rescales by; both refuse what does not fit."""
+    (folder / "text.txt").write_text("the cat\na dog ran\nred sun\n\nold man saw house\n")
+    given = ["--encoder", str(encoder)]
+    assert main(["baseline", *given, "--text", "text.txt", "--out", "base.tsv", "--layer", "2"]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("layer 2: P 0.")
+    assert said.out.endswith("written to base.tsv\n")
+    assert said.err == ""
+    assert (folder / "base.tsv").read_text().startswith("LAYER,P,R,F\n2,")
+    asked = ["good.txt", "ref.txt", "--metrics", "bertscore", *given, "--json", "--samples", "0"]
+    assert main([*asked, "--layer", "2", "--rescale", "--baseline", "base.tsv"]) == 0
+    metrics = json.loads(capsys.readouterr().out)["metrics"]
+    assert list(metrics) == ["bertscore_precision", "bertscore_recall", "bertscore_f1"]
+    assert "baseline:0." in metrics["bertscore_f1"]["signature"]
+    for arguments, message in (
+        ([*asked, "--layer", "1", "--rescale", "--baseline", "base.tsv"], "base.tsv has no line for layer 1"),
+        ([*asked, "--layer", "2", "--rescale"], "without a baseline"),
+        (["baseline", *given, "--text", "none.txt", "--out", "b"], "no file none.txt"),
+        (["baseline", *given, "--text", "text.txt", "--out", "b", "--layer", "9"], "allowed: 1 to 3"),
+    ):
+        assert main(arguments) == 2
+        printed = capsys.readouterr()
+        assert (printed.out, printed.err.count("\n")) == ("", 1)
+        assert message in printed.err
 
 
 def test_a_table_and_json_of_one_system(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The table rounds, JSON keeps every digit; rouge stands for four metrics."""
     assert main(["good.txt", "ref.txt", "--metrics", "rouge,wer"]) == 0
     table = capsys.readouterr().out
-    assert "good.txt (2 examples)" in table
-    assert "rougeLsum" in table
+    header, row = table.splitlines()
+    assert header.split()[:3] == ["2", "examples,", "percent"]
+    assert header.split()[3:] == ["rouge1", "rouge2", "rougeL", "rougeLsum", "wer"]
+    assert row.startswith("good.txt")
+    assert row.count("[") == 5
     assert main(["good.txt", "ref.txt", "--metrics", "wer", "--json", "--samples", "100"]) == 0
     wer = json.loads(capsys.readouterr().out)["metrics"]["wer"]
     assert (wer["value"], wer["unit"], wer["n"]) == (100 / 11, "percent", 2)
@@ -36,7 +81,12 @@ def test_several_systems_are_compared(folder: Path, capsys: pytest.CaptureFixtur
     """With the first, in words and in JSON."""
     arguments = ["bad.txt", "good.txt", "ref.txt", "--metrics", "wer"]
     assert main(arguments) == 0
-    assert "good.txt" in capsys.readouterr().out.splitlines()[-1]
+    table = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in table[:3]] == ["2", "bad.txt", "good.txt"]
+    assert len({len(line) for line in table[:3]}) == 1
+    assert table[3].startswith("No difference shown between good.txt and bad.txt (wer")
+    assert main([*arguments[:2], "bad2.txt", *arguments[2:]]) == 0
+    assert capsys.readouterr().out.splitlines()[4] == "bad2.txt: 1 empty predictions, which score 0"
     assert main([*arguments, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert list(found["systems"]) == ["bad.txt", "good.txt"]
@@ -75,6 +125,14 @@ def test_json_lines_gzip_and_values_of_each_example(folder: Path, capsys: pytest
         (["good.txt", "number.jsonl"], "number.jsonl, line 2: a string or a list of strings"),
         (["good.txt", "good.txt", "ref.txt"], "named twice"),
         (["good.txt", "ref.txt", "--metrics", "rouge", "--tokenizer", "x"], "no tokenizer 'x'"),
+        (["good.txt", "blank.txt"], "blank.txt: The reference of line 1 is empty"),
+        (["good.txt", "other.txt"], "other.txt: The reference of line 2 is '猫', which the tokenizer"),
+        (
+            ["good.txt", "ref.txt", "--metrics", "bertscore"],
+            "bertscore_precision needs an encoder: --encoder",
+        ),
+        (["good.txt", "ref.txt", "--known-as", "x"], "--known-as is for BERTScore"),
+        (["good.txt", "ref.txt", "--per-example", "none/out.jsonl"], "none/"),
     ],
 )
 def test_input_that_cannot_be_scored_is_one_line_and_exit_2(
@@ -82,6 +140,7 @@ def test_input_that_cannot_be_scored_is_one_line_and_exit_2(
 ) -> None:
     """File and row are named, and nothing is printed that looks like a score."""
     (folder / "short.txt").write_text("one\n")
+    (folder / "other.txt").write_text("cat\n猫\n")
     (folder / "blank.txt").write_text("\n \n")
     (folder / "empty.txt").write_text("")
     (folder / "latin1.txt").write_bytes(b"a\n\xe9\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,7 +35,6 @@ class Decoding:
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
-    seed: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what is out of range, or contradicts itself."""
@@ -50,14 +50,16 @@ class Decoding:
             raise ValueError(
                 "beams choose the likeliest text and a temperature draws one; ask for one of both"
             )
-        if self.temperature == 0 and (self.top_k or self.top_p < 1 or self.seed is not None):
-            raise ValueError("top_k, top_p and seed are for sampling; set a temperature above 0 as well")
+        if self.temperature == 0 and (self.top_k or self.top_p < 1):
+            raise ValueError("top_k and top_p are for sampling; set a temperature above 0 as well")
 
 
 class TextGenerator:
     """A causal or seq2seq model in CTranslate2."""
 
-    def __init__(self, folder: Path, facts: Mapping[str, Any], *, threads: int) -> None:
+    def __init__(
+        self, folder: Path, facts: Mapping[str, Any], *, threads: int, seed: int | None = None
+    ) -> None:
         try:
             import ctranslate2
         except ImportError as error:
@@ -70,6 +72,8 @@ class TextGenerator:
         name = "shared_vocabulary.json" if self.task == "seq2seq" else "vocabulary.json"
         self.vocabulary: list[str] = json.loads((folder / name).read_bytes())
         self._ids = {token: number for number, token in enumerate(self.vocabulary)}
+        # It seeds the threads that a backend starts, and only then; without a seed, not with an earlier one.
+        ctranslate2.set_random_seed(secrets.randbits(31) if seed is None else seed)
         loader = ctranslate2.Translator if self.task == "seq2seq" else ctranslate2.Generator
         backend = loader(
             str(folder),
@@ -137,7 +141,6 @@ class TextGenerator:
         temperature: float = 0.0,
         top_k: int = 0,
         top_p: float = 1.0,
-        seed: int | None = None,
         stop: Sequence[str] = (),
     ) -> list[str]:
         """Generated text for each of ``texts``, in their order; a prompt is not repeated.
@@ -150,13 +153,12 @@ class TextGenerator:
             temperature: 0 takes the likeliest token; above, tokens are drawn from the scores over it.
             top_k: Draw from so many likeliest tokens; 0 from all.
             top_p: Draw from the likeliest tokens that together have this probability.
-            seed: Makes a draw repeatable.
             stop: Texts at which an output ends; they are left out.
 
         Raises:
             ValueError: A number is out of its range, or a text has no tokens.
         """
-        decoding = Decoding(beams=beams, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+        decoding = Decoding(beams=beams, temperature=temperature, top_k=top_k, top_p=top_p)
         prompts = [self.encode(text) for text in texts]
         return self._texts(prompts, max_new_tokens, batch_size, decoding, stop)
 
@@ -266,10 +268,6 @@ class TextGenerator:
             }
         if decoding.temperature == 0:
             return {"beam_size": 1}
-        if decoding.seed is not None:
-            import ctranslate2
-
-            ctranslate2.set_random_seed(decoding.seed)
         return {
             "beam_size": 1,
             "sampling_temperature": decoding.temperature,
@@ -312,11 +310,10 @@ class TextGenerator:
         temperature: float = 0.0,
         top_k: int = 0,
         top_p: float = 1.0,
-        seed: int | None = None,
         stop: Sequence[str] = (),
     ) -> Iterator[str]:
         """Yield the continuation of ``text`` piece by piece; joined they are what :meth:`generate` gives."""
-        decoding = Decoding(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+        decoding = Decoding(temperature=temperature, top_k=top_k, top_p=top_p)
         options = {**self._options(self._limit(max_new_tokens)), **self._choosing(decoding)}
         del options["beam_size"]
         if self.task == "seq2seq":

@@ -16,12 +16,15 @@ RUNTIME_FILE = "runtime.json"
 __all__ = ["RUNTIME_FILE", "Fill", "MaskFiller", "TextGenerator", "load_runtime"]
 
 
-def load_runtime(folder: Path | str, *, threads: int | None = None) -> TextGenerator | MaskFiller:
+def load_runtime(
+    folder: Path | str, *, threads: int | None = None, seed: int | None = None
+) -> TextGenerator | MaskFiller:
     """Verify an exported folder and load it with the backend it was made for.
 
     Args:
         folder: What :func:`distill_deploy.export` wrote.
         threads: Threads to compute with; None takes every usable core.
+        seed: Makes what this runtime draws, call after call, repeatable; None draws anew.
 
     Raises:
         IntegrityError: The folder is no export, or not what its manifest says.
@@ -38,4 +41,4 @@ def load_runtime(folder: Path | str, *, threads: int | None = None) -> TextGener
     count = threads or usable_cores()
     if facts["task"] == "masked":
         return MaskFiller(root, facts, threads=count)
-    return TextGenerator(root, facts, threads=count)
+    return TextGenerator(root, facts, threads=count, seed=seed)

@@ -9,7 +9,9 @@ import importlib
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from distill_hwdetect.detection import detect, observe
+    from distill_hwdetect.doctor import Finding, diagnose
     from distill_hwdetect.errors import HardwareError, ModelConfigError, ProfileError, UnsupportedPolicyError
+    from distill_hwdetect.largest import Fitting, Knob, fit
     from distill_hwdetect.memory import MemoryEstimate, estimate_memory
     from distill_hwdetect.models import ModelFacts, read_model_facts
     from distill_hwdetect.observations import RawObservations
@@ -25,8 +27,11 @@ __all__ = [
     "Choice",
     "CpuFacts",
     "ExecutionPolicy",
+    "Finding",
+    "Fitting",
     "HardwareError",
     "HardwareProfile",
+    "Knob",
     "MemoryEstimate",
     "MemoryFacts",
     "ModelConfigError",
@@ -37,7 +42,9 @@ __all__ = [
     "TorchFacts",
     "UnsupportedPolicyError",
     "detect",
+    "diagnose",
     "estimate_memory",
+    "fit",
     "observe",
     "plan",
     "profile_from_recorded",
@@ -49,8 +56,11 @@ _HOME = {
     "Choice": "policy",
     "CpuFacts": "profile",
     "ExecutionPolicy": "policy",
+    "Finding": "doctor",
+    "Fitting": "largest",
     "HardwareError": "errors",
     "HardwareProfile": "profile",
+    "Knob": "largest",
     "MemoryEstimate": "memory",
     "MemoryFacts": "profile",
     "ModelConfigError": "errors",
@@ -61,7 +71,9 @@ _HOME = {
     "TorchFacts": "profile",
     "UnsupportedPolicyError": "errors",
     "detect": "detection",
+    "diagnose": "doctor",
     "estimate_memory": "memory",
+    "fit": "largest",
     "observe": "detection",
     "plan": "planning",
     "profile_from_recorded": "recorded",

@@ -1,8 +1,10 @@
 """What a model needs in memory, by a closed form over its configuration."""
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
+
+from distill_hwdetect.blocks import Case, blocks_of
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -198,13 +200,12 @@ def estimate(
     facts: "ModelFacts", workload: Workload, *, teacher_bytes: int = 0, budget_bytes: int | None = None
 ) -> MemoryEstimate:
     """Estimate one workload; ``estimate_memory`` is the same from a policy."""
-    source, target = _tokens(workload)
     weights = weight_bytes(facts, storage_dtype=workload.storage_dtype, quantization=workload.quantization)
     runtime = CPU_RUNTIME_BYTES if workload.device == "cpu" else DEVICE_RUNTIME_BYTES
     if not workload.training:
         return MemoryEstimate(
             weights_bytes=weights,
-            activations_bytes=int(_block_bytes(facts, workload) * max(source, target)),
+            activations_bytes=int(max(_layer_bytes(facts, replace(workload, adapter="full")))),
             logits_bytes=_scored(workload) * facts.vocab_size * 4,
             teacher_bytes=teacher_bytes,
             cache_bytes=_cache_bytes(facts, workload),
@@ -239,31 +240,31 @@ def _lora_parameters(facts: "ModelFacts", rank: int = 8) -> int:
     return facts.layers * per_block + cross
 
 
-def _block_bytes(facts: "ModelFacts", workload: Workload) -> float:
-    """Return the bytes a token leaves in one block for the backward pass; measured form, see the facts."""
-    h, kv, inner = facts.hidden_size, facts.kv_width, facts.intermediate_size
+def _layer_bytes(facts: "ModelFacts", workload: Workload) -> tuple[float, float]:
+    """Return what one encoder block (or the only kind there is) and one decoder block keep."""
+    first, second = blocks_of(facts.family, workload.task)
+    case: Case = (workload.adapter, workload.lora_dropout)
+    source, target = _tokens(workload)
+    # Attention that drops out or adds a bias keeps its scores, one for each head and pair of tokens.
+    scores = facts.score_copies * facts.heads
+    encoder = source * (first.elements(facts, case) + scores * workload.source_length)
+    pairs = scores * (workload.target_length + workload.source_length)
+    decoder = target * (second.elements(facts, case) + pairs) + source * second.crossed(facts, case)
     size = BYTES_OF[workload.compute_dtype]
-    if workload.adapter == "full":
-        return size * (8 * h + 3 * kv + 4 * inner)
-    frozen = size * (5 * h + 3 * kv + 3 * inner)
-    if workload.lora_dropout == 0:
-        # The inputs of the adapted layers, which a frozen layer does not keep.
-        return frozen + size * (3 * h + inner)
-    # Under dropout its output and its mask for each adapted layer.
-    return frozen + 2 * size * (6 * h + inner)
+    return size * encoder, size * decoder
 
 
 def _activation_bytes(facts: "ModelFacts", workload: Workload) -> int:
     source, target = _tokens(workload)
-    block = _block_bytes(facts, workload)
-    decoder = facts.decoder_layers if workload.task == "seq2seq" else 0
-    # Cross-attention adds half a block's attention to each decoder block.
-    cross = BYTES_OF[workload.compute_dtype] * 4 * facts.hidden_size
+    encoder, decoder = _layer_bytes(facts, workload)
+    behind = facts.decoder_layers if workload.task == "seq2seq" else 0
+    width = BYTES_OF[workload.compute_dtype] * facts.hidden_size
+    # Embeddings, their dropout and the last norm.
+    ends = 3 * width * (source + target)
     if workload.checkpointing:
-        kept = BYTES_OF[workload.compute_dtype] * facts.hidden_size
-        passed = kept * (source * (facts.layers - decoder) + target * decoder)
-        return int(passed + max(source, target) * (block + (cross if decoder else 0.0)))
-    return int(block * source * (facts.layers - decoder) + (block + cross) * target * decoder)
+        passed = width * (source * (facts.layers - behind) + target * behind)
+        return int(ends + passed + max(encoder, decoder if behind else 0.0))
+    return int(ends + encoder * (facts.layers - behind) + decoder * behind)
 
 
 def _scored(workload: Workload) -> int:

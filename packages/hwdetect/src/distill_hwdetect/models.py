@@ -28,6 +28,9 @@ class ModelFacts:
         head_size: Width of a head.
         decoder_layers: Those of ``layers`` that stand in a decoder; 0 for encoders.
         embedding_parameters: Parameters that are never quantized: embeddings, heads, norms.
+        gated: Whether feed-forward blocks have three matrices, not two.
+        score_copies: Copies of attention's scores that training keeps: 3 where attention drops out or adds a
+            bias, since then the kernels that keep none are not used; else 0.
     """
 
     parameters: int
@@ -42,6 +45,8 @@ class ModelFacts:
     head_size: int | None = None
     decoder_layers: int = 0
     embedding_parameters: int | None = None
+    gated: bool = False
+    score_copies: int = 0
 
     @property
     def kv_width(self) -> int:
@@ -102,6 +107,9 @@ _MASKED = frozenset(
         "xlm-roberta",
     }
 )
+# Families whose attention drops out unless their configuration says otherwise, and what they call it.
+_DROPS_ATTENTION = frozenset({"bert", "gpt2", "roberta", "camembert", "xlm-roberta", "electra", "distilbert"})
+_ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attn_pdrop", "attention_dropout")
 _HIDDEN = ("hidden_size", "d_model", "n_embd", "dim")
 _HEADS = ("num_attention_heads", "encoder_attention_heads", "n_head", "n_heads", "num_heads")
 _INNER = ("intermediate_size", "d_ff", "n_inner", "encoder_ffn_dim", "ffn_dim", "hidden_dim")
@@ -163,6 +171,8 @@ def read_model_facts(config: Path | str | Mapping[str, object]) -> ModelFacts:
         head_size=shape.head_size,
         decoder_layers=shape.decoder,
         embedding_parameters=fixed,
+        gated=shape.gated,
+        score_copies=_score_copies(content, shape.family),
     )
 
 
@@ -227,6 +237,15 @@ def _shape(content: Mapping[str, object]) -> _Shape:
         gated=gated,
         experts=experts,
     )
+
+
+def _score_copies(content: Mapping[str, object], family: str) -> int:
+    """Return how many copies of attention's scores training keeps, by the configuration's dropout."""
+    if family in _T5_KIN:
+        return 3  # the relative bias
+    default = 0.1 if family in _DROPS_ATTENTION else 0.0
+    rate = next((content[name] for name in _ATTENTION_DROPOUT if name in content), default)
+    return 3 if rate else 0
 
 
 def _depths(

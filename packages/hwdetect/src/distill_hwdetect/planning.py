@@ -7,6 +7,7 @@ from distill_hwdetect import overrides
 from distill_hwdetect.devices import Target, pick_device
 from distill_hwdetect.errors import UnsupportedPolicyError
 from distill_hwdetect.fitting import NF4_FLOOR, Fit, find_fit
+from distill_hwdetect.ipex import pick_ipex
 from distill_hwdetect.policy import Choice, ExecutionPolicy, Requirements
 from distill_hwdetect.precision import pick_dtype
 from distill_hwdetect.profile import HardwareProfile
@@ -76,7 +77,7 @@ def plan(profile: HardwareProfile, requirements: Requirements) -> ExecutionPolic
         threads=threads,
         parallel_stages=stages,
         offload=_offload(target, values),
-        ipex=_ipex(profile, target, requirements, str(dtype.value), threads, values),
+        ipex=pick_ipex(profile, target, requirements, str(dtype.value), threads, values),
         memory=fit.memory,
         teacher=_teacher(profile, requirements, fit),
     )
@@ -372,54 +373,3 @@ def _offload(target: Target, values: Mapping[str, object]) -> Choice:
     return choose(
         "offload-off", value=False, reason="A smaller type, checkpointing and a smaller batch come first."
     )
-
-
-def _ipex(
-    profile: HardwareProfile,
-    target: Target,
-    requirements: Requirements,
-    dtype: str,
-    threads: Choice,
-    values: Mapping[str, object],
-) -> Choice:
-    wish = "ipex" in values and overrides.switch("ipex", values["ipex"])
-    obstacle = _ipex_obstacle(profile, target)
-    if wish:
-        if obstacle is not None:
-            raise UnsupportedPolicyError(
-                f"ipex = 'on' was asked for, but {obstacle} Set ipex = 'auto' or 'off'."
-            )
-        return choose("override", value=True, reason="The user asked for it, and IPEX matches torch.")
-    if "ipex" in values:
-        return choose("override", value=False, reason="The user asked for it.")
-    if obstacle is not None:
-        return choose("ipex-off", value=False, reason=f"Not used: {obstacle}", rejected=(("True", obstacle),))
-    several = isinstance(threads.value, int) and threads.value > 1
-    if not requirements.training and dtype == "bfloat16" and several:
-        return choose(
-            "ipex-helps",
-            value=True,
-            reason="Running in bfloat16 on several threads, IPEX is 1.2 times as fast.",
-        )
-    reason = "torch's own fused AdamW gains more than IPEX does in training, and float32 runs no faster."
-    return choose(
-        "ipex-off",
-        value=False,
-        reason=reason,
-        rejected=(("True", "no gain here; ipex = 'on' uses it all the same"),),
-    )
-
-
-def _ipex_obstacle(profile: HardwareProfile, target: Target) -> str | None:
-    if target.kind != "cpu":
-        return f"the device is {target.name}; IPEX speeds up CPUs (Intel GPUs are in torch itself)."
-    version = (profile.packages or {}).get("intel-extension-for-pytorch")
-    if version is None:
-        return "it is not installed; its last release, 2.8, needs torch 2.8."
-    torch = profile.torch.version if profile.torch else None
-    if torch is None or torch.split(".")[:2] != version.split(".")[:2]:
-        return (
-            f"IPEX {version} needs torch {'.'.join(version.split('.')[:2])}, "
-            f"found {torch}; beside another its import fails."
-        )
-    return None

@@ -108,7 +108,7 @@ def _speeds(device: str, notes: list[str]) -> dict[str, float]:
     for name in _TYPES:
         try:
             found[name] = round(measure_speed(device, name), 2)
-        except RuntimeError as error:
+        except (RuntimeError, AssertionError) as error:
             notes.append(f"{device} cannot multiply {name} matrices: {str(error).splitlines()[0]}")
     return found
 

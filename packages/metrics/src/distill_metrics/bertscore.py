@@ -9,7 +9,7 @@ from distill_metrics.baseline import read_baseline, shipped_baseline
 from distill_metrics.encoder import Encoder, encoder_of
 from distill_metrics.errors import EmptyTextError, SettingError
 from distill_metrics.matching import Scores, inverse_frequencies, match, token_weights
-from distill_metrics.results import MetricResult, Reference, Statistics, ratio_percent
+from distill_metrics.results import MetricResult, Reference, Statistics, ratio_percent, version_of
 from distill_metrics.texts import Pairs, count_empty, is_blank, pair
 
 if TYPE_CHECKING:
@@ -223,8 +223,6 @@ def _check(*, rescale: bool, baseline: object, lang: str | None) -> None:
 
 
 def _signature(name: str, encoder: Encoder, *, idf: bool, base: float | None) -> str:
-    from importlib.metadata import version
-
     return "|".join(
         (
             name,
@@ -233,7 +231,7 @@ def _signature(name: str, encoder: Encoder, *, idf: bool, base: float | None) ->
             f"layer:{encoder.layer}/{encoder.depth}",
             f"idf:{'yes' if idf else 'no'}",
             f"baseline:{'none' if base is None else base}",
-            f"torch:{version('torch')}",
-            f"transformers:{version('transformers')}",
+            f"torch:{version_of('torch')}",
+            f"transformers:{version_of('transformers')}",
         )
     )

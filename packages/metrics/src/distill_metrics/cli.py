@@ -1,17 +1,19 @@
-"""``distill-metrics HYP... REF``: score files of texts and compare systems."""
+"""``distill-metrics HYP... REF``: score files of texts and compare systems; ``distill-metrics baseline``."""
 
 import argparse
 import json
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from distill_metrics.errors import MetricError, ShapeError
-from distill_metrics.names import METRIC_GROUPS, METRIC_NAMES, check_metric_names
+from distill_metrics.errors import EmptyTextError, MetricError, SettingError, ShapeError
+from distill_metrics.names import ENCODER_METRIC_NAMES, METRIC_GROUPS, METRIC_NAMES, check_metric_names
 from distill_metrics.results import MetricResult, Reference
 
 _USAGE = 2
 _INTERRUPTED = 130
 _DEFAULT = "rouge1,rougeL,bleu,chrf"
+_ALLOWED = (*METRIC_NAMES, *METRIC_GROUPS, *ENCODER_METRIC_NAMES, "bertscore")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,11 +26,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0, 2 for input that cannot be scored (one line on stderr says why), 130 when
         interrupted.
     """
-    arguments = _parser().parse_args(argv)
+    given = list(sys.argv[1:] if argv is None else argv)
     try:
-        metrics = expand(arguments.metrics)
-        print(_run(arguments, metrics))
-    except (MetricError, FileNotFoundError) as error:
+        if given[:1] == ["baseline"]:
+            print(_baseline(_baseline_parser().parse_args(given[1:])))
+        else:
+            arguments = _parser().parse_args(given)
+            print(_run(arguments, expand(arguments.metrics, allowed=_ALLOWED)))
+    except (MetricError, OSError) as error:
         print(f"distill-metrics: {error}", file=sys.stderr)
         return _USAGE
     except KeyboardInterrupt:
@@ -36,15 +41,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def expand(names: str) -> tuple[str, ...]:
+def expand(names: str, *, allowed: Sequence[str] = (*METRIC_NAMES, *METRIC_GROUPS)) -> tuple[str, ...]:
     """Metric names out of a comma-separated list; ``rouge`` stands for its four variants.
 
+    Args:
+        names: Such as ``"rouge,wer"``.
+        allowed: Which names and groups may stand there.
+
     Raises:
-        UnknownMetricError: A name is neither a metric nor a group; the nearest is named.
+        UnknownMetricError: A name is not allowed; the nearest is named.
     """
     asked = [name.strip() for name in names.split(",") if name.strip()]
-    check_metric_names(asked, allowed=(*METRIC_NAMES, *METRIC_GROUPS))
-    spelt = [full for name in asked for full in METRIC_GROUPS.get(name, (name,))]
+    check_metric_names(asked, allowed=allowed)
+    groups = {**METRIC_GROUPS, "bertscore": ENCODER_METRIC_NAMES}
+    spelt = [full for name in asked for full in groups.get(name, (name,))]
     return tuple(dict.fromkeys(spelt))
 
 
@@ -57,9 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         "hypotheses", nargs="+", metavar="HYP", help="predictions: text or .jsonl, also .gz, or -"
     )
     parser.add_argument("references", metavar="REF", help="references, in the same order")
-    parser.add_argument(
-        "--metrics", default=_DEFAULT, help=f"comma-separated: {', '.join((*METRIC_NAMES, *METRIC_GROUPS))}"
-    )
+    parser.add_argument("--metrics", default=_DEFAULT, help=f"comma-separated: {', '.join(_ALLOWED)}")
     parser.add_argument(
         "--tokenizer", default=None, help="tokenizer of ROUGE: rouge_score, unicode, character"
     )
@@ -69,7 +77,62 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--per-example", metavar="FILE", help="write the values of each example as JSON Lines"
     )
+    bertscore = parser.add_argument_group("BERTScore")
+    bertscore.add_argument("--encoder", metavar="DIR", help="folder of the encoder, or its name on the hub")
+    bertscore.add_argument("--layer", type=int, help="how many of its layers are used")
+    bertscore.add_argument("--known-as", metavar="NAME", help="the encoder's name in bert-score's tables")
+    bertscore.add_argument("--idf", action="store_true", help="weigh tokens by how rare they are")
+    bertscore.add_argument("--rescale", action="store_true", help="so that unrelated texts score about 0")
+    bertscore.add_argument("--baseline", metavar="FILE", help="made by `distill-metrics baseline`")
+    bertscore.add_argument("--lang", help="rescale with the baseline that bert-score ships for it")
     return parser
+
+
+def _baseline_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="distill-metrics baseline",
+        description="Compute what unrelated texts score, so that BERTScore can be rescaled.",
+    )
+    parser.add_argument("--encoder", metavar="DIR", required=True, help="folder, or name on the hub")
+    parser.add_argument("--text", metavar="FILE", required=True, help="sentences, one a line")
+    parser.add_argument("--out", metavar="FILE", required=True, help="where the baseline is written")
+    parser.add_argument(
+        "--layer", type=int, action="append", help="for this layer; may be repeated; 0 for all"
+    )
+    parser.add_argument("--pairs", type=int, default=10_000, help="pairs of sentences at most")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the pairing")
+    return parser
+
+
+def _baseline(arguments: argparse.Namespace) -> str:
+    from distill_metrics.baseline import compute_baseline, write_baseline
+    from distill_metrics.files import read_predictions
+
+    texts = read_predictions(arguments.text)
+    _quieten()
+    found = compute_baseline(
+        arguments.encoder, texts, layers=arguments.layer, pairs=arguments.pairs, seed=arguments.seed
+    )
+    write_baseline(arguments.out, found)
+    lines = [f"layer {layer}: P {p:.4f}  R {r:.4f}  F1 {f:.4f}" for layer, (p, r, f) in found.items()]
+    return "\n".join([*lines, f"written to {arguments.out}"])
+
+
+def _settings(arguments: argparse.Namespace, metrics: Sequence[str]) -> dict[str, dict[str, object]]:
+    """The settings of each metric, out of the options."""
+    settings: dict[str, dict[str, object]] = {}
+    if arguments.tokenizer is not None:
+        settings = {name: {"tokenizer": arguments.tokenizer} for name in metrics if name.startswith("rouge")}
+    options = ("encoder", "layer", "known_as", "idf", "rescale", "baseline", "lang")
+    given = {key: value for key in options if (value := getattr(arguments, key))}
+    wanted = [name for name in metrics if name in ENCODER_METRIC_NAMES]
+    if given and not wanted:
+        raise SettingError(
+            f"--{next(iter(given)).replace('_', '-')} is for BERTScore: add --metrics bertscore."
+        )
+    if wanted and "encoder" not in given:
+        raise SettingError(f"{wanted[0]} needs an encoder: --encoder DIR.")
+    return {**settings, **dict.fromkeys(wanted, given)}
 
 
 def _run(arguments: argparse.Namespace, metrics: tuple[str, ...]) -> str:
@@ -79,19 +142,24 @@ def _run(arguments: argparse.Namespace, metrics: tuple[str, ...]) -> str:
     paths: list[str] = arguments.hypotheses
     if len(set(paths)) < len(paths):
         raise ShapeError("The same file of predictions is named twice; give each system once.")
+    if [*paths, arguments.references].count("-") > 1:
+        raise ShapeError("Standard input, -, is named twice; it can stand for one file.")
     references = read_references(arguments.references)
     systems = {path: read_predictions(path) for path in paths}
     for path, texts in systems.items():
         _check(path, texts, arguments.references, references)
-    settings: dict[str, dict[str, object]] = {}
-    if arguments.tokenizer is not None:
-        settings = {name: {"tokenizer": arguments.tokenizer} for name in metrics if name.startswith("rouge")}
+    settings = _settings(arguments, metrics)
+    if any(name in ENCODER_METRIC_NAMES for name in metrics):
+        _quieten()
     options = {"samples": arguments.samples, "seed": arguments.seed}
     interval = 0.95 if arguments.samples > 0 else None
-    results = {
-        path: score(texts, references, metrics=metrics, interval=interval, settings=settings, **options)
-        for path, texts in systems.items()
-    }
+    try:
+        results = {
+            path: score(texts, references, metrics=metrics, interval=interval, settings=settings, **options)
+            for path, texts in systems.items()
+        }
+    except EmptyTextError as error:
+        raise EmptyTextError(f"{arguments.references}: {_with_lines(str(error))}") from error
     if arguments.per_example:
         _write_per_example(arguments.per_example, results)
     comparisons: list[dict[str, object]] = []
@@ -104,6 +172,21 @@ def _run(arguments: argparse.Namespace, metrics: tuple[str, ...]) -> str:
     if arguments.json:
         return _json(results, comparisons)
     return "\n".join([_table(results), *statements])
+
+
+def _with_lines(message: str) -> str:
+    """Examples are counted from 0 in Python, lines of a file from 1."""
+    return re.sub(r"\bexample (\d+)", lambda found: f"line {int(found[1]) + 1}", message)
+
+
+def _quieten() -> None:
+    """No progress bars of transformers: standard error is for errors here."""
+    try:
+        from transformers.utils import logging
+    except ImportError:
+        return  # said better where the encoder is loaded
+    quieten: Callable[[], None] = logging.disable_progress_bar
+    quieten()
 
 
 def _check(path: str, texts: Sequence[str], reference_path: str, references: Sequence[Reference]) -> None:
@@ -124,15 +207,26 @@ def _json(results: Mapping[str, Mapping[str, MetricResult]], comparisons: list[d
 
 
 def _table(results: Mapping[str, Mapping[str, MetricResult]]) -> str:
-    lines = []
-    for path, scores in results.items():
-        n = next(iter(scores.values())).n
-        lines.append(f"{path} ({n} examples)")
-        for name, result in scores.items():
-            bounds = "" if result.interval is None else "   {:.2f} to {:.2f}".format(*result.interval)
-            empty = f"   {result.empty_predictions} empty" if result.empty_predictions else ""
-            lines.append(f"  {name:<14}{result.value:8.2f} %{bounds}{empty}")
-    return "\n".join(lines)
+    """A line a system and a column a metric, with the interval in brackets."""
+    first = next(iter(results.values()))
+    header = [f"{next(iter(first.values())).n} examples, percent", *first]
+    rows = [[path, *(_cell(result) for result in scores.values())] for path, scores in results.items()]
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+        for row in (header, *rows)
+    ]
+    empty = [
+        f"{path}: {most} empty predictions, which score 0"
+        for path, scores in results.items()
+        if (most := max(result.empty_predictions for result in scores.values()))
+    ]
+    return "\n".join([*lines, *empty])
+
+
+def _cell(result: MetricResult) -> str:
+    bounds = "" if result.interval is None else " [{:.2f}, {:.2f}]".format(*result.interval)
+    return f"{result.value:.2f}{bounds}"
 
 
 def _write_per_example(path: str, results: Mapping[str, Mapping[str, MetricResult]]) -> None:

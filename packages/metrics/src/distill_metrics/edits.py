@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from distill_metrics.results import MetricResult, Reference, Statistics, ratio_percent
+from distill_metrics.results import MetricResult, Reference, Statistics, ratio_percent, version_of
 from distill_metrics.texts import count_empty, is_blank, pair
 
 _UNITS: dict[str, str] = {"wer": "words", "per": "phonemes", "cer": "characters"}
@@ -63,6 +63,4 @@ def _nearest(prediction: Sequence[str], references: Sequence[Sequence[str]]) -> 
 
 
 def _version() -> str:
-    from importlib.metadata import version
-
-    return f"rapidfuzz:{version('rapidfuzz')}"
+    return f"rapidfuzz:{version_of('rapidfuzz')}"

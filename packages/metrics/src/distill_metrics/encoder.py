@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-# Padded tokens of one forward pass: fits the caches of a CPU and the memory of any GPU.
-_BATCH_TOKENS = 2048
+# Padded tokens of one forward pass: what fits the caches of a CPU is a fifth faster than four times as much.
+_CPU_BATCH, _OTHER_BATCH = 1024, 16_384
 _CACHE_BYTES = 1 << 30
 
 
@@ -149,7 +149,8 @@ class Encoder:
 
         rows = self.tokenize(texts) if texts else []
         order = sorted(range(len(rows)), key=lambda index: len(rows[index]), reverse=True)
-        for batch in _batches(order, rows):
+        budget = _CPU_BATCH if self.device.type == "cpu" else _OTHER_BATCH
+        for batch in _batches(order, rows, budget):
             width = len(rows[batch[0]])
             ids = torch.full((len(batch), width), self._tokenizer.pad_token_id or 0)
             mask = torch.zeros((len(batch), width), dtype=torch.long)
@@ -265,11 +266,11 @@ def _limit(tokenizer: Any, model: Any) -> int | None:
     return min(limits, default=None)
 
 
-def _batches(order: Sequence[int], rows: Sequence[Sequence[int]]) -> Iterator[Sequence[int]]:
-    """Parts of ``order``, which falls in length, of at most ``_BATCH_TOKENS`` padded tokens."""
+def _batches(order: Sequence[int], rows: Sequence[Sequence[int]], budget: int) -> Iterator[Sequence[int]]:
+    """Parts of ``order``, which falls in length, of at most ``budget`` padded tokens."""
     start = 0
     while start < len(order):
-        size = max(1, _BATCH_TOKENS // len(rows[order[start]]))
+        size = max(1, budget // len(rows[order[start]]))
         yield order[start : start + size]
         start += size
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from distill_metrics.arrays import IGNORED
 from distill_metrics.errors import EmptyTextError, MissingExtraError, SettingError, ShapeError, TextTypeError
-from distill_metrics.results import MetricResult
+from distill_metrics.results import MetricResult, version_of
 
 if TYPE_CHECKING:
     import torch
@@ -298,8 +298,6 @@ def _exp(value: float) -> float:
 
 
 def _versions(model: Any) -> str:
-    from importlib.metadata import version
-
     name = getattr(model.config, "name_or_path", "") or type(model).__name__
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
-    return f"model:{name}|{dtype}|torch:{version('torch')}|transformers:{version('transformers')}"
+    return f"model:{name}|{dtype}|torch:{version_of('torch')}|transformers:{version_of('transformers')}"

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from distill_metrics.errors import EmptyTextError
@@ -108,3 +109,11 @@ class Statistics:
 def ratio_percent(row: Sequence[float]) -> float:
     """``100 * row[0] / row[1]``."""
     return 100.0 * row[0] / row[1]
+
+
+@cache
+def version_of(distribution: str) -> str:
+    """The installed version of a distribution, read once."""
+    from importlib.metadata import version
+
+    return version(distribution)

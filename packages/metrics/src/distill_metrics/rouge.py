@@ -7,8 +7,8 @@ from functools import lru_cache
 from typing import Any, Literal, Protocol, cast
 
 from distill_metrics.errors import SettingError
-from distill_metrics.results import MetricResult, Reference, Statistics, ratio_percent
-from distill_metrics.texts import count_empty, pair
+from distill_metrics.results import MetricResult, Reference, Statistics, ratio_percent, version_of
+from distill_metrics.texts import Pairs, count_empty, pair
 
 Tokenizer = Literal["rouge_score", "unicode", "character"]
 
@@ -16,6 +16,8 @@ _ADVICE = (
     'ROUGE\'s own tokenizer keeps a-z and 0-9 only; set tokenizer="unicode" (any script; "character" for '
     "Chinese, Japanese and Thai)."
 )
+# These share all but the counting; ROUGE-Lsum also splits sentences.
+_TOGETHER = ("rouge1", "rouge2", "rougeL")
 _LATIN = re.compile("[a-z0-9]")
 
 
@@ -114,20 +116,7 @@ def rouge_statistics(
     """The F1 of each example and a one beside it, so that sums give means. Raises as :func:`rouge1`."""
     stems = _stems(tokenizer, stemmer=stemmer)
     pairs = pair(predictions, references)
-    texts = (*pairs.predictions, *(text for row in pairs.references for text in row))
-    symbols = tokenizer != "rouge_score" and any(map(_has_symbol, texts))
-    scorer, is_empty = _scorer(name, tokenizer, stems=stems, symbols=symbols)
-    advice = (
-        _ADVICE if tokenizer == "rouge_score" else "It holds no letter, digit or symbol; remove the example."
-    )
-    empty = count_empty(pairs, is_empty, advice=advice)
-    if all(len(row) == 1 for row in pairs.references):
-        scores = scorer.score_batch([row[0] for row in pairs.references], list(pairs.predictions))
-    else:
-        scores = [
-            scorer.score_multi(list(row), text)
-            for row, text in zip(pairs.references, pairs.predictions, strict=True)
-        ]
+    scores, empty = _scores(pairs, _TOGETHER if name in _TOGETHER else (name,), tokenizer, stems=stems)
     return Statistics(
         rows=[(float(score[name].fmeasure), 1.0) for score in scores],
         value=ratio_percent,
@@ -136,6 +125,25 @@ def rouge_statistics(
         signature=_signature(name, tokenizer, stems=stems),
         empty_predictions=empty,
     )
+
+
+@lru_cache(maxsize=1)  # the variants of the same texts are computed once
+def _scores(
+    pairs: Pairs, names: tuple[str, ...], tokenizer: str, *, stems: bool
+) -> tuple[list[dict[str, _Score]], int]:
+    """The scores of each example by variant, and how many predictions the tokenizer reduces to nothing."""
+    texts = (*pairs.predictions, *(text for row in pairs.references for text in row))
+    symbols = tokenizer != "rouge_score" and any(map(_has_symbol, texts))
+    scorer, is_empty = _scorer(names, tokenizer, stems=stems, symbols=symbols)
+    advice = _ADVICE if tokenizer == "rouge_score" else "It holds no letter, digit or symbol; remove it."
+    empty = count_empty(pairs, is_empty, advice=advice)
+    if all(len(row) == 1 for row in pairs.references):
+        return scorer.score_batch([row[0] for row in pairs.references], list(pairs.predictions)), empty
+    multi = [
+        scorer.score_multi(list(row), text)
+        for row, text in zip(pairs.references, pairs.predictions, strict=True)
+    ]
+    return multi, empty
 
 
 def _stems(tokenizer: str, *, stemmer: bool | None) -> bool:
@@ -171,19 +179,19 @@ def _has_symbol(text: str) -> bool:
 
 @lru_cache(maxsize=32)
 def _scorer(
-    name: str, tokenizer: str, *, stems: bool, symbols: bool
+    names: tuple[str, ...], tokenizer: str, *, stems: bool, symbols: bool
 ) -> tuple[_Scorer, Callable[[str], bool]]:
     from rouge_score_rs import rouge_scorer, tokenizers
 
     # The library publishes no types for these.
     build: Any = rouge_scorer.RougeScorer
     if tokenizer == "rouge_score":
-        return cast("_Scorer", build([name], use_stemmer=stems)), _has_no_latin
+        return cast("_Scorer", build(list(names), use_stemmer=stems)), _has_no_latin
     kind = tokenizers.UnicodeTokenizer if tokenizer == "unicode" else tokenizers.CharacterTokenizer
     words = cast("_Tokenizer", kind())
     if symbols:  # slower, so only where there are some
         words = _WithSymbols(words)
-    return cast("_Scorer", build([name], tokenizer=words)), lambda text: not words.tokenize(text)
+    return cast("_Scorer", build(list(names), tokenizer=words)), lambda text: not words.tokenize(text)
 
 
 def _has_no_latin(text: str) -> bool:
@@ -191,7 +199,5 @@ def _has_no_latin(text: str) -> bool:
 
 
 def _signature(name: str, tokenizer: str, *, stems: bool) -> str:
-    from importlib.metadata import version
-
     stem = "porter" if stems else "no"
-    return f"{name}|f1|tok:{tokenizer}|stem:{stem}|rouge-score-rs:{version('rouge-score-rs')}"
+    return f"{name}|f1|tok:{tokenizer}|stem:{stem}|rouge-score-rs:{version_of('rouge-score-rs')}"

@@ -1,0 +1,124 @@
+"""The largest workload that fits a machine, and which knobs were turned to make it fit."""
+
+from dataclasses import dataclass, replace
+
+from distill_hwdetect.planning import plan
+from distill_hwdetect.policy import ExecutionPolicy, Requirements
+from distill_hwdetect.profile import HardwareProfile
+from distill_hwdetect.rules import gib
+
+SHORTEST = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Knob:
+    """One thing that is set otherwise than it would be with memory to spare.
+
+    Args:
+        name: A field of the policy, ``distillation``, ``source_length`` or ``target_length``.
+        wanted: What it would be.
+        taken: What it is.
+        reason: Why.
+    """
+
+    name: str
+    wanted: object
+    taken: object
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitting:
+    """A workload that fits, or the smallest one where nothing does.
+
+    Args:
+        policy: The plan of it; ``policy.memory.fits`` tells whether it fits.
+        requirements: What the plan is for: lengths and the kind of distillation may be smaller than asked.
+        turned: The knobs, in the order in which they were turned; empty where all fits as it is.
+    """
+
+    policy: ExecutionPolicy
+    requirements: Requirements
+    turned: tuple[Knob, ...]
+
+
+def fit(profile: HardwareProfile, requirements: Requirements) -> Fitting:
+    """Choose the largest workload that fits.
+
+    Storage, optimizer, checkpointing and micro-batch are turned by ``plan``; where that is not enough, the
+    scores of a distillation are met in chunks, and then texts are cut to the longest that fit.
+
+    Args:
+        profile: The machine.
+        requirements: What is wanted; lengths are upper bounds.
+
+    Returns:
+        The workload with its plan and what was turned.
+
+    Raises:
+        UnsupportedPolicyError: As ``plan``.
+    """
+    wanted = requirements
+    policy = plan(profile, requirements)
+    if not policy.memory.fits and requirements.teacher and requirements.distillation == "full":
+        requirements = replace(requirements, distillation="chunked")
+        policy = plan(profile, requirements)
+    if not policy.memory.fits:
+        requirements, policy = _shortened(profile, requirements)
+    knobs = [*_policy_knobs(policy, wanted)]
+    budget = policy.memory.budget_bytes
+    room = "" if budget is None else f"{gib(budget)} may be used"
+    for name in ("distillation", "source_length", "target_length"):
+        before, after = getattr(wanted, name), getattr(requirements, name)
+        if before != after:
+            knobs.append(Knob(name=name, wanted=before, taken=after, reason=room))
+    return Fitting(policy=policy, requirements=requirements, turned=tuple(knobs))
+
+
+def _shortened(profile: HardwareProfile, requirements: Requirements) -> tuple[Requirements, ExecutionPolicy]:
+    """Return the longest texts that fit, both lengths cut by the same share; the shortest where none do."""
+    longest = max(requirements.source_length, requirements.target_length)
+    low, high = min(SHORTEST, longest), longest
+    best = _cut(requirements, low / longest)
+    found = plan(profile, best)
+    if not found.memory.fits:
+        return best, found
+    while high - low > 1:
+        middle = (low + high) // 2
+        shorter = _cut(requirements, middle / longest)
+        tried = plan(profile, shorter)
+        if tried.memory.fits:
+            low, best, found = middle, shorter, tried
+        else:
+            high = middle
+    return best, found
+
+
+def _cut(requirements: Requirements, share: float) -> Requirements:
+    return replace(
+        requirements,
+        source_length=max(1, int(requirements.source_length * share)),
+        target_length=max(1, int(requirements.target_length * share)),
+    )
+
+
+def _policy_knobs(policy: ExecutionPolicy, wanted: Requirements) -> list[Knob]:
+    """Return the fields that the memory search set otherwise than first choice; the user's own are none."""
+    first: dict[str, object] = {
+        "quantization": "none",
+        "optimizer": "adamw_torch_fused",
+        "gradient_checkpointing": False,
+        "micro_batch": wanted.effective_batch,
+    }
+    rules = ("quantization-to-fit", "optimizer-8bit", "checkpointing-to-fit", "batch-fits")
+    knobs = []
+    for (name, value), rule in zip(first.items(), rules, strict=True):
+        choice = policy.choice(name)
+        if choice.rule == rule and choice.value != value:
+            knobs.append(Knob(name=name, wanted=value, taken=choice.value, reason=choice.reason))
+    if policy.teacher is not None and policy.teacher.quantization.rule == "quantization-to-fit":
+        choice = policy.teacher.quantization
+        knobs.insert(
+            0, Knob(name="teacher.quantization", wanted="none", taken=choice.value, reason=choice.reason)
+        )
+    return knobs

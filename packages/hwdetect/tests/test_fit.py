@@ -1,0 +1,154 @@
+"""The largest workload that fits, and the knobs that were turned for it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from distill_hwdetect import (
+    CpuFacts,
+    HardwareProfile,
+    MemoryFacts,
+    ModelFacts,
+    Requirements,
+    TorchFacts,
+    estimate_memory,
+    fit,
+    plan,
+    read_model_facts,
+)
+
+GIB = 2**30
+
+
+def machine(gib: float) -> HardwareProfile:
+    """Return an AVX2 machine with so much memory."""
+    return HardwareProfile(
+        cpu=CpuFacts(machine="x86_64", logical_cores=4, physical_cores=4, usable_cores=4, flags=("avx2",)),
+        memory=MemoryFacts(total_bytes=int(gib * GIB), available_bytes=int(gib * GIB)),
+        torch=TorchFacts(version="2.15.0+cpu", cuda="", hip="", xpu=False),
+    )
+
+
+def test_what_fits_turns_no_knob(sized: Callable[[str], ModelFacts]) -> None:
+    """With room to spare the plan is the plan."""
+    needs = Requirements(task="causal", model=sized("0.1b"))
+    found = fit(machine(64), needs)
+    assert (found.turned, found.requirements, found.policy) == ((), needs, plan(machine(64), needs))
+
+
+def test_each_knob_is_named_with_what_it_would_have_been(sized: Callable[[str], ModelFacts]) -> None:
+    """A model of 1.1 billion parameters on 3 GiB: quantized, recomputed, in parts, whatever it takes."""
+    found = fit(machine(3), Requirements(task="causal", model=sized("1b"), effective_batch=16))
+    assert found.policy.memory.fits
+    turned = {knob.name: (knob.wanted, knob.taken) for knob in found.turned}
+    assert turned["quantization"] == ("none", found.policy.value("quantization"))
+    assert turned["micro_batch"] == (16, found.policy.value("micro_batch"))
+    assert all(knob.reason for knob in found.turned)
+
+
+def test_texts_are_cut_to_the_longest_that_fit(sized: Callable[[str], ModelFacts]) -> None:
+    """One token more would not fit."""
+    needs = Requirements(
+        task="causal", model=sized("0.1b"), source_length=8192, effective_batch=1, adapter="full"
+    )
+    found = fit(machine(4), needs)
+    assert found.policy.memory.fits
+    assert "source_length" in {knob.name for knob in found.turned}
+    longer = replace(found.requirements, source_length=found.requirements.source_length + 1)
+    assert not plan(machine(4), longer).memory.fits
+
+
+def test_full_scores_give_way_to_chunks_before_texts_are_cut(sized: Callable[[str], ModelFacts]) -> None:
+    """All logits at once are the first thing that a distillation can do without."""
+    model = read_model_facts({"model_type": "llama", "vocab_size": 128000, **SMALL})
+    needs = Requirements(
+        task="causal",
+        model=model,
+        teacher=model,
+        distillation="full",
+        source_length=1024,
+        effective_batch=1,
+        adapter="full",
+    )
+    found = fit(machine(5), needs)
+    assert [knob.name for knob in found.turned][-1] == "distillation"
+    assert found.requirements.source_length == 1024
+    assert found.policy.memory.fits
+
+
+SMALL = {
+    "hidden_size": 512,
+    "intermediate_size": 1024,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 8,
+    "tie_word_embeddings": True,
+}
+
+
+def test_where_nothing_fits_the_smallest_comes_back(sized: Callable[[str], ModelFacts]) -> None:
+    """The verdict is in the memory, not an exception."""
+    found = fit(machine(1), Requirements(task="causal", model=sized("70b")))
+    assert not found.policy.memory.fits
+    assert found.requirements.source_length == 16
+
+
+@pytest.mark.parametrize("gib", [1, 2, 4, 8])
+def test_what_comes_back_uses_the_memory_that_is_there(gib: int, sized: Callable[[str], ModelFacts]) -> None:
+    """More memory never gives a smaller workload."""
+    needs = Requirements(task="causal", model=sized("0.1b"), source_length=4096, effective_batch=8)
+    small, large = fit(machine(gib), needs), fit(machine(2 * gib), needs)
+    assert large.requirements.source_length >= small.requirements.source_length
+
+
+@pytest.mark.parametrize("tokens", [512, 8192])
+def test_the_scores_of_a_distillation_are_counted_as_they_are_met(
+    tokens: int, sized: Callable[[str], ModelFacts]
+) -> None:
+    """Chunked is bounded by 128 MiB, full is seven copies, cached holds no teacher."""
+    student, teacher = sized("0.1b"), sized("1b")
+    policy = plan(
+        machine(512),
+        Requirements(task="causal", model=student, teacher=teacher, effective_batch=1, source_length=tokens),
+    )
+
+    def estimate(how: str) -> tuple[int, int]:
+        found = estimate_memory(
+            student,
+            policy,
+            source_length=tokens,
+            teacher=teacher,
+            distillation=how,  # type: ignore[arg-type]  # each below
+        )
+        return found.logits_bytes, found.teacher_bytes
+
+    scores = tokens * student.vocab_size * 4
+    assert estimate("full") == (7 * scores, 4 * teacher.parameters)
+    assert estimate("chunked") == (min(2 * scores, 128 * 2**20), 4 * teacher.parameters)
+    assert estimate("cached") == (min(2 * scores, 128 * 2**20) + tokens * 64 * 12, 0)
+
+
+def test_a_cached_teacher_is_planned_by_itself(sized: Callable[[str], ModelFacts]) -> None:
+    """It is not in memory beside the student, so it need not be quantized for it."""
+    needs = Requirements(
+        task="causal", model=sized("1b"), teacher=sized("8b"), distillation="cached", effective_batch=1
+    )
+    beside, alone = plan(machine(12), replace(needs, distillation="chunked")), plan(machine(12), needs)
+    assert alone.memory.teacher_bytes == 0 < beside.memory.teacher_bytes
+    assert alone.memory.total_bytes < beside.memory.total_bytes
+
+
+def test_dropout_of_adapters_costs_memory(sized: Callable[[str], ModelFacts]) -> None:
+    """Each adapted layer keeps its input a second time, and the mask."""
+    model = sized("0.1b")
+    policy = plan(machine(64), Requirements(task="causal", model=model))
+    with_it, without = (
+        estimate_memory(model, policy, lora_dropout=rate).activations_bytes for rate in (0.05, 0.0)
+    )
+    assert 1.3 < with_it / without < 2.5
+
+
+def test_distillation_takes_one_of_three_words(sized: Callable[[str], ModelFacts]) -> None:
+    """Another is refused with what is allowed."""
+    with pytest.raises(ValueError, match="'chunked', 'full' or 'cached', found 'dense'"):
+        Requirements(task="causal", model=sized("0.1b"), distillation="dense")  # type: ignore[arg-type]
