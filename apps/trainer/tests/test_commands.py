@@ -117,7 +117,7 @@ def test_the_schema_knows_every_kind_of_stage_and_refuses_other_keys(
     kinds = schema["properties"]["stages"]["additionalProperties"]["discriminator"]["mapping"]
     assert kinds.keys() == STAGE_KINDS.keys()
     assert all(not schema["$defs"][ref.rsplit("/", 1)[-1]]["additionalProperties"] for ref in kinds.values())
-    assert schema["properties"]["data"]["properties"].keys() == {"limits"}
+    assert schema["properties"]["data"]["properties"].keys() == {"limits", "split"}
 
 
 def test_plan_measures_the_trainings_when_asked(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:

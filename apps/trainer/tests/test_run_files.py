@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from distill_app_trainer import RunFileError, check_run, read_run_file, to_toml
+from distill_app_trainer.cli import main
 
 Edit = Callable[[str, str], None]
 
@@ -106,6 +107,35 @@ def test_set_that_means_nothing_is_refused(override: str, workplace: Path) -> No
     """A missing value, a missing key, a table where there is a value, an unknown key."""
     with pytest.raises(RunFileError):
         read_run_file(Path("tiny.toml"), [override])
+
+
+def test_a_part_that_would_be_empty_is_refused_with_the_setting_that_helps(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A few rows by their hash leave a part empty; exact counts do not."""
+    lines = (workplace / "train.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    Path("few.jsonl").write_text("".join(lines[:8]), encoding="utf-8")
+    Path("few.toml").write_text(
+        """
+[run]
+name = "few"
+[data]
+train = "few.jsonl"
+[models.big]
+tokenizer = "tokenizer"
+[models.big.config]
+model_type = "marian"
+d_model = 16
+[stages.trained]
+kind = "finetune"
+model = "big"
+""",
+        encoding="utf-8",
+    )
+    assert main(["plan", "few.toml"]) == 2
+    assert "Set data.split.exact = true" in capsys.readouterr().err
+    assert main(["plan", "few.toml", "--set", "data.split.exact=true"]) == 0
+    assert "validation 1 rows, test 1 rows" in capsys.readouterr().out
 
 
 def test_train_alone_brings_validation_and_test(workplace: Path, edit: Edit) -> None:

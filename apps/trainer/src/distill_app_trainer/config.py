@@ -19,6 +19,8 @@ from distill_kd import CacheSettings, DistillSettings
 Task = Literal["causal", "seq2seq", "masked"]
 Adapter = Literal["auto", "full", "lora", "qlora"]
 FORBID: Mapping[str, str] = {"extra": "forbid"}
+UNDER_DATA = ("limits", "split")
+"""Tables that stand under ``[data]`` and are no data."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +74,23 @@ class Limits:
 
     max_source_length: int | None = None
     max_target_length: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """``[data.split]``: how ``train`` alone is parted into train, validation and test.
+
+    Attributes:
+        exact: Exact counts; else a row keeps its part when the data grows, and the counts are approximate.
+        key: Rows that agree in this column stay together.
+        seed: Another one, another partition.
+    """
+
+    __pydantic_config__: ClassVar[Mapping[str, str]] = FORBID
+
+    exact: bool = False
+    key: str | None = None
+    seed: int = 42
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,6 +269,7 @@ class RunConfig:
         run: Name, seed, task.
         data: Files by name; any names.
         limits: ``[data.limits]``.
+        split: ``[data.split]``.
         models: Models by name.
         hardware: Fields of the execution policy set by hand.
         stages: Stages by name, in the order of the file.
@@ -260,6 +280,7 @@ class RunConfig:
     run: RunSettings
     data: Mapping[str, DataSource]
     limits: Limits = field(default_factory=Limits)
+    split: Split = field(default_factory=Split)
     models: Mapping[str, ModelSource]
     hardware: Mapping[str, object] = field(default_factory=dict)
     stages: Mapping[str, Annotated[Stage, Field(discriminator="kind")]]
@@ -315,7 +336,7 @@ def run_file_schema() -> dict[str, object]:
     path_or_table = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/DataSource"}]}
     fields["data"] = {
         "type": "object",
-        "properties": {"limits": fields.pop("limits")},
+        "properties": {name: fields.pop(name) for name in UNDER_DATA},
         "additionalProperties": path_or_table,
     }
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Run file", **schema}
@@ -324,13 +345,13 @@ def run_file_schema() -> dict[str, object]:
 def _shaped(raw: Mapping[str, object]) -> dict[str, object]:
     """The file's content as RunConfig's fields: limits beside data, plain paths as tables."""
     shaped = dict(raw)
-    if "limits" in shaped:
-        raise RunFileError("[limits] is unknown. Did you mean [data.limits]?")
+    for name in UNDER_DATA:
+        if name in shaped:
+            raise RunFileError(f"[{name}] is unknown. Did you mean [data.{name}]?")
     data = shaped.get("data")
     if isinstance(data, Mapping):
         files = dict(data)
-        if "limits" in files:
-            shaped["limits"] = files.pop("limits")
+        shaped |= {name: files.pop(name) for name in UNDER_DATA if name in files}
         shaped["data"] = {
             key: {"path": value} if isinstance(value, str) else value for key, value in files.items()
         }
@@ -381,9 +402,7 @@ def to_toml(config: RunConfig) -> str:
 
     plain = cast("dict[str, object]", _plain(config))
     data = dict(cast("Mapping[str, object]", plain["data"]))
-    limits = plain.pop("limits")
-    if limits:
-        data["limits"] = limits
+    data |= {name: table for name in UNDER_DATA if (table := plain.pop(name))}
     return tomli_w.dumps({**plain, "data": data})
 
 

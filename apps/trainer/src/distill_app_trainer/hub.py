@@ -27,28 +27,45 @@ def described(path: str, where: str) -> Path:
     """
     if not is_hub_name(path):
         return Path(path)
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError
 
-    found = None
+    cached = try_to_load_from_cache(path, _DESCRIBING[0])
+    if isinstance(cached, str):
+        return Path(cached).parent
+    _ask(path, where)
     for file in _DESCRIBING:
         try:
             found = Path(hf_hub_download(path, file)).parent
-        except LocalEntryNotFoundError:
-            if file == _DESCRIBING[0]:
-                raise RunFileError(
-                    f"{where}: there is no folder {path}, and the hub cannot be asked for a model of that "
-                    f"name (offline). Fetch it where there is a network, with hf download {path}, or name "
-                    "a folder."
-                ) from None
         except EntryNotFoundError:
             continue
-        except (HfHubHTTPError, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise RunFileError(f"{where}: the hub does not give {path!r}: {reason}") from None
-    if found is None:
-        raise RunFileError(f"{where}: {path!r} on the hub has neither a configuration nor a tokenizer.")
     return found
+
+
+def _ask(path: str, where: str) -> None:
+    """Ask the hub once whether it has a model: a download would try again and again."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        files = {file.rfilename for file in HfApi().model_info(path, timeout=10).siblings or ()}
+    except RepositoryNotFoundError:
+        raise RunFileError(
+            f"{where}: there is no folder {path}, and the hub gives no model of that name. Check its "
+            "spelling; for a private one, log in with hf auth login."
+        ) from None
+    except (
+        Exception
+    ) as error:  # whatever the hub's client raises: its libraries change from version to version
+        raise RunFileError(
+            f"{where}: there is no folder {path}, and the hub cannot be asked for a model of that name "
+            f"({str(error).splitlines()[0]}). Fetch it where there is a network, with hf download {path}, or "
+            "name a folder."
+        ) from error
+    if _DESCRIBING[0] not in files:
+        raise RunFileError(
+            f"{where}: {path!r} on the hub has no {_DESCRIBING[0]}: it is no transformers model."
+        )
 
 
 def fetched(path: str) -> Path:

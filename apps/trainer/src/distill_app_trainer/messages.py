@@ -6,12 +6,13 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from distill_app_trainer.config import STAGE_KINDS, UNDER_DATA
 from distill_app_trainer.errors import nearest
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-_TAGS = ("finetune", "label", "distill", "merge", "evaluate", "export", "report")
+_TAGS = tuple(STAGE_KINDS)
 
 
 def explain(error: "ValidationError") -> str:
@@ -52,7 +53,7 @@ def _where(path: Sequence[object]) -> str:
         is_branch = "[" in part or part in ("str", "tuple", "function-after")
         if not is_tag and not is_branch:
             kept.append(part)
-    return ".".join(["data", *kept] if kept[:1] == ["limits"] else kept) or "the run file"
+    return ".".join(["data", *kept] if kept and kept[0] in UNDER_DATA else kept) or "the run file"
 
 
 def _unknown_key(path: Sequence[object], _found: object) -> str:
@@ -89,7 +90,7 @@ def _keys_at(path: Sequence[object]) -> tuple[str, ...]:
     if not dataclasses.is_dataclass(kind):
         return ()
     names = [item.name for item in dataclasses.fields(kind)]
-    return tuple(name for name in names if path or name != "limits")
+    return tuple(name for name in names if path or name not in UNDER_DATA)
 
 
 def _type_at(path: Sequence[object]) -> object:

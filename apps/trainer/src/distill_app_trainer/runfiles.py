@@ -43,8 +43,11 @@ def find_run_file(name: str) -> Path:
 def resolve(path: str, base: Path) -> str:
     """The absolute path of what a run file in ``base`` names; ``packaged:NAME`` lies among the examples.
 
-    A name on the hub stays as it is.
+    A name on the hub stays as it is. What is not beside the run file is looked for in the working directory.
     """
     if path.startswith(PACKAGED):
         return str((examples_folder() / path.removeprefix(PACKAGED)).resolve())
-    return path if is_hub_name(path, base) else str((base / Path(path).expanduser()).resolve())
+    beside = base / Path(path).expanduser()
+    if not beside.exists() and Path(path).exists():
+        return str(Path(path).resolve())
+    return path if is_hub_name(path, base) else str(beside.resolve())

@@ -20,13 +20,18 @@ def load_texts(config: RunConfig) -> dict[str, "Dataset"]:
     Raises:
         DataError: A row that cannot be used, by file, row and field.
     """
-    from distill_datakit import load, split
+    from distill_datakit import DataError, load, split
 
     texts = {
         name: load(source.path, columns=dict(source.columns) or None) for name, source in config.data.items()
     }
     if is_split(config):
-        parts = split(texts["train"])
+        how = config.split
+        try:
+            parts = split(texts["train"], exact=how.exact, key=how.key, seed=how.seed)
+        except DataError as error:
+            said = str(error).replace("Use split(..., exact=True)", "Set data.split.exact = true")
+            raise RunFileError(f"data.train: {said}") from None
         texts |= {str(name): part for name, part in parts.items()}
     return texts
 
