@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _LOG_EVERY = 10
 _KEPT_CHECKPOINTS = 2
+# What ``extra`` may decide otherwise.
+_OPEN = ("report_to", "logging_steps", "eval_strategy", "save_strategy", "save_total_limit")
 _ALWAYS: Mapping[str, object] = {
     "logging_steps": _LOG_EVERY,
     "logging_first_step": True,
@@ -106,5 +108,5 @@ def _check_extra(settings: TrainSettings, known: set[str], taken: dict[str, Any]
             near = difflib.get_close_matches(name, sorted(known), n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"extra: {name!r} is no field of TrainingArguments.{hint}")
-        if name in taken and name not in ("report_to", "logging_steps", "eval_strategy", "save_total_limit"):
+        if name in taken and name not in _OPEN:
             raise ValueError(f"extra: {name!r} is decided by the settings or the policy; set it there.")

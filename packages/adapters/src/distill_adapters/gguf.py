@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill_adapters.errors import ModelLoadError
-from distill_adapters.loading import LoadedModel, finish, load_model, model_class, task_of
+from distill_adapters.loading import LoadedModel, finish, load_model, model_class
 from distill_adapters.placing import torch_dtype
 from distill_adapters.quiet import quiet
 from distill_adapters.settings import Task
@@ -20,7 +20,7 @@ def load_gguf(file: Path, policy: "ExecutionPolicy", task: Task | None, *, train
     Args:
         file: The file; model, configuration and tokenizer are in it.
         policy: Device, types, quantization.
-        task: None asks the configuration.
+        task: None takes seq2seq for a model with encoder and decoder, else causal.
         training: False for a model that is only run.
 
     Raises:
@@ -35,7 +35,9 @@ def load_gguf(file: Path, policy: "ExecutionPolicy", task: Task | None, *, train
     where: dict[str, Any] = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
     try:
         with quiet():
-            task = task or task_of(AutoConfig.from_pretrained(**where))
+            # The file names no class.
+            both = AutoConfig.from_pretrained(**where).is_encoder_decoder
+            task = task or ("seq2seq" if both else "causal")
             tokenizer = AutoTokenizer.from_pretrained(**where)
             dtype = torch_dtype(policy.value("storage_dtype"))
             model = model_class(task).from_pretrained(**where, dtype=dtype)

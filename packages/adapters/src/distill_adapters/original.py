@@ -1,6 +1,7 @@
 """The names that users of the original system know, with their meaning and without its faults."""
 
 import logging
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -193,9 +194,14 @@ class QLoRAFineTuner:
         gradient_accumulation_steps: int = 4,
         num_train_epochs: float = 2,
         learning_rate: float = 1e-4,
+        logging_steps: int = 10,
+        save_strategy: str = "epoch",
         data_collator: Any = None,
+        resume_from_checkpoint: bool = False,
     ) -> TrainOutcome:
         """Train, and write ``output_dir/model`` (the adapter) and ``output_dir/tokenizer``.
+
+        Where there is a ``validation`` split its loss is measured after each epoch.
 
         Args:
             dataset_dict: Tokenized splits; ``train`` is needed.
@@ -204,7 +210,12 @@ class QLoRAFineTuner:
             gradient_accumulation_steps: Micro-batches a step.
             num_train_epochs: Passes over the data.
             learning_rate: Peak.
+            logging_steps: Steps between entries of the log.
+            save_strategy: ``epoch`` writes checkpoints under ``output_dir/checkpoints`` while it trains;
+                ``no`` writes none.
             data_collator: Makes batches; None is transformers' own for the task.
+            resume_from_checkpoint: Go on from the newest checkpoint that verifies, or begin where there is
+                none.
 
         Raises:
             ValueError: There is no ``train`` split.
@@ -223,13 +234,20 @@ class QLoRAFineTuner:
                 learning_rate=learning_rate,
                 warmup=0.05,
                 max_grad_norm=0.3,
+                extra={
+                    "logging_steps": logging_steps,
+                    "save_strategy": save_strategy,
+                    "eval_strategy": "epoch" if "validation" in dataset_dict else "no",
+                    "save_total_limit": 1,
+                },
             ),
             policy=self.policy,
             output_dir=folder / "checkpoints",
             seed=self.seed,
             data_collator=data_collator,
         )
-        outcome = tuner.train(dataset_dict)
+        outcome = tuner.train(dataset_dict, resume=resume_from_checkpoint)
         save_model(self.loaded, folder / "model", metadata={"method": self.method})
         save(None, self.tokenizer, folder / "tokenizer")
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         return outcome

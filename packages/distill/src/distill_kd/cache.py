@@ -78,7 +78,7 @@ def write_cache(
         teacher: Asked in batches sorted by length; anything that is one.
         rows: Tokenized, each with a ``row_id`` of its own: all splits that a training will read.
         collator: As in training. For masked models its masks must be fixed by row and epoch.
-        folder: Where the cache shall stand.
+        folder: Where it shall stand.
         task: "causal", "seq2seq" or "masked".
         settings: How much is kept.
         data_fingerprint: distill-datakit's, or further fields to be compared when the cache is used.
@@ -98,8 +98,6 @@ def write_cache(
     """
     check_task(task)
     settings = settings or CacheSettings()
-    if settings.epochs > 1 and task != "masked":
-        raise CacheError(f"epochs = {settings.epochs} is for masked models; the rows of others never change.")
     start = time.monotonic()
     entries = survey(rows, collator, task, settings.epochs)
     if entries.rows != len(rows):
@@ -110,8 +108,8 @@ def write_cache(
     fingerprint = {**cache_fingerprint(teacher, collator, data_fingerprint), "rows": entries.digest()}
     writer = Writer(teacher, rows, collator, task, entries, Path(folder).absolute(), on_progress)
     if not writer.folder.exists():
-        header = writer.planned(settings, fingerprint) or writer.plan(settings, fingerprint, validation_score)
-        writer.write(header)
+        plan = writer.planned(settings, fingerprint)
+        writer.write(plan or writer.plan(settings, fingerprint, validation_score))
     header = read_header(writer.folder)
     refuse_other(writer.folder, header, settings, fingerprint)
     shutil.rmtree(writer.work, ignore_errors=True)  # what a kill between the last two steps left

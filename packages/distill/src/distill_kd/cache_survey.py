@@ -90,6 +90,8 @@ def survey(rows: Rows, collator: Collate, task: Task, epochs: int) -> Entries:
         CacheError: There are no rows or no labels; two rows share a ``row_id``; or a row comes out different
             when it is collated again: its mask is not a function of row and epoch.
     """
+    if epochs > 1 and task != "masked":
+        raise CacheError(f"epochs = {epochs} is for masked models; the rows of others never change.")
     if not len(rows):
         raise CacheError("there are no rows to ask the teacher about.")
     if epochs > 1 and not hasattr(collator, "set_epoch"):
