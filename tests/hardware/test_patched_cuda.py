@@ -140,7 +140,5 @@ def test_a_torch_that_cannot_be_imported_is_a_note(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(builtins, "__import__", broken)
     made = observed()
-    assert made["notes"] == [
-        "torch cannot be imported: OSError: libtorch.so: cannot open shared object file."
-    ]
+    assert made["notes"] == ["torch cannot be imported: OSError: libtorch.so: cannot open shared object."]
     assert "speeds" not in str(made["torch"])

@@ -91,6 +91,56 @@ def test_names_that_match_nothing_are_refused(make: Any) -> None:
         resolve_targets(model, ["fc1", "q_porj"])
 
 
+def test_patterns_select_by_the_whole_name(make: Any) -> None:
+    """``*`` stands for anything; a pattern that matches nothing is refused like a name."""
+    model = make("marian").model
+    chosen = resolve_targets(model, ["encoder.*.q_proj", "decoder.*.fc?"]).names
+    assert sorted(name.rpartition(".layers.0.")[2] for name in chosen) == ["fc1", "fc2", "self_attn.q_proj"]
+    assert all("encoder" in name for name in chosen if name.endswith("q_proj"))
+    with pytest.raises(TargetError, match="matches no linear layer"):
+        resolve_targets(model, ["encoder.*.encoder_attn.*"])
+
+
+def test_stacked_experts_are_named(make: Any) -> None:
+    """A block whose experts are one tensor is adapted in part, and coverage says so."""
+    config = transformers.MixtralConfig(
+        vocab_size=24,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        num_local_experts=2,
+    )
+    report = resolve_targets(transformers.MixtralForCausalLM(config))
+    adapted, every = report.coverage["model.layers.0"]
+    assert adapted == 4 < every
+    assert any("experts" in name and "stacked" in why for name, why in report.excluded.items())
+
+
+def test_a_layer_that_is_not_used_fails_the_proof(make: Any) -> None:
+    """A few tokens forward and back show it, before anything trains; no state is left behind."""
+    loaded = make("llama")
+    loaded.model.model.layers[0].idle = torch.nn.Linear(4, 4)
+    state = torch.random.get_rng_state()
+    with pytest.raises(TargetError, match=r"2 parts of the adapter get no gradient, such as .*idle"):
+        attach(loaded, AdapterConfig())
+    assert all(part.grad is None for part in loaded.model.parameters())
+    attach(make("gpt2"), AdapterConfig(dropout=0.5))
+    assert not torch.equal(torch.random.get_rng_state(), state)  # the adapter's own first weights
+
+
+def test_what_does_not_go_together_is_refused(make: Any) -> None:
+    """Two adapters, MiSS on Conv1D, LoRA's options on another kind."""
+    adapted = attach(make("gpt2"))
+    with pytest.raises(ModelLoadError, match="has an adapter already"):
+        attach(adapted)
+    with pytest.raises(TargetError, match="MiSS adapts linear layers"):
+        attach(make("gpt2"), AdapterConfig(kind="miss"))
+    with pytest.raises(ValueError, match="decomposed is LoRA's"):
+        AdapterConfig(kind="ia3", decomposed=True)
+
+
 def train(make_trainer: Any, family: str, loaded: LoadedModel, steps: int) -> list[float]:
     """Losses of some steps on four rows."""
     told: list[dict[str, float]] = []
@@ -180,13 +230,22 @@ def test_qlora_on_whole_weights_is_refused(make: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"rank_stabilized": True}, {"decomposed": True}, {"modules_to_save": ("lm_head",)}]
+    ("family", "options"),
+    [
+        ("gpt2", {"rank_stabilized": True}),
+        ("gpt2", {"decomposed": True}),
+        ("gpt2", {"modules_to_save": ("lm_head",)}),
+        ("gpt2", {"kind": "ia3"}),
+        ("marian", {"kind": "ia3"}),
+        ("llama", {"kind": "miss"}),
+    ],
+    ids=str,
 )
-def test_kin_of_lora_learn(options: dict[str, Any], make: Any, make_trainer: Any) -> None:
-    """RsLoRA, DoRA, and a head that is trained whole."""
-    adapted = attach(make("gpt2"), AdapterConfig(dropout=0.0, **options))
-    losses = train(make_trainer, "gpt2", adapted, 12)
-    assert losses[-1] < 0.7 * losses[0]
+def test_kin_of_lora_learn(family: str, options: dict[str, Any], make: Any, make_trainer: Any) -> None:
+    """RsLoRA, DoRA, a head that is trained whole; IA3 and MiSS, which have fewer numbers, more slowly."""
+    adapted = attach(make(family), AdapterConfig(dropout=0.0, **options))
+    losses = train(make_trainer, family, adapted, 12)
+    assert losses[-1] < (0.9 if "kind" in options else 0.7) * losses[0]
 
 
 def test_checkpointing_changes_no_loss(make: Any, make_trainer: Any) -> None:

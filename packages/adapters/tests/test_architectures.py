@@ -47,7 +47,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 8},
 }
 CAUSAL = (
-    "apertus arcee biogpt bitnet bloom codegen cohere cohere2 ctrl deepseek_v2 diffllama ernie4_5 "
+    "apertus arcee biogpt bitnet bloom codegen cohere cohere2 ctrl diffllama ernie4_5 "
     "exaone4 falcon falcon_mamba flex_olmo gemma gemma2 gemma3_text glm glm4 gpt2 gpt_bigcode gpt_neo "
     "gpt_neox gpt_oss gptj granite granitemoe helium hunyuan_v1_dense jetmoe lfm2 llama mamba ministral "
     "mistral mixtral mpt nemotron olmo olmo2 olmo3 olmoe openai-gpt opt persimmon phi phi3 phimoe qwen2 "

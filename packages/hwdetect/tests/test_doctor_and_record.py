@@ -122,14 +122,14 @@ OWNED = RawObservations(
     },
     torch={"version": "2.15.0+lovelace.inc", "cuda": "13.2"},
     packages={"torch": "2.15.0+lovelace.inc", "peft": "0.21.2+ada"},
-    notes=["torch cannot be imported: OSError: /home/ada/libtorch.so: no such file."],
+    notes=["torch cannot be imported: OSError: /srv/ada/libtorch.so: no such file."],
 )
 
 
 def test_a_recording_tells_nothing_of_its_owner() -> None:
     """Neither names in kernel and versions, nor identifiers, nor paths."""
     text = json.dumps(record(OWNED, version="0.1.0"))
-    for secret in ("ada", "difference", "lovelace", "8932f937", "41b4", "home"):
+    for secret in ("ada", "difference", "lovelace", "8932f937", "41b4", "srv"):
         assert secret not in text, secret
 
 

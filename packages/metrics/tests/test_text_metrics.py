@@ -43,8 +43,13 @@ SCRIPTS = {
     "chinese": "猫坐在垫子上",
     "japanese": "猫がマットの上に座る",
     "korean": "고양이가 매트 위에 앉았다",
-    "mixed": "cat кошка 猫 γάτα",
+    "emoji": "😀 🎉 👩‍👩‍👧 🚀 ☀️",
+    "mixed": "cat кошка 猫 γάτα 😀",
 }
+# Of each script its letters and symbols, and white space between some of them.
+scripts = st.sampled_from(sorted(SCRIPTS)).flatmap(
+    lambda name: st.lists(st.sampled_from(SCRIPTS[name].split()), min_size=1, max_size=7).map(" ".join)
+)
 words = st.lists(st.sampled_from(["cat", "dog", "sun", "red", "x1"]), min_size=4, max_size=9).map(" ".join)
 
 
@@ -70,15 +75,50 @@ def test_order_of_examples_does_not_matter_and_scores_are_bounded(pairs: list[tu
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_unicode_tokenizer_scores_every_script(script: str) -> None:
-    """Identical text scores 100 in each script, and chrF and the error rates agree."""
-    text = SCRIPTS[script]
-    assert rouge1([text], [text], tokenizer="unicode").value == pytest.approx(100.0)
-    assert METRICS["chrf"].function([text], [text]).value == pytest.approx(100.0)
-    assert cer([text], [text]).value == 0.0
+def test_identical_text_scores_the_best_value_in_every_script(script: str) -> None:
+    """Twelve scripts and every metric, with the tokenizers that fit any of them."""
+    text = " ".join([SCRIPTS[script]] * 3)
+    fit: dict[str, dict[str, object]] = {
+        "rouge": {"tokenizer": "unicode"},
+        "bleu": {"tokenize": "char"},
+    }
+    for name in METRIC_NAMES:
+        options = next((one for start, one in fit.items() if name.startswith(start)), {})
+        best = 0.0 if lower_is_better(name) else 100.0
+        assert METRICS[name].function([text], [text], **options).value == pytest.approx(best), name
 
 
-@pytest.mark.parametrize("script", ["cyrillic", "arabic", "chinese"])
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(scripts, scripts), min_size=1, max_size=5))
+def test_every_script_keeps_the_bounds_in_any_order(pairs: list[tuple[str, str]]) -> None:
+    """Both tokenizers for any script, chrF and the error rates: 0 to 100, whatever the order of examples."""
+    said, right = ([pair[side] for pair in pairs] for side in (0, 1))
+    for name, options in (
+        ("rouge1", {"tokenizer": "unicode"}),
+        ("rougeL", {"tokenizer": "character"}),
+        ("chrf", {}),
+        ("token_f1", {}),
+        ("cer", {}),
+        ("wer", {}),
+    ):
+        found = METRICS[name].function(said, right, **options)
+        turned = METRICS[name].function(said[::-1], right[::-1], **options)
+        assert found.value == pytest.approx(turned.value)
+        assert found.value >= 0.0
+        assert lower_is_better(name) or found.value <= 100.0 + 1e-9
+        assert found.empty_predictions == 0
+
+
+def test_a_symbol_is_a_word_to_the_tokenizers_of_any_script() -> None:
+    """Emoji among words count; a text of punctuation alone has none and is refused."""
+    assert rouge1(["ok 😀"], ["ok 🎉"], tokenizer="unicode").value == pytest.approx(50.0)
+    assert rouge1(["😀"], ["😀🎉"], tokenizer="character").value == pytest.approx(100 * 2 / 3)
+    assert rouge1(["a 20 °C"], ["a 20 °C"], tokenizer="unicode").value == pytest.approx(100.0)
+    with pytest.raises(EmptyTextError, match="no letter, digit or symbol"):
+        rouge1(["..."], ["..."], tokenizer="unicode")
+
+
+@pytest.mark.parametrize("script", ["cyrillic", "arabic", "chinese", "emoji"])
 def test_rouge_of_other_scripts_is_refused_by_default(script: str) -> None:
     """Where rouge_score gives 0.0 for identical texts, the error names the tokenizer that works."""
     with pytest.raises(EmptyTextError, match='tokenizer="unicode"'):

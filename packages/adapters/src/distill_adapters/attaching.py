@@ -65,6 +65,10 @@ def attach(loaded: LoadedModel, config: AdapterConfig | None = None) -> LoadedMo
         base_fingerprint=loaded.base_fingerprint,
     )
     _prove(made)
+    inner = adapted.get_base_model().named_modules()
+    more = [name for name, part in inner if hasattr(part, "base_layer") and name not in report.names]
+    if more:  # PEFT counts the stacked experts of DeepSeek-V2 to its shared ones
+        _LOG.warning("PEFT adapts %d modules more than were asked for, such as %s", len(more), more[0])
     trainable = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
     _LOG.info("%s on %d layers: %d trainable parameters", chosen.kind, len(report.names), trainable)
     return made
@@ -104,12 +108,10 @@ def _ia3(loaded: LoadedModel, chosen: AdapterConfig, report: TargetReport) -> An
     """Scales the inputs of feed-forward layers and the outputs of those in attention."""
     import peft
 
-    inner = tuple(name for name in report.names if not ATTENTION.search(name.rpartition(".")[0]))
-    every = {*report.names, *report.excluded}
-    others = {name: "attention" for name in every if name not in inner}
     options = {
         **_common(loaded, chosen, report),
-        "feedforward_modules": TargetReport(inner, {}, others, report.modules).patterns(),
+        "target_modules": list(report.names),  # PEFT wants the others among these, word for word
+        "feedforward_modules": [n for n in report.names if not ATTENTION.search(n.rpartition(".")[0])],
         "fan_in_fan_out": _transposed(loaded, report),
     }
     return peft.IA3Config(**{**options, **chosen.extra})

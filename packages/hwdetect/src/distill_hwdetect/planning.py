@@ -24,10 +24,8 @@ def plan(profile: HardwareProfile, requirements: Requirements) -> ExecutionPolic
     """Decide how a model runs on a machine.
 
     The order: what the installed torch can run; the type to compute in, by device and model family; the
-    least lossy
-    storage that fits 0.85 of free memory; the optimizer; checkpointing only if still needed; the batch
-    last, keeping
-    the effective batch.
+    least lossy storage that fits 0.85 of free memory; the optimizer; checkpointing only if still needed; the
+    batch last, keeping the effective batch.
 
     Args:
         profile: The machine, from ``detect()`` or a recording.
