@@ -277,6 +277,36 @@ def lowest(session: nox.Session, project: str) -> None:
 
 @nox.session(default=False, venv_backend="none")
 @timed
+def architectures(session: nox.Session) -> None:
+    """Every architecture is adapted, trained, merged and loaded again; prints the table (minutes)."""
+    python(
+        session,
+        "-m",
+        "pytest",
+        "-q",
+        "-s",
+        "-m",
+        "slow or not slow",
+        "packages/adapters/tests/test_architectures.py",
+    )
+
+
+@nox.session(default=False, venv_backend="none")
+@timed
+def mutations(session: nox.Session) -> None:
+    """Ten thousand random mutations over three saved folders: none is accepted (minutes)."""
+    python(session, "-m", "pytest", "-q", "-m", "slow", "packages/deploy/tests/test_mutations.py")
+
+
+@nox.session(default=False, venv_backend="none")
+@timed
+def faults(session: nox.Session) -> None:
+    """The writing of a teacher's cache is killed 200 times: nothing is lost, nothing half believed (minutes)."""
+    python(session, "packages/distill/tests/cache_kills.py", session.create_tmp(), "200")
+
+
+@nox.session(default=False, venv_backend="none")
+@timed
 def build(session: nox.Session) -> None:
     """Build and check source distributions and wheels of everything into dist/ (20 s)."""
     shutil.rmtree(ROOT / "dist", ignore_errors=True)
