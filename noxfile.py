@@ -301,7 +301,7 @@ def mutations(session: nox.Session) -> None:
 @nox.session(default=False, venv_backend="none")
 @timed
 def faults(session: nox.Session) -> None:
-    """The writing of a teacher's cache is killed 200 times: nothing is lost, nothing half believed (minutes)."""
+    """The writing of a teacher's cache is killed 200 times: nothing is lost or half believed (minutes)."""
     python(session, "packages/distill/tests/cache_kills.py", session.create_tmp(), "200")
 
 
