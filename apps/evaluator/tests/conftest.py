@@ -63,6 +63,52 @@ def marian(saying: Callable[[str], Path]) -> Path:
     return saying("a")
 
 
+@pytest.fixture(scope="session")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT of one layer whose bias makes it fill every mask with "a"."""
+    import torch
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import WhitespaceSplit
+    from tokenizers.processors import BertProcessing
+    from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
+
+    words = [*VOCABULARY, "[CLS]", "[SEP]", "[MASK]"]
+    ids = {word: i for i, word in enumerate(words)}
+    fast = Tokenizer(WordLevel(ids, unk_token="<unk>"))  # noqa: S106
+    fast.pre_tokenizer = WhitespaceSplit()
+    fast.post_processor = BertProcessing(("[SEP]", ids["[SEP]"]), ("[CLS]", ids["[CLS]"]))
+    special = {
+        "unk_token": "<unk>",
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+        "mask_token": "[MASK]",
+        "pad_token": "<pad>",
+    }
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call] # transformers has no types here
+        tokenizer_object=fast,
+        model_max_length=16,
+        **special,
+    )
+    torch.manual_seed(0)
+    model = BertForMaskedLM(
+        BertConfig(
+            vocab_size=len(words),
+            hidden_size=8,
+            num_hidden_layers=1,
+            num_attention_heads=1,
+            intermediate_size=8,
+            max_position_embeddings=16,
+            pad_token_id=7,
+        )
+    )
+    model.cls.predictions.bias.data[0] = 100.0
+    folder = tmp_path_factory.mktemp("models") / "bert"
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 def _save_marian(folder: Path, says: int) -> None:
     import torch
     from tokenizers import Tokenizer

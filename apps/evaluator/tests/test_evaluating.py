@@ -104,6 +104,20 @@ def test_people_read_tables_sentences_and_the_worst_rows(
     assert "says_b" in printed.err
 
 
+def test_a_masked_model_fills_the_masks(
+    bert: Path, write_rows: WriteRows, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is right is the whole text; of two one is filled right."""
+    rows = [{"text": "b [MASK] c", "label": right} for right in ("b a c", "b d c")]
+    data = str(write_rows(tmp_path / "rows.jsonl", rows))
+    arguments = [str(bert), "--data", data, "--metrics", "exact_match", "--samples", "2", "--json"]
+    assert main(arguments) == 0
+    found = json.loads(capsys.readouterr().out)
+    system = found["systems"]["bert"]
+    assert (system["task"], system["metrics"]["exact_match"]["value"]) == ("masked", 50.0)
+    assert [row["answers"]["bert"] for row in found["samples"]["rows"]] == ["b a c", "b a c"]
+
+
 def test_the_default_is_a_table_of_what_can_be_scored(
     marian: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

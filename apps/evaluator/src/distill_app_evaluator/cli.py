@@ -129,7 +129,6 @@ def _add_arguments(parser: argparse.ArgumentParser) -> list[argparse.Action]:
             metavar="NAME,...",
             help="such as per,exact_match or rouge,chrf",
         ),
-        add("--encoder", metavar="FOLDER", help="encoder for bertscore_f1"),
         add(
             "--slices",
             metavar="length|COLUMN",

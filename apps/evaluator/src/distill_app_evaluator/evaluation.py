@@ -11,7 +11,6 @@ from distill_app_evaluator.folders import System
 from distill_app_evaluator.measuring import Measured, Part, Scores, measure
 from distill_app_evaluator.predicting import Answers, answer, policy_for, quiet_libraries
 from distill_app_evaluator.request import EvaluationRequest
-from distill_metrics.names import ENCODER_METRIC_NAMES
 
 SCHEMA_VERSION = 1
 
@@ -163,7 +162,6 @@ def evaluate(request: EvaluationRequest, *, say: Say = lambda _: None) -> Evalua
             metrics,
             teacher=None if teacher is None else teacher.name,
             samples=request.samples,
-            settings={name: {"encoder": request.encoder} for name in metrics if name in ENCODER_METRIC_NAMES},
         )
     return Evaluation(request=request, examples=examples, answers=answers, measured=measured)
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from distill_app_evaluator.errors import UsageError
 from distill_app_evaluator.request import EvaluationRequest, Rows
-from distill_metrics.names import ENCODER_METRIC_NAMES
 
 Reference = str | list[str]
 Say = Callable[[str], None]
@@ -58,8 +57,7 @@ def usable_metrics(request: EvaluationRequest, references: Sequence[Reference], 
     usable = []
     for name in request.metrics or _DEFAULT_METRICS:
         try:
-            if name not in ENCODER_METRIC_NAMES:
-                score(perfect, references, metrics=[name], interval=None)
+            score(perfect, references, metrics=[name], interval=None)
         except EmptyTextError as error:
             if request.metrics:
                 raise UsageError(f"{name} cannot score {request.rows.path}: {error}") from None

@@ -19,7 +19,6 @@ from distill_metrics.comparison import decided
 
 Said = Mapping[str, Sequence[str]]
 Scores = dict[str, MetricResult]
-Settings = Mapping[str, Mapping[str, object]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +82,6 @@ def measure(
     *,
     teacher: str | None = None,
     samples: int = 0,
-    settings: Settings | None = None,
 ) -> Measured:
     """Score systems and compare them.
 
@@ -96,16 +94,12 @@ def measure(
         metrics: Names.
         teacher: The system that the others are measured against.
         samples: How many of the worst rows are wanted.
-        settings: For a metric its settings.
 
     Raises:
         Exception: What distill_metrics raises.
     """
-    chosen = settings or {}
     references = examples.references
-    scores = {
-        name: score(texts, references, metrics=metrics, settings=chosen) for name, texts in said.items()
-    }
+    scores = {name: score(texts, references, metrics=metrics) for name, texts in said.items()}
     ranked_by = next(
         (one for one in metrics if next(iter(scores.values()))[one].per_example is not None), None
     )
@@ -113,21 +107,18 @@ def measure(
         whole=Part(
             n=len(references),
             scores=scores,
-            comparisons=_decided([_pairs(said, references, metrics, chosen)])[0],
+            comparisons=_decided([_pairs(said, references, metrics)])[0],
         ),
-        retention=_retention(said, references, metrics, teacher, chosen),
-        parts=_parts(said, examples, metrics, chosen),
+        retention=_retention(said, references, metrics, teacher),
+        parts=_parts(said, examples, metrics),
         samples=_worst(said, examples, scores, ranked_by, samples) if ranked_by else (),
         ranked_by=ranked_by,
     )
 
 
-def _pairs(
-    said: Said, references: Sequence[Reference], metrics: Sequence[str], settings: Settings
-) -> list[Comparison]:
+def _pairs(said: Said, references: Sequence[Reference], metrics: Sequence[str]) -> list[Comparison]:
     return [
-        compare(said[first], said[second], references, metric=metric, names=(first, second),
-                settings=settings.get(metric))
+        compare(said[first], said[second], references, metric=metric, names=(first, second))
         for metric in metrics
         for first, second in combinations(said, 2)
     ]  # fmt: skip
@@ -149,7 +140,6 @@ def _retention(
     references: Sequence[Reference],
     metrics: Sequence[str],
     teacher: str | None,
-    settings: Settings,
 ) -> dict[str, Scores]:
     """Nothing is kept of an error rate, nor of a teacher who scores 0."""
     if teacher is None:
@@ -160,15 +150,13 @@ def _retention(
             continue
         for name, kept in found.items():
             try:
-                kept[metric] = retained(
-                    said[name], said[teacher], references, metric=metric, settings=settings.get(metric)
-                )
+                kept[metric] = retained(said[name], said[teacher], references, metric=metric)
             except ShapeError:
                 break
     return found
 
 
-def _parts(said: Said, examples: Examples, metrics: Sequence[str], settings: Settings) -> dict[str, Part]:
+def _parts(said: Said, examples: Examples, metrics: Sequence[str]) -> dict[str, Part]:
     scores: list[dict[str, Scores]] = []
     pairs: list[list[Comparison]] = []
     for rows in examples.parts.values():
@@ -179,12 +167,12 @@ def _parts(said: Said, examples: Examples, metrics: Sequence[str], settings: Set
         for metric in metrics:
             try:
                 for name, texts in here.items():
-                    found[name] |= score(texts, references, metrics=[metric], settings=settings)
+                    found[name] |= score(texts, references, metrics=[metric])
             except EmptyTextError:  # BLEU of short references
                 continue
             defined.append(metric)
         scores.append(found)
-        pairs.append(_pairs(here, references, defined, settings))
+        pairs.append(_pairs(here, references, defined))
     return {
         label: Part(n=len(examples.parts[label]), scores=found, comparisons=comparisons)
         for label, found, comparisons in zip(examples.parts, scores, _decided(pairs), strict=True)

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from distill_app_evaluator.errors import UsageError
 from distill_app_evaluator.folders import TASKS, System, Task, find_systems, nearest, neighbours
-from distill_metrics.names import ENCODER_METRIC_NAMES, METRIC_GROUPS, METRIC_NAMES
+from distill_metrics.names import METRIC_GROUPS, METRIC_NAMES
 
 Split = Literal["test", "all"]
 
@@ -63,7 +63,6 @@ class EvaluationRequest:
         rows: What they are asked.
         answering: How they answer.
         metrics: Metric names; empty takes those that suit most texts.
-        encoder: Folder of the encoder of BERTScore.
         samples: How many of the worst rows are shown.
         out: Folder for the results, or None.
     """
@@ -72,7 +71,6 @@ class EvaluationRequest:
     rows: Rows
     answering: Answering
     metrics: tuple[str, ...] = ()
-    encoder: Path | None = None
     samples: int = 0
     out: Path | None = None
 
@@ -88,7 +86,6 @@ def check_request(
     data: str,
     teacher: str | None = None,
     metrics: Sequence[str] = (),
-    encoder: str | None = None,
     columns: Mapping[str, str] | None = None,
     split: str = "all",
     slices: str | None = None,
@@ -107,7 +104,6 @@ def check_request(
         data: File of examples.
         teacher: Folder of the model that the others are measured against.
         metrics: Names of metrics.
-        encoder: Folder of the encoder of BERTScore.
         columns: Our name of a column -> the file's.
         split: ``"all"`` or ``"test"``.
         slices: ``"length"`` or the name of a column.
@@ -132,8 +128,7 @@ def check_request(
         if number < least:
             raise UsageError(f"--{name} {number} was asked for; at least {least} is needed.")
     return EvaluationRequest(
-        metrics=_metrics(metrics, encoder),
-        encoder=None if encoder is None else Path(encoder),
+        metrics=_metrics(metrics),
         rows=_rows(data, columns or {}, _split(split), slices),
         out=_out(out),
         systems=find_systems(models, teacher, _task(task)),
@@ -142,27 +137,16 @@ def check_request(
     )
 
 
-def _metrics(asked: Sequence[str], encoder: str | None) -> tuple[str, ...]:
+def _metrics(asked: Sequence[str]) -> tuple[str, ...]:
     from distill_metrics import UnknownMetricError, check_metric_names
 
-    allowed = (*METRIC_NAMES, *METRIC_GROUPS, *ENCODER_METRIC_NAMES)
-    if asked:
-        try:
-            check_metric_names(asked, allowed=allowed)
-        except UnknownMetricError as error:
-            raise UsageError(str(error)) from None
-    names = tuple(dict.fromkeys(full for name in asked for full in METRIC_GROUPS.get(name, (name,))))
-    wants = [name for name in names if name in ENCODER_METRIC_NAMES]
-    if wants and encoder is None:
-        raise UsageError(f"{wants[0]} reads texts with an encoder; give its folder with --encoder.")
-    if encoder is not None:
-        if not wants:
-            raise UsageError(
-                f"--encoder {encoder} was given, and no metric needs it; add --metrics bertscore_f1."
-            )
-        if not (Path(encoder) / "config.json").is_file():
-            raise UsageError(f"--encoder: there is no model in {encoder}.{neighbours(Path(encoder))}")
-    return names
+    if not asked:
+        return ()
+    try:
+        check_metric_names(asked, allowed=(*METRIC_NAMES, *METRIC_GROUPS))
+    except UnknownMetricError as error:
+        raise UsageError(str(error)) from None
+    return tuple(dict.fromkeys(full for name in asked for full in METRIC_GROUPS.get(name, (name,))))
 
 
 def _rows(data: str, columns: Mapping[str, str], split: Split, slices: str | None) -> Rows:
