@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from distill_app_trainer.checks import check_run
-    from distill_app_trainer.config import RunConfig, read_run_file, to_toml
+    from distill_app_trainer.config import RunConfig
     from distill_app_trainer.errors import RunFileError, TrainerError, WouldNotFitError
     from distill_app_trainer.planning import RunPlan, make_plan
+    from distill_app_trainer.reading import read_run_file, to_toml
     from distill_app_trainer.runfiles import examples_folder, find_run_file
     from distill_app_trainer.runner import FinishedRun, execute
 
@@ -28,8 +29,8 @@ _HOME = {
     "execute": "runner",
     "find_run_file": "runfiles",
     "make_plan": "planning",
-    "read_run_file": "config",
-    "to_toml": "config",
+    "read_run_file": "reading",
+    "to_toml": "reading",
 }
 
 __all__ = [

@@ -61,10 +61,10 @@ def resume(
     from pathlib import Path
 
     from distill_app_trainer.checks import check_run
-    from distill_app_trainer.config import read_run_file
     from distill_app_trainer.display import Display
     from distill_app_trainer.folders import find_run
     from distill_app_trainer.planning import make_plan
+    from distill_app_trainer.reading import read_run_file
     from distill_app_trainer.runner import execute
 
     path = find_run(Path(folder))
@@ -82,10 +82,11 @@ def cache(
 ) -> None:
     """Run a run file as far as its teachers' distributions are stored; ``resume`` does the rest."""
     from distill_app_trainer.checks import check_run
-    from distill_app_trainer.config import StoreStage, read_run_file
+    from distill_app_trainer.config import StoreStage
     from distill_app_trainer.display import Display
     from distill_app_trainer.errors import RunFileError
     from distill_app_trainer.planning import make_plan
+    from distill_app_trainer.reading import read_run_file
     from distill_app_trainer.runfiles import find_run_file
     from distill_app_trainer.runner import execute, shown
 
@@ -126,7 +127,7 @@ def schema() -> None:
     """Print the JSON schema of a run file, for editors."""
     import json
 
-    from distill_app_trainer.config import run_file_schema
+    from distill_app_trainer.reading import run_file_schema
 
     print(json.dumps(run_file_schema(), indent=2))
 
@@ -143,11 +144,11 @@ def plan(
     import json
 
     from distill_app_trainer.checks import check_run
-    from distill_app_trainer.config import read_run_file
     from distill_app_trainer.display import plan_text
     from distill_app_trainer.measuring import describe, measure
     from distill_app_trainer.planning import make_plan
     from distill_app_trainer.quiet import quieten
+    from distill_app_trainer.reading import read_run_file
     from distill_app_trainer.runfiles import find_run_file
     from distill_app_trainer.texts import load_texts
 
@@ -229,9 +230,9 @@ def _options(
 def _run(name: str, overrides: Sequence[str], *, as_json: bool, debug: bool) -> None:
 
     from distill_app_trainer.checks import check_run
-    from distill_app_trainer.config import read_run_file
     from distill_app_trainer.display import Display
     from distill_app_trainer.planning import make_plan
+    from distill_app_trainer.reading import read_run_file
     from distill_app_trainer.runfiles import find_run_file
     from distill_app_trainer.runner import execute
 

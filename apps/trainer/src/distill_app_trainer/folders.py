@@ -10,8 +10,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from distill_app_trainer.config import RunConfig, to_toml
+from distill_app_trainer.config import RunConfig
 from distill_app_trainer.errors import RunFolderError, nearest
+from distill_app_trainer.reading import to_toml
 
 PARTIAL, RUN_FILE, STATE, LOCK, PID = ".partial", "run.toml", "state.json", ".lock", "pid"
 

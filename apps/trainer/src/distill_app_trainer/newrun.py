@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from distill_app_trainer.checks import check_run
-from distill_app_trainer.config import Adapter, RunConfig, Task, validate, with_absolute_paths
+from distill_app_trainer.config import Adapter, RunConfig, Task
 from distill_app_trainer.errors import RunFileError
 from distill_app_trainer.hub import described
 from distill_app_trainer.planning import make_plan
+from distill_app_trainer.reading import validate, with_absolute_paths
 from distill_app_trainer.report import render
 
 _METRICS = {"seq2seq": ("rougeL", "chrf"), "causal": ("rougeL", "chrf"), "masked": ("accuracy",)}

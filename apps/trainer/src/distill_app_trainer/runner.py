@@ -19,7 +19,6 @@ from distill_app_trainer.config import (
     MergeStage,
     RunConfig,
     StoreStage,
-    to_toml,
 )
 from distill_app_trainer.display import Display, Talk, Tellers
 from distill_app_trainer.errors import StoppedError
@@ -29,6 +28,7 @@ from distill_app_trainer.jobs import Job, jobs_of, needed
 from distill_app_trainer.lanes import walk
 from distill_app_trainer.planning import RunPlan
 from distill_app_trainer.quiet import quieten, quieten_libraries, wait_asleep
+from distill_app_trainer.reading import to_toml
 from distill_app_trainer.references import variants
 from distill_app_trainer.report import SCHEMA_VERSION, Report
 

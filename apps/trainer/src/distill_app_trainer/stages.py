@@ -6,7 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distill_app_trainer.config import DistillStage, LabelStage, MergeStage, Names, StoreStage, TrainingStage
+from distill_app_trainer.config import (
+    DistillStage,
+    LabelStage,
+    MergeStage,
+    Names,
+    StoreStage,
+    TrainingStage,
+)
 from distill_app_trainer.display import Teller
 from distill_app_trainer.folders import RunPaths
 from distill_app_trainer.hub import described, fetched
