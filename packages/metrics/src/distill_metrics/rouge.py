@@ -18,7 +18,7 @@ _ADVICE = (
 )
 # These share all but the counting; ROUGE-Lsum also splits sentences.
 _TOGETHER = ("rouge1", "rouge2", "rougeL")
-_LATIN = re.compile("[a-z0-9]")
+_LATIN = re.compile("[A-Za-z0-9]")
 
 
 class _Tokenizer(Protocol):
@@ -195,7 +195,8 @@ def _scorer(
 
 
 def _has_no_latin(text: str) -> bool:
-    return _LATIN.search(text.lower()) is None
+    # A few other letters become Latin ones in lower case, such as the Kelvin sign.
+    return _LATIN.search(text) is None and _LATIN.search(text.lower()) is None
 
 
 def _signature(name: str, tokenizer: str, *, stems: bool) -> str:
