@@ -80,7 +80,7 @@ def marked(tmp_path: Path) -> "PreTrainedTokenizerBase":
             backend | {"normalizer": None, "post_processor": None, "truncation": None, "padding": None}
         )
     )
-    config = {"tokenizer_class": "NllbTokenizer", "extra_special_tokens": ["eng_Latn", "fra_Latn"]}
+    config = {"tokenizer_class": "NllbTokenizerFast", "extra_special_tokens": ["eng_Latn", "fra_Latn"]}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
     made: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(tmp_path)
     return made

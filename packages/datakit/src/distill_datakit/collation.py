@@ -69,7 +69,8 @@ def collator(
         packed_attention: ``"mask"`` gives packed rows an ``attention_mask`` ``(batch, 1, seq, seq)`` of 0
             and the lowest float32: block-diagonal and causal, for eager and SDPA attention.
             ``"position_ids"`` leaves it out: FlashAttention wants that, and models with sliding windows
-            shorter than a text need it; both keep texts apart only with ``use_cache=False``.
+            shorter than a text need it; both keep texts apart only with ``use_cache=False``, and only in
+            models that hand positions on to their mask: ``packing_error`` tells.
         model: For seq2seq: adds its ``decoder_input_ids``, so that losses computed outside the model
             have them.
 
