@@ -32,6 +32,7 @@ EXTRAS = {
     "deploy": "ctranslate2,onnx,export",
 }
 KINDS = ("cpu", "cuda", "rocm", "xpu", "mps")
+DETECTION = {"cpu": ("this_machine", "saved_activations"), "cuda": ("patched_cuda",)}
 WHEELS = ROOT / ".nox" / "wheels"
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
@@ -229,7 +230,8 @@ def standalone(session: nox.Session, project: str) -> None:
 @timed
 def hardware(session: nox.Session, kind: str) -> None:
     """Each recorded machine of a kind is planned; each distinct policy takes a training step (15 s)."""
-    python(session, "-m", "pytest", "-q", "tests/hardware/test_policies.py", "--kind", kind)
+    more = [f"tests/hardware/test_{name}.py" for name in DETECTION.get(kind, ())]
+    python(session, "-m", "pytest", "-q", "tests/hardware/test_policies.py", *more, "--kind", kind)
 
 
 @nox.session(venv_backend="none")
