@@ -55,13 +55,12 @@ def perplexity(
         tokenizer: Its tokenizer.
         texts: The texts, or the targets.
         sources: For a seq2seq model the source of each target.
-        max_length: Longest window in tokens; None takes what the model takes. Causal models only.
-        stride: None takes half of ``max_length``. Causal models only.
+        max_length: Longest window of a causal model in tokens; None takes what the model takes.
+        stride: Of a causal model; None takes half of ``max_length``.
         batch_size: Windows of one forward pass.
 
     Returns:
-        ``exp`` of the mean negative log-likelihood of all tokens, with that of each text in ``per_example``
-        and the number of tokens in ``tokens``.
+        ``exp`` of the mean negative log-likelihood of all ``tokens``; that of each text in ``per_example``.
 
     Raises:
         ShapeError: No texts, another number of sources, or a source or target longer than the model takes.
@@ -74,10 +73,9 @@ def perplexity(
     Source:
         Jelinek et al. 1977; the windows as in "Perplexity of fixed-length models" of transformers' docs.
     """
-    _check_texts(texts, "texts")
     reader: Any = tokenizer
-    kind = _kind(model)
-    if kind == "masked":
+    _check_texts(texts, "texts")
+    if (kind := _kind(model)) == "masked":
         raise SettingError("A masked model has no perplexity; use pseudo_perplexity.")
     if (kind == "seq2seq") != (sources is not None):
         needed = "needs sources" if kind == "seq2seq" else "takes no sources"
