@@ -244,3 +244,37 @@ def test_missing_splits_are_named(make: Any, make_policy: Any, make_rows: Any, t
         tuner.train({"test": make_rows("seq2seq")})
     with pytest.raises(ValueError, match="needs a split named 'validation'; found train"):
         tuner.train({"train": make_rows("seq2seq")})
+
+
+def test_packed_rows_need_their_own_collator(
+    make: Any, make_policy: Any, make_rows: Any, tmp_path: Any
+) -> None:
+    """Without it one text of a row would read another; nothing is trained."""
+    rows = make_rows("causal").map(lambda row: {"position_ids": list(range(len(row["input_ids"])))})
+    tuner = FineTuner(
+        make("llama"), settings=TrainSettings(steps=1), policy=make_policy("llama"), output_dir=tmp_path
+    )
+    with pytest.raises(ValueError, match=r"the rows hold position_ids.*Give data_collator="):
+        tuner.train({"train": rows})
+
+
+def test_a_family_without_its_own_shift_trains(
+    make_policy: Any, tokenizer: Any, make_rows: Any, tmp_path: Any
+) -> None:
+    """M2M100 cannot make decoder inputs of labels: they are shifted by one, and -100 becomes padding."""
+    from distill_adapters import new_model
+    from distill_adapters.inspection import decoder_inputs
+
+    config = {"model_type": "m2m_100", "d_model": 16, "encoder_layers": 1, "decoder_layers": 1}
+    config |= {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "max_position_embeddings": 32}
+    loaded = new_model(config, tokenizer, task="seq2seq", seed=0)
+    start, pad = loaded.model.config.decoder_start_token_id, loaded.model.config.pad_token_id
+    shifted = decoder_inputs(loaded.model, torch.tensor([[5, 6, -100], [7, -100, -100]]))
+    assert shifted.tolist() == [[start, 5, 6], [start, 7, pad]]
+    outcome = FineTuner(
+        loaded,
+        settings=TrainSettings(steps=2, batch_size=4),
+        policy=make_policy("marian"),
+        output_dir=tmp_path,
+    ).train({"train": make_rows("seq2seq")})
+    assert outcome.steps == 2

@@ -179,9 +179,18 @@ class _Kept:
         )
 
     def __call__(self, rows: list[dict[str, Any]]) -> "dict[str, Tensor]":
-        """Rows of unequal length to tensors, ``(batch, longest)``."""
+        """Rows of unequal length to tensors, ``(batch, longest)``.
+
+        Raises:
+            ValueError: The rows are packed: without their own collator one text would read another.
+        """
         import torch
 
+        if "position_ids" in rows[0]:
+            raise ValueError(
+                "the rows hold position_ids: several texts are packed in each, which only the collator made "
+                "for them keeps apart. Give data_collator=, such as distill_datakit.collator(...)."
+            )
         kept = [{name: row[name] for name in self._names if name in row} for row in rows]
         batch = dict(self._inner(kept))
         if all("row_id" in row for row in rows):

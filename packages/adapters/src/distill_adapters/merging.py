@@ -78,7 +78,6 @@ def merge(
     for way in ways:
         merged = _merged(source, trained, way, quantization, base)
         drift = float((_logits(merged, texts) - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
-        _LOG.info("merged into the %s weights the logits drift by %.1e", way, drift)
         found[way] = drift, merged
     kept = min(found, key=lambda way: found[way][0])
     drift, merged = found[kept]
@@ -88,8 +87,8 @@ def merge(
             f"merging moves the logits by {drift:.2e} of the largest, more than {allowed:.0e}; nothing was "
             "written. Keep the adapter, or raise bound= where that is acceptable."
         )
-    tried = {f"drift_{way}": f"{value:.2e}" for way, (value, _) in found.items()}
-    facts = {"merged_from": source.name, "merged_into": kept, "merge_drift": f"{drift:.2e}", **tried}
+    facts = {"merged_from": source.name, "merged_into": kept, "merge_drift": f"{drift:.2e}"}
+    facts |= {f"drift_{way}": f"{value:.2e}" for way, (value, _) in found.items()}
     return save_model(merged, target, metadata=facts)
 
 

@@ -214,8 +214,7 @@ class QLoRAFineTuner:
             save_strategy: ``epoch`` writes checkpoints under ``output_dir/checkpoints`` while it trains;
                 ``no`` writes none.
             data_collator: Makes batches; None is transformers' own for the task.
-            resume_from_checkpoint: Go on from the newest checkpoint that verifies, or begin where there is
-                none.
+            resume_from_checkpoint: Go on from the newest checkpoint that verifies, where there is one.
 
         Raises:
             ValueError: There is no ``train`` split.
@@ -234,12 +233,7 @@ class QLoRAFineTuner:
                 learning_rate=learning_rate,
                 warmup=0.05,
                 max_grad_norm=0.3,
-                extra={
-                    "logging_steps": logging_steps,
-                    "save_strategy": save_strategy,
-                    "eval_strategy": "epoch" if "validation" in dataset_dict else "no",
-                    "save_total_limit": 1,
-                },
+                extra=_extra(dataset_dict, logging_steps, save_strategy),
             ),
             policy=self.policy,
             output_dir=folder / "checkpoints",
@@ -251,3 +245,12 @@ class QLoRAFineTuner:
         save(None, self.tokenizer, folder / "tokenizer")
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         return outcome
+
+
+def _extra(dataset_dict: "DatasetDict", logging_steps: int, save_strategy: str) -> dict[str, object]:
+    return {
+        "logging_steps": logging_steps,
+        "save_strategy": save_strategy,
+        "eval_strategy": "epoch" if "validation" in dataset_dict else "no",
+        "save_total_limit": 1,
+    }
