@@ -84,9 +84,7 @@ def record(source: Source, request: Request) -> Evidence:
         for seed in range(1, 9):
             if sum(row.count(mask) for row in masked) >= MIN_TOKENS:
                 break
-            masked += [
-                row for row in mask_rows(rows, mask=mask, special=special, seed=seed) if row not in masked
-            ]
+            masked += mask_rows(rows, mask=mask, special=special, seed=seed)
     return Evidence(texts, text_rows(source, texts, ends), record_fills(model, masked, mask=mask))
 
 

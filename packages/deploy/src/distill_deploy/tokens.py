@@ -6,6 +6,8 @@ import json
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from distill_deploy.errors import IntegrityError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
@@ -16,10 +18,19 @@ CHAT_TEMPLATE = "chat_template.jinja"
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer of an export, without padding and truncation."""
+    """The tokenizer of an export, without padding and truncation.
+
+    Raises:
+        IntegrityError: There is none.
+    """
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise IntegrityError(
+            f"{folder}: {path.name} is missing, and nothing can be read or written without it"
+        )
+    tokenizer = Tokenizer.from_file(str(path))
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
