@@ -38,6 +38,7 @@ _ENCODER = {
     "max_position_embeddings": 32,
     "initializer_range": 0.3,
 }
+_DECODER = {**_ENCODER, "num_key_value_heads": 2, "eos_token_id": EOS, "bos_token_id": EOS}
 # name: (task, class, configuration)
 ARCHITECTURES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "T5": (
@@ -47,7 +48,15 @@ ARCHITECTURES: dict[str, tuple[str, str, dict[str, Any]]] = {
     ),
     "Marian": ("seq2seq", "MarianMTModel", _BART),
     "Bart": ("seq2seq", "BartForConditionalGeneration", _BART),
+    "MBart": ("seq2seq", "MBartForConditionalGeneration", _BART),
+    "Pegasus": ("seq2seq", "PegasusForConditionalGeneration", _BART),
     "Bert": ("masked", "BertForMaskedLM", _ENCODER),
+    "Roberta": ("masked", "RobertaForMaskedLM", _ENCODER),
+    "ModernBert": (
+        "masked",
+        "ModernBertForMaskedLM",
+        {**_ENCODER, "bos_token_id": EOS, "eos_token_id": EOS, "cls_token_id": EOS, "sep_token_id": EOS},
+    ),
     "DistilBert": (
         "masked",
         "DistilBertForMaskedLM",
@@ -80,8 +89,15 @@ ARCHITECTURES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "Llama": (
         "causal",
         "LlamaForCausalLM",
-        {**_ENCODER, "num_key_value_heads": 2, "eos_token_id": EOS, "bos_token_id": EOS},
+        _DECODER,
     ),
+    "Qwen3": ("causal", "Qwen3ForCausalLM", {**_DECODER, "head_dim": 8}),
+}
+# Heads with a bound or a factor; not among those that are trained.
+SCALED: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "Gemma2": ("causal", "Gemma2ForCausalLM", {**_DECODER, "head_dim": 8, "final_logit_softcapping": 0.5}),
+    "Cohere": ("causal", "CohereForCausalLM", {**_DECODER, "logit_scale": 0.25}),
+    "Granite": ("causal", "GraniteForCausalLM", {**_DECODER, "logits_scaling": 3.0}),
 }
 MakeModel = Callable[..., PreTrainedModel]
 
@@ -91,7 +107,7 @@ def _make_model() -> MakeModel:
     """``make_model(name, seed=0, **changes)``: a tiny model of an architecture, without dropout."""
 
     def make(name: str, *, seed: int = 0, **changes: object) -> PreTrainedModel:
-        _, class_name, options = ARCHITECTURES[name]
+        _, class_name, options = (ARCHITECTURES | SCALED)[name]
         model_class = getattr(transformers, class_name)
         config = model_class.config_class(**{**options, **changes})
         for field in list(vars(config)):

@@ -14,10 +14,15 @@ ARCHITECTURES = {
     "T5": "seq2seq",
     "Marian": "seq2seq",
     "Bart": "seq2seq",
+    "MBart": "seq2seq",
+    "Pegasus": "seq2seq",
     "Bert": "masked",
+    "Roberta": "masked",
+    "ModernBert": "masked",
     "DistilBert": "masked",
     "GPT2": "causal",
     "Llama": "causal",
+    "Qwen3": "causal",
 }
 
 
@@ -37,7 +42,9 @@ def oracle(
         inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         if task == "seq2seq":
             target = labels[labels != -100]
-            inputs["decoder_input_ids"] = torch.cat([torch.tensor([0]), target[:-1]])[None]
+            # mBART's decoder begins with the last token, where its language stands.
+            first = target[-1:] if student.config.model_type == "mbart" else torch.tensor([0])
+            inputs["decoder_input_ids"] = torch.cat([first, target[:-1]])[None]
         with torch.no_grad():
             s, t = (model.double().eval()(**inputs).logits[0] for model in (student, teacher))
         if task == "causal":

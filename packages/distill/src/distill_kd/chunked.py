@@ -65,13 +65,19 @@ def chunked_divergence(
     index = mask.to(student_hidden.device).flatten().nonzero().squeeze(1)
     total, _ = graded_sum(
         _graded(divergence, temperature),
-        student_hidden.flatten(0, 1)[index],
+        chosen_rows(student_hidden, index),
         student_head,
         rows_of(target, index, student_hidden),
         coefficients=(1.0,),
         budget_bytes=budget_bytes,
     )
     return total
+
+
+def chosen_rows(values: Tensor, index: Tensor) -> Tensor:
+    """Some of the ``batch * seq`` rows of ``(batch, seq, width)``; all of them are not copied."""
+    rows = values.flatten(0, 1)
+    return rows if len(index) == len(rows) else rows[index.to(rows.device)]
 
 
 def _graded(divergence: str | Divergence, temperature: float) -> Graded:

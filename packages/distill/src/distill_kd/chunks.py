@@ -17,7 +17,7 @@ from distill_kd.errors import NonFiniteLogitsError
 from distill_kd.heads import OutputHead
 
 DEFAULT_BUDGET_BYTES = 128 * 2**20
-_CACHED_BYTES = {"cpu": 2**20}  # a block: several of its size fit beside each other in a core's cache
+_CACHED_BYTES = {"cpu": 2**19}  # a block: several of its size fit beside each other in a core's cache
 _BLOCK_BYTES = 2**26  # elsewhere, where a launch costs more than a trip to memory
 
 TeacherRows = Callable[[slice], tuple[Tensor, ...]]
@@ -176,7 +176,7 @@ class _Job:
             if of_hidden is not None:
                 of_hidden[piece, columns] = narrow @ weight.detach().to(read.dtype)
             if of_weight is not None and of_weight.dtype == narrow.dtype:
-                of_weight.addmm_(narrow.t(), read[:, columns])
+                torch.addmm(of_weight, narrow.t(), read[:, columns], out=of_weight)
             elif of_weight is not None:
                 of_weight.add_(narrow.t() @ read[:, columns])
 

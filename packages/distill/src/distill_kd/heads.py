@@ -183,7 +183,8 @@ def check_head(model: nn.Module, head: Callable[[Tensor], Tensor], inputs: Mappi
         with torch.no_grad():
             expected = model(**few).logits
             with stopped_at_head(model, lambda hidden: hidden):
-                found = head(model(**few)).to(expected.dtype)
+                hidden = model(**few)
+            found = head(hidden).to(expected.dtype)  # not while the head itself is stopped at
     finally:
         model.train(training)
     digits = 1e-4 if expected.dtype in (torch.float32, torch.float64) else 0.03

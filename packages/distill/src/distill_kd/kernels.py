@@ -57,13 +57,15 @@ def alpha_beta(
     student: Tensor, teacher: Tensor, *, alpha: float = 0.2, beta: float = 0.7
 ) -> tuple[Tensor, Tensor]:
     """Alpha-beta divergence; dL/dq = -(p^alpha q^(beta - 1) - q^(alpha + beta - 1)) / alpha."""
-    both = alpha + beta
+    both, dtype = alpha + beta, student.dtype
+    if student.device.type != "mps":  # three large terms leave a small one: in float32 it has 6 digits
+        student, teacher = student.double(), teacher.double()
     mixed = (alpha * teacher + beta * student).exp()
     of_teacher, of_student = (both * teacher).exp(), (both * student).exp()
     # Summed as differences from the mixed term, so that equal distributions cancel at each token.
     rows = (alpha * (of_teacher - mixed) + beta * (of_student - mixed)).sum(-1) / (alpha * beta * both)
     weighted = (of_student - mixed) / alpha
-    return rows, weighted - student.exp() * weighted.sum(-1, keepdim=True)
+    return rows, (weighted - student.exp() * weighted.sum(-1, keepdim=True)).to(dtype)
 
 
 def total_variation(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from distill_kd import kernels
-from distill_kd.chunked import check_budget, check_target, measured, rows_of
+from distill_kd.chunked import check_budget, check_target, chosen_rows, measured, rows_of
 from distill_kd.chunks import DEFAULT_BUDGET_BYTES, graded_sum
 from distill_kd.divergences import Divergence, divergence_named, kernel_of
 from distill_kd.errors import ShapeError
@@ -153,10 +153,9 @@ class Objective:
             )
         scale = max(float(num_items), 1.0)
         coefficients = ((1 - self.weight) / scale, self.weight * self.temperature**2 / scale)
-        rows = student.flatten(0, 1)
         total, parts = graded_sum(
             self._graded(wanted.to(student.device), coefficients),
-            rows if tokens == len(rows) else rows[index.to(rows.device)],
+            chosen_rows(student, index),
             head,
             rows_of(target, index, student),
             coefficients=coefficients,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from distill_adapters import SafeTrainer
+from distill_adapters.inspection import decoder_inputs
 from distill_kd.errors import HeadError
 from distill_kd.heads import OutputHead, check_head, head_of, stopped_at_head
 from distill_kd.objective import LossParts, Objective
@@ -127,7 +128,7 @@ class DistillationTrainer(SafeTrainer):
         if self.objective.task != "seq2seq" or "decoder_input_ids" in inputs:
             return dict(inputs)
         student = self.accelerator.unwrap_model(self.model)
-        made = student.prepare_decoder_input_ids_from_labels(labels=inputs["labels"])
+        made = decoder_inputs(student, inputs["labels"])
         return {**inputs, "decoder_input_ids": made}
 
     def _head(self, model: nn.Module, student: nn.Module, given: Mapping[str, Any]) -> OutputHead | None:
