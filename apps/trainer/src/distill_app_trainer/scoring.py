@@ -28,12 +28,13 @@ Said = tuple[list[str], list[str], list[Reference]]
 
 def run_evaluate(bench: Workbench, name: str, stage: EvaluateStage) -> str:
     """Score every system on the same raw texts, and compare the named pairs."""
-    from distill_adapters import model_report, set_threads
+    from distill_adapters import mask_log_probs, model_report, set_threads
 
     policy = bench.plan.policies[name]
     set_threads(policy)
     systems = [(one, system) for one in stage.systems for system, _ in variants(bench.plan.config, one)]
     said: dict[str, list[str]] = {}
+    likely: dict[str, list[list[float]]] = {}
     right: list[Reference] = []
     inputs: list[str] = []
     entries: dict[str, object] = {}
@@ -44,7 +45,9 @@ def run_evaluate(bench: Workbench, name: str, stage: EvaluateStage) -> str:
         inputs, said[system], references = _answers(bench, stage, loaded.model, loaded.tokenizer)
         seconds = time.perf_counter() - started
         right = right or references
-        scores[system] = _score(bench, said[system], right, stage.metrics)
+        if "nll" in stage.metrics:
+            likely[system] = mask_log_probs(loaded.model, loaded.tokenizer, inputs, list(map(str, right)))
+        scores[system] = _score(bench, said[system], right, stage.metrics, likely.get(system))
         entries[system] = {
             "parameters": model_report(loaded).total_parameters,
             "bytes": weights_bytes(bench.path_of(system)),
@@ -55,7 +58,10 @@ def run_evaluate(bench: Workbench, name: str, stage: EvaluateStage) -> str:
         bench.display.progress(name, {"step": number, "total_steps": len(systems)})
     comparisons = {
         f"{first}_vs_{second}": {
-            metric: _compare(bench, (first, second), said, right, metric) for metric in stage.metrics
+            metric: _compare_likelihoods(bench, (first, second), likely)
+            if metric == "nll"
+            else _compare(bench, (first, second), said, right, metric)
+            for metric in stage.metrics
         }
         for first, second in stage.compare
     }
@@ -101,7 +107,10 @@ def questions(
     assert tokenizer is not None  # noqa: S101 - the caller has one for masked models
     texts = [text for text in inputs_of(part) if text.split()]
     pieces = [
-        [len(tokenizer(word, add_special_tokens=False)["input_ids"]) for word in text.split()]
+        [
+            len(tokenizer(" " * (at > 0) + word, add_special_tokens=False)["input_ids"])
+            for at, word in enumerate(text.split())
+        ]
         for text in texts
     ]
     hidden = hide_words(texts, str(tokenizer.mask_token), pieces=pieces, seed=bench.plan.config.run.seed)
@@ -111,14 +120,33 @@ def questions(
 
 
 def _score(
-    bench: Workbench, said: Sequence[str], right: Sequence[Reference], metrics: Sequence[str]
+    bench: Workbench,
+    said: Sequence[str],
+    right: Sequence[Reference],
+    metrics: Sequence[str],
+    likely: Sequence[Sequence[float]] | None = None,
 ) -> "dict[str, MetricResult]":
-    """Metrics with intervals; ``accuracy`` is the share of answers that are right."""
-    from distill_metrics import score
+    """Metrics with intervals; ``accuracy`` is the share of answers that are right, ``nll`` of right tokens."""
+    from distill_metrics import score, score_log_probs
 
+    seed = bench.plan.config.run.seed
     names = {metric: _metric_name(metric) for metric in metrics}
-    found = score(said, right, metrics=tuple(dict.fromkeys(names.values())), seed=bench.plan.config.run.seed)
+    texts = tuple(dict.fromkeys(name for name in names.values() if name != "nll"))
+    found = score(said, right, metrics=texts, seed=seed) if texts else {}
+    if likely is not None:
+        found["nll"] = score_log_probs(likely, seed=seed)
     return {metric: found[name] for metric, name in names.items()}
+
+
+def _compare_likelihoods(
+    bench: Workbench, pair: tuple[str, str], likely: Mapping[str, Sequence[Sequence[float]]]
+) -> dict[str, object]:
+    from distill_metrics import compare_log_probs
+
+    found = compare_log_probs(
+        likely[pair[0]], likely[pair[1]], names=pair, seed=bench.plan.config.run.seed
+    )
+    return {**found.to_dict(), "statement": found.statement()}
 
 
 def _metric_name(metric: str) -> str:
