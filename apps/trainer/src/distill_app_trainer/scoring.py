@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distill_app_trainer.config import EvaluateStage, ExportStage
+from distill_app_trainer.masks import compare_likelihoods, masked_questions, whole_texts
 from distill_app_trainer.references import teacher_of, variants
 from distill_app_trainer.stages import Workbench
-from distill_app_trainer.texts import Reference, hide_words, inputs_of, references_of
+from distill_app_trainer.texts import Reference, inputs_of, references_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -46,7 +47,8 @@ def run_evaluate(bench: Workbench, name: str, stage: EvaluateStage) -> str:
         seconds = time.perf_counter() - started
         right = right or references
         if "nll" in stage.metrics:
-            likely[system] = mask_log_probs(loaded.model, loaded.tokenizer, inputs, list(map(str, right)))
+            whole = whole_texts(bench.texts[stage.data])
+            likely[system] = mask_log_probs(loaded.model, loaded.tokenizer, inputs, whole)
         scores[system] = _score(bench, said[system], right, stage.metrics, likely.get(system))
         entries[system] = {
             "parameters": model_report(loaded).total_parameters,
@@ -58,7 +60,7 @@ def run_evaluate(bench: Workbench, name: str, stage: EvaluateStage) -> str:
         bench.display.progress(name, {"step": number, "total_steps": len(systems)})
     comparisons = {
         f"{first}_vs_{second}": {
-            metric: _compare_likelihoods(bench, (first, second), likely)
+            metric: compare_likelihoods(bench, (first, second), likely)
             if metric == "nll"
             else _compare(bench, (first, second), said, right, metric)
             for metric in stage.metrics
@@ -105,18 +107,7 @@ def questions(
     if bench.plan.task != "masked":
         return inputs_of(part), references_of(part)
     assert tokenizer is not None  # noqa: S101 - the caller has one for masked models
-    texts = [text for text in inputs_of(part) if text.split()]
-    pieces = [
-        [
-            len(tokenizer(" " * (at > 0) + word, add_special_tokens=False)["input_ids"])
-            for at, word in enumerate(text.split())
-        ]
-        for text in texts
-    ]
-    hidden = hide_words(texts, str(tokenizer.mask_token), pieces=pieces, seed=bench.plan.config.run.seed)
-    ids = tokenizer(texts)["input_ids"]
-    plain: list[Reference] = [str(text) for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
-    return hidden, plain
+    return masked_questions(part, tokenizer, seed=bench.plan.config.run.seed)
 
 
 def _score(
@@ -126,7 +117,7 @@ def _score(
     metrics: Sequence[str],
     likely: Sequence[Sequence[float]] | None = None,
 ) -> "dict[str, MetricResult]":
-    """Metrics with intervals; ``accuracy`` is the share of answers that are right, ``nll`` of right tokens."""
+    """Metrics with intervals; ``accuracy`` is the share of answers that are right."""
     from distill_metrics import score, score_log_probs
 
     seed = bench.plan.config.run.seed
@@ -136,17 +127,6 @@ def _score(
     if likely is not None:
         found["nll"] = score_log_probs(likely, seed=seed)
     return {metric: found[name] for metric, name in names.items()}
-
-
-def _compare_likelihoods(
-    bench: Workbench, pair: tuple[str, str], likely: Mapping[str, Sequence[Sequence[float]]]
-) -> dict[str, object]:
-    from distill_metrics import compare_log_probs
-
-    found = compare_log_probs(
-        likely[pair[0]], likely[pair[1]], names=pair, seed=bench.plan.config.run.seed
-    )
-    return {**found.to_dict(), "statement": found.statement()}
 
 
 def _metric_name(metric: str) -> str:
