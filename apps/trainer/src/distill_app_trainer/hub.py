@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from distill_app_trainer.errors import RunFileError
+from distill_app_trainer.errors import Edit, Fix, Retype, RunFileError, near, nearest
 
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _DESCRIBING = ("config.json", "tokenizer.json", "tokenizer_config.json")
@@ -42,6 +42,26 @@ def described(path: str, where: str) -> Path:
     return found
 
 
+def _cached() -> list[str]:
+    """Models that were fetched before."""
+    from huggingface_hub import constants
+
+    folders = Path(constants.HF_HUB_CACHE).glob("models--*--*")
+    return [
+        "/".join(folder.name.split("--")[1:])
+        for folder in folders
+        if any(folder.glob("snapshots/*/config.json"))
+    ]
+
+
+def _on_this_disk(path: str, where: str) -> Fix | None:
+    """A model that was fetched before under a name like this one."""
+    right = near(path, _cached())
+    if right is None:
+        return None
+    return Retype(path, right) if where.startswith("--") else Edit(tuple(where.split(".")), path, right)
+
+
 def _ask(path: str, where: str) -> None:
     """Ask the hub once whether it has a model: a download would try again and again."""
     from huggingface_hub import HfApi
@@ -52,7 +72,8 @@ def _ask(path: str, where: str) -> None:
     except RepositoryNotFoundError:
         raise RunFileError(
             f"{where}: there is no folder {path}, and the hub gives no model of that name. Check its "
-            "spelling; for a private one, log in with hf auth login."
+            "spelling; for a private one, log in with hf auth login.",
+            fix=_on_this_disk(path, where),
         ) from None
     except (
         Exception
@@ -60,7 +81,8 @@ def _ask(path: str, where: str) -> None:
         raise RunFileError(
             f"{where}: there is no folder {path}, and the hub cannot be asked for a model of that name "
             f"({str(error).splitlines()[0]}). Fetch it where there is a network, with hf download {path}, or "
-            "name a folder."
+            f"name a folder.{nearest(path, _cached())}",
+            fix=_on_this_disk(path, where) or f"hf download {path}",
         ) from error
     if _DESCRIBING[0] not in files:
         raise RunFileError(

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from distill_app_trainer.errors import RunFolderError
+from distill_app_trainer.errors import Retype, RunFolderError, near, nearest
 from distill_app_trainer.folders import LOCK, PARTIAL, RUN_FILE, find_run
 from distill_app_trainer.report import Report, shown_metric
 
@@ -19,7 +19,14 @@ def print_runs(folder: str, *, as_json: bool) -> None:
     """
     base = Path(folder)
     if not base.is_dir():
-        raise RunFolderError(f"{folder} is no folder. Runs are made in ./runs; name another folder.")
+        others = (
+            [str(path) for path in base.parent.iterdir() if path.is_dir()] if base.parent.is_dir() else []
+        )
+        right = near(folder, others)
+        raise RunFolderError(
+            f"{folder} is no folder.{nearest(folder, others)} Runs are made in ./runs; name another folder.",
+            fix="distill-train examples" if right is None else Retype(folder, right),
+        )
     paths = [path for path in sorted(base.iterdir()) if (path / RUN_FILE).is_file()]
     runs = {path.name: _facts(path) for path in paths}
     if as_json:
@@ -63,7 +70,8 @@ def print_report(folder: str, *, as_json: bool) -> None:
     """
     path = find_run(Path(folder))
     if not (path / REPORT).is_file():
-        raise RunFolderError(f"{path} has no {REPORT} yet. Go on with: distill-train resume {folder}")
+        go_on = f"distill-train resume {folder}"
+        raise RunFolderError(f"{path} has no {REPORT} yet. Go on with: {go_on}", fix=go_on)
     content = json.loads((path / REPORT).read_text(encoding="utf-8"))
     if as_json:
         print(json.dumps(content))

@@ -6,8 +6,9 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from distill_app_trainer import guesses
 from distill_app_trainer.config import STAGE_KINDS, UNDER_DATA
-from distill_app_trainer.errors import nearest
+from distill_app_trainer.errors import Edit, Fix, Setting, near, nearest
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -15,15 +16,20 @@ if TYPE_CHECKING:
 _TAGS = tuple(STAGE_KINDS)
 
 
-def explain(error: "ValidationError") -> str:
-    """The first finding: where, what was found, what is allowed, and the nearest right spelling."""
+def explain(error: "ValidationError", raw: Mapping[str, object]) -> tuple[str, Fix | None]:
+    """The first finding: where, what was found, what is allowed, the nearest right spelling; what mends it.
+
+    Args:
+        error: What pydantic found.
+        raw: The content of the run file.
+    """
     findings = error.errors(include_url=False)
     unknown = [
         found for found in findings if found["type"] in ("extra_forbidden", "unexpected_keyword_argument")
     ]
     first = (unknown or findings)[0]
     path = list(first["loc"])
-    where = _where(path)
+    where, keys = _where(path), tuple(_where(path).split("."))
     message = {
         "extra_forbidden": _unknown_key,
         "unexpected_keyword_argument": _unknown_key,
@@ -32,17 +38,25 @@ def explain(error: "ValidationError") -> str:
         "union_tag_invalid": _bad_kind,
         "union_tag_not_found": _bad_kind,
     }.get(first["type"])
+    fix: Fix | None
     if message is not None:
-        text = message(path, first["input"])
+        text, fix = message(path, first["input"], raw)
     elif first["type"] == "value_error":
         text = f"{where}: {first['ctx']['error']}"
+        fix = guesses.for_value_error(keys, str(first["ctx"]["error"]), _type_at(path), raw)
     else:
         hint = _literal_hint(path, first["input"])
         text = f"{where} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}.{hint}"
+        owner = _type_at(path[:-1])
+        while not dataclasses.is_dataclass(owner) and len(path) > 2:  # inside a list, or a branch of a union
+            path = path[:-1]
+            owner = _type_at(path[:-1])
+        keys = tuple(_where(path).split("."))
+        fix = guesses.for_value(keys, guesses.found_at(raw, keys), owner, _options(_type_at(path)))
     # A union's findings repeat one mistake; others are counted by place.
     others = {_where(list(found["loc"])) for found in findings} - {where}
     others = {other for other in others if not other.startswith(where) and not where.startswith(other)}
-    return text + (f" ({len(others)} more to mend.)" if others else "")
+    return text + (f" ({len(others)} more to mend.)" if others else ""), fix
 
 
 def _where(path: Sequence[object]) -> str:
@@ -56,33 +70,43 @@ def _where(path: Sequence[object]) -> str:
     return ".".join(["data", *kept] if kept and kept[0] in UNDER_DATA else kept) or "the run file"
 
 
-def _unknown_key(path: Sequence[object], _found: object) -> str:
-    allowed = _keys_at(path[:-1])
-    hint = nearest(str(path[-1]), allowed)
-    return f"the key {_where(path)!r} is unknown.{hint} Allowed here: {', '.join(allowed)}."
+def _unknown_key(path: Sequence[object], _found: object, _raw: object) -> tuple[str, Fix]:
+    allowed, keys = _keys_at(path[:-1]), tuple(_where(path).split("."))
+    right = near(keys[-1], allowed)
+    text = f"the key {_where(path)!r} is unknown.{nearest(keys[-1], allowed)} Allowed here: "
+    if right is None:
+        return text + f"{', '.join(allowed)}.", Setting(keys, None)
+    return text + f"{', '.join(allowed)}.", Edit(keys, keys[-1], right)
 
 
-def _missing(path: Sequence[object], _found: object) -> str:
+def _missing(path: Sequence[object], _found: object, raw: Mapping[str, object]) -> tuple[str, Fix | None]:
+    keys = tuple(_where(path).split("."))
+    fix = guesses.for_missing(keys, raw)
     if len(path) == 1:
-        return f"[{path[0]}] is missing."
-    return f"[{_where(path[:-1])}] needs the key {str(path[-1])!r}."
+        return f"[{path[0]}] is missing.", fix
+    return f"[{'.'.join(keys[:-1])}] needs the key {keys[-1]!r}.", fix
 
 
-def _bad_kind(path: Sequence[object], found: object) -> str:
+def _bad_kind(path: Sequence[object], found: object, _raw: object) -> tuple[str, Fix]:
     kind = found.get("kind") if isinstance(found, Mapping) else None
+    keys = (*_where(path).split("."), "kind")
     if kind is None:
-        return f"[{_where(path)}] needs a kind: {', '.join(_TAGS)}."
-    return (
-        f"{_where(path)}.kind = {kind!r} is unknown.{nearest(str(kind), _TAGS)} Allowed: {', '.join(_TAGS)}."
-    )
+        text = f"[{_where(path)}] needs a kind: {', '.join(_TAGS)}."
+        return text, Setting(keys, guesses.kind_of(keys[-2], found))
+    hint = nearest(str(kind), _TAGS, cutoff=0.6)
+    text = f"{_where(path)}.kind = {kind!r} is unknown.{hint} Allowed: {', '.join(_TAGS)}."
+    return text, Setting(keys, near(str(kind), _TAGS, cutoff=0.6) or guesses.kind_of(keys[-2], found))
 
 
 def _literal_hint(path: Sequence[object], found: object) -> str:
-    kind = _type_at(path)
-    options = (
-        [str(option) for option in typing.get_args(kind)] if typing.get_origin(kind) is typing.Literal else []
-    )
-    return nearest(str(found), options)
+    return nearest(str(found), _options(_type_at(path)))
+
+
+def _options(kind: object) -> list[str]:
+    """What a choice allows."""
+    if typing.get_origin(kind) is not typing.Literal:
+        return []
+    return [str(option) for option in typing.get_args(kind)]
 
 
 def _keys_at(path: Sequence[object]) -> tuple[str, ...]:

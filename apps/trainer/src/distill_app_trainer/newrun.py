@@ -3,10 +3,11 @@
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import get_args
 
 from distill_app_trainer.checks import check_run
 from distill_app_trainer.config import Adapter, RunConfig, Task
-from distill_app_trainer.errors import RunFileError
+from distill_app_trainer.errors import Retype, RunFileError, near, nearest
 from distill_app_trainer.hub import described
 from distill_app_trainer.planning import make_plan
 from distill_app_trainer.reading import validate, with_absolute_paths
@@ -32,9 +33,24 @@ def write_run_file(
         RunFileError: There is a file already, or model and data do not suit each other.
     """
     if out.exists():
-        raise RunFileError(f"{out} exists and is not overwritten. Give another name with --out.")
+        free = next(
+            path for number in range(2, 1000) if not (path := out.with_stem(f"{out.stem}-{number}")).exists()
+        )
+        raise RunFileError(
+            f"{out} exists and is not overwritten. Give another name with --out.",
+            fix=Retype(str(out), str(free)),
+        )
     if not out.parent.is_dir():
-        raise RunFileError(f"There is no folder {out.parent} to write {out.name} into. Make it first.")
+        raise RunFileError(
+            f"There is no folder {out.parent} to write {out.name} into. Make it first: mkdir -p {out.parent}",
+            fix=f"mkdir -p {out.parent}",
+        )
+    allowed = get_args(Adapter)
+    if adapter not in allowed:
+        raise RunFileError(
+            f"--adapter {adapter}: allowed are {', '.join(allowed)}.{nearest(adapter, allowed)}",
+            fix=Retype(adapter, near(adapter, allowed) or "auto"),
+        )
     task = _task(model)
     values = {
         "name": out.stem,
@@ -57,7 +73,12 @@ def _task(model: str) -> Task:
     try:
         facts = read_model_facts(described(model, "--from"))
     except (HardwareError, OSError) as error:
-        raise RunFileError(f"--from {model}: {error}") from None
+        beside = sorted(str(one.parent) for one in Path(model).parent.glob("*/config.json"))
+        right = near(model, beside) or next(iter(beside), None)
+        raise RunFileError(
+            f"--from {model}: {error}{nearest(model, beside)}",
+            fix=None if right is None else Retype(model, right),
+        ) from None
     if facts.task is None:
         raise RunFileError(
             f"--from {model}: a {facts.family} model is no language model that is known here. Models of the "

@@ -1,8 +1,9 @@
 """What a run will do on this machine: a policy for every stage, before torch is imported."""
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,10 +16,11 @@ from distill_app_trainer.config import (
     StoreStage,
     Task,
 )
-from distill_app_trainer.errors import WouldNotFitError
+from distill_app_trainer.errors import Fix, RunFileError, Setting, WouldNotFitError
 from distill_app_trainer.hub import described
 from distill_app_trainer.jobs import side_by_side
 from distill_app_trainer.references import origin, tokenizer_of, used_models
+from distill_app_trainer.room import check_disk, what_would_fit
 
 if TYPE_CHECKING:
     from distill_hwdetect import ExecutionPolicy, HardwareProfile, ModelFacts, Requirements
@@ -75,26 +77,67 @@ class RunPlan:
                 raise WouldNotFitError(
                     f"stages.{name} needs {memory.total_bytes / 1e9:.1f} GB, and "
                     f"{memory.budget_bytes / 1e9:.1f} GB may be used here. Take a smaller model, shorter "
-                    "data.limits or a machine with more memory."
+                    "data.limits or a machine with more memory.",
+                    fix=self._smaller(name),
                 )
+        check_disk(self.config, {name: facts.parameters for name, facts in self.facts.items()})
+
+    def _smaller(self, stage: str) -> Fix | None:
+        """The mildest change with which a stage fits, or None."""
+        for fix, config in what_would_fit(self.config, stage):
+            try:
+                made = make_plan(config, self.task, profile=self.profile)
+            except (RunFileError, ValueError):  # a size that this architecture cannot have
+                continue
+            if made.policies[stage].memory.fits:
+                return fix
+        return None
 
 
-def make_plan(config: RunConfig, task: Task) -> RunPlan:
+def make_plan(config: RunConfig, task: Task, *, profile: "HardwareProfile | None" = None) -> RunPlan:
     """Look at this machine and decide for every stage how its models run.
 
-    Raises:
-        UnsupportedPolicyError: A field of ``[hardware]`` is unknown or cannot work here.
-    """
-    from distill_hwdetect import detect, plan
+    Args:
+        config: A checked run.
+        task: What its models do.
+        profile: The machine; None looks at this one.
 
-    profile = detect()
-    policies = {
-        name: plan(profile, requirements(config, task, name))
-        for name, stage in config.stages.items()
-        if used_models(stage)
-    }
+    Raises:
+        RunFileError: A field of ``[hardware]`` cannot work here, or together with another.
+    """
+    from distill_hwdetect import UnsupportedPolicyError, detect, plan
+
+    profile = profile or detect()
+
+    def policies_of(one: RunConfig) -> "dict[str, ExecutionPolicy]":
+        return {
+            name: plan(profile, requirements(one, task, name))
+            for name, stage in one.stages.items()
+            if used_models(stage)
+        }
+
+    try:
+        policies = policies_of(config)
+    except UnsupportedPolicyError as error:
+        for fix, other in _left_to_the_policy(config):
+            with contextlib.suppress(UnsupportedPolicyError):
+                policies_of(other)
+                raise RunFileError(f"[hardware]: {error}", fix=fix) from None
+        raise
     facts = {name: model_facts(config, source) for name, source in config.models.items()}
     return RunPlan(config=config, task=task, profile=profile, facts=facts, policies=policies)
+
+
+def _left_to_the_policy(config: RunConfig) -> Iterator[tuple[Fix, RunConfig]]:
+    """The run with one choice of the user left to the policy."""
+    for name in config.hardware:
+        fewer = {key: value for key, value in config.hardware.items() if key != name}
+        yield Setting(("hardware", name), "auto"), dataclasses.replace(config, hardware=fewer)
+    for name, source in config.models.items():
+        if source.adapter != "auto":
+            free = dataclasses.replace(source, adapter="auto")
+            models = {**config.models, name: free}
+            yield Setting(("models", name, "adapter"), "auto"), dataclasses.replace(config, models=models)
 
 
 def requirements(config: RunConfig, task: Task, name: str) -> "Requirements":

@@ -1,13 +1,18 @@
 """How a run file is read, and how it is written again; nothing here imports torch."""
 
 import dataclasses
+import functools
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from distill_app_trainer.config import UNDER_DATA, ModelSource, RunConfig
-from distill_app_trainer.errors import RunFileError
+from distill_app_trainer.errors import Edit, RunFileError, Without
+from distill_app_trainer.mending import repaired, to_utf8
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 
 def read_run_file(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -24,11 +29,13 @@ def read_run_file(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         RunFileError: The file is no TOML, or a key or value is not allowed; one line.
     """
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except tomllib.TOMLDecodeError as error:
-        raise RunFileError(f"{path} is no TOML: {error}.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunFileError(f"{path} cannot be read: {error}.") from error
+        raise RunFileError(f"{path} is no TOML: {error}.", fix=repaired(path, error)) from error
+    except UnicodeDecodeError as error:
+        raise RunFileError(f"{path} is no UTF-8: {error}.", fix=to_utf8(path)) from error
+    except OSError as error:
+        raise RunFileError(f"{path} cannot be read: {error}.", fix=f"chmod u+r {path}") from error
     for text in overrides:
         _override(raw, text)
     return with_absolute_paths(validate(raw, name=path.name), path.parent)
@@ -40,22 +47,29 @@ def validate(raw: Mapping[str, object], *, name: str = "run file") -> RunConfig:
     Raises:
         RunFileError: The first thing that is wrong, with the nearest right spelling.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     from distill_app_trainer.messages import explain
 
     shaped = _shaped(raw)
     try:
-        return TypeAdapter(RunConfig).validate_python(shaped)
+        return _adapter().validate_python(shaped)
     except ValidationError as error:
-        raise RunFileError(f"{name}: {explain(error)}") from None
+        text, fix = explain(error, raw)
+        raise RunFileError(f"{name}: {text}", fix=fix) from None
+
+
+@functools.cache
+def _adapter() -> "TypeAdapter[RunConfig]":
+    """What validates; made once, since it takes 25 ms."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(RunConfig)
 
 
 def run_file_schema() -> dict[str, object]:
     """The JSON schema of a run file: limits lie under ``data``, and a plain path is a data source."""
-    from pydantic import TypeAdapter
-
-    schema = TypeAdapter(RunConfig).json_schema()
+    schema = _adapter().json_schema()
     fields = schema["properties"]
     path_or_table = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/DataSource"}]}
     fields["data"] = {
@@ -71,7 +85,9 @@ def _shaped(raw: Mapping[str, object]) -> dict[str, object]:
     shaped = dict(raw)
     for name in UNDER_DATA:
         if name in shaped:
-            raise RunFileError(f"[{name}] is unknown. Did you mean [data.{name}]?")
+            raise RunFileError(
+                f"[{name}] is unknown. Did you mean [data.{name}]?", fix=Edit((name,), name, f"data.{name}")
+            )
     data = shaped.get("data")
     if isinstance(data, Mapping):
         files = dict(data)
@@ -86,12 +102,14 @@ def _override(raw: dict[str, object], text: str) -> None:
     key, equals, value = text.partition("=")
     parts = [part.strip() for part in key.split(".")]
     if not equals or not all(parts):
-        raise RunFileError(f"--set {text!r}: key.path=value is needed, such as run.seed=7.")
+        raise RunFileError(
+            f"--set {text!r}: key.path=value is needed, such as run.seed=7.", fix=Without(text)
+        )
     table = raw
     for part in parts[:-1]:
         inner = table.setdefault(part, {})
         if not isinstance(inner, dict):
-            raise RunFileError(f"--set {text!r}: {part} is a value and no table.")
+            raise RunFileError(f"--set {text!r}: {part} is a value and no table.", fix=Without(text))
         table = inner
     try:
         table[parts[-1]] = tomllib.loads(f"value = {value.strip()}")["value"]

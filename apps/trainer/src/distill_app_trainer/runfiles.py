@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from distill_app_trainer.errors import RunFileError, nearest
+from distill_app_trainer.errors import Retype, RunFileError, near, nearest
 from distill_app_trainer.hub import is_hub_name
 
 PACKAGED = "packaged:"
@@ -32,11 +32,18 @@ def find_run_file(name: str) -> Path:
         if path.name == name and candidate.is_file():
             return candidate
     if path.is_dir():
-        raise RunFileError(f"{name} is a folder; the path of a run file (.toml) is needed.")
+        inside = sorted([*path.glob("*.toml"), *path.parent.glob("*.toml")])
+        raise RunFileError(
+            f"{name} is a folder; the path of a run file (.toml) is needed.",
+            fix=Retype(name, str(inside[0])) if inside else None,
+        )
     others = [str(other) for other in path.parent.glob("*.toml")] if path.parent.is_dir() else []
-    hint = nearest(name, [*others, *example_names()])
+    known = [*others, *example_names()]
+    right = near(name, known)
     raise RunFileError(
-        f"There is no run file {name}.{hint} Shipped examples: {', '.join(example_names()) or 'none'}."
+        f"There is no run file {name}.{nearest(name, known)} Shipped examples: "
+        f"{', '.join(example_names()) or 'none'}.",
+        fix=Retype(name, right or "quickstart"),
     )
 
 

@@ -1,11 +1,12 @@
 """Raw texts of a run by name, and what of a row is input and what is right."""
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from distill_app_trainer.checks import INPUTS, TARGETS
 from distill_app_trainer.config import RunConfig, Task
-from distill_app_trainer.errors import RunFileError
+from distill_app_trainer.errors import RunFileError, Setting
+from distill_app_trainer.materials import INPUTS, TARGETS
 from distill_app_trainer.references import is_split
 
 if TYPE_CHECKING:
@@ -18,20 +19,26 @@ def load_texts(config: RunConfig) -> dict[str, "Dataset"]:
     """Every file of ``[data]``, ``train`` alone parted into train, validation and test.
 
     Raises:
-        DataError: A row that cannot be used, by file, row and field.
+        RunFileError: A row that cannot be used, by file, row and field, or too few rows to part.
     """
     from distill_datakit import DataError, load, split
 
-    texts = {
-        name: load(source.path, columns=dict(source.columns) or None) for name, source in config.data.items()
-    }
+    texts = {}
+    for name, source in config.data.items():
+        try:
+            texts[name] = load(source.path, columns=dict(source.columns) or None)
+        except DataError as error:
+            lines = error.row is not None and source.path.endswith((".jsonl", ".csv", ".tsv"))
+            fix = f"{os.path.relpath(source.path)}:{error.row}: delete" if lines else None
+            raise RunFileError(f"data.{name}: {error}", fix=fix) from None
     if is_split(config):
         how = config.split
         try:
             parts = split(texts["train"], exact=how.exact, key=how.key, seed=how.seed)
         except DataError as error:
             said = str(error).replace("Use split(..., exact=True)", "Set data.split.exact = true")
-            raise RunFileError(f"data.train: {said}") from None
+            exact = Setting(("data", "split", "exact"), True)  # noqa: FBT003 - a value of the run file
+            raise RunFileError(f"data.train: {said}", fix=None if how.exact else exact) from None
         texts |= {str(name): part for name, part in parts.items()}
     return texts
 

@@ -25,6 +25,7 @@ from distill_kd.vocabulary import check_vocabularies
 _LOG = logging.getLogger(__name__)
 _INDEX_BYTES = 16  # of a row: row_id, check and count
 _SCORE_BYTES = 256 << 20  # of the teacher's scores held at once
+_TOKENS_AT_ONCE = 4096  # asked about: enough for any device, and a CPU's cache holds their activations
 _ENCODED_SCORES = 1 << 22  # looked through at once: what fits the processor's cache is faster
 _PROBED_ROWS, _PROBED_TOKENS = 64, 2048
 Progress = Callable[[dict[str, float]], None]
@@ -202,7 +203,7 @@ class Writer:
 
     def _shard(self, span: range, header: Mapping[str, Any]) -> tuple[Columns, float | None]:
         """The columns of a run of entries, in their order, and the sum of their KL errors."""
-        limit = max(_SCORE_BYTES // (4 * header["model_vocab_size"]), 1)
+        limit = min(max(_SCORE_BYTES // (4 * header["model_vocab_size"]), 1), _TOKENS_AT_ONCE)
         pieces: dict[int, Columns] = {}
         errors: list[float | None] = []
         begun, asked = time.monotonic(), 0
