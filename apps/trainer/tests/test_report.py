@@ -6,12 +6,32 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from huggingface_hub import ModelCard
 
 from distill_app_trainer.charts import curves, marked, trade
 from distill_app_trainer.report import Report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 VOID = {"meta", "line", "circle", "polyline", "br", "img"}
+
+
+RUN_FILE = """
+[run]
+name = "tiny"
+[models.big]
+path = "acme/big"
+[models.small]
+path = "acme/small"
+[stages.stored]
+kind = "store"
+model = "big"
+data = ["train"]
+[stages.student]
+kind = "distill"
+model = "small"
+teacher = "stored"
+data = ["train"]
+"""
 
 
 class Balanced(HTMLParser):
@@ -63,6 +83,7 @@ def report() -> Report:
         "statement": "teacher is better than student.",
         "retention": metric(80.0),
     }
+    systems = {"teacher": system(8_000_000, 60.0), "student": system(2_000_000, 48.0)}
     return Report(
         content={
             "run": {
@@ -76,14 +97,15 @@ def report() -> Report:
             },
             "plan": {"policies": {"student": {"threads": {"value": 1, "reason": "one core"}, "memory": {}}}},
             "data": {"test": {"rows": 4}},
-            "systems": {"teacher": system(8_000_000, 60.0), "student": system(2_000_000, 48.0)},
+            "systems": systems,
+            "evaluations": {"scores": {"data": "test", "n": 4, "systems": systems}},
             "comparisons": {"student_vs_teacher": {"exact_match": comparison}},
             "stages": {"student": {"curves": {"loss": [[1, 3.0], [10, 1.0]], "kd": [[1, 2.0], [10, 0.5]]}}},
             "exports": {},
             "samples": {"rows": [row], "worst": [row], "worst_of": "student"},
             "notes": [],
             "versions": {"torch": "2"},
-            "run_file": "[run]",
+            "run_file": RUN_FILE,
             "statements": ["student keeps 80 %"],
         }
     )
@@ -109,6 +131,23 @@ def test_the_verdict_says_what_is_kept_at_what_size_and_speed(report: Report) ->
     assert kept.startswith("student keeps 80.00 [79.00, 81.00] % of teacher's exact_match, ")
     assert kept.endswith("at 25 % of its size and 1.0 times its speed.")
     assert better == "teacher is better than student."
+
+
+def test_a_card_is_one_of_the_hub_with_the_figures_of_the_run(report: Report, tmp_path: Path) -> None:
+    """Base model, teacher and every metric, read back by huggingface_hub; nothing is called None."""
+    folder = tmp_path / "student"
+    folder.mkdir()
+    report.write(tmp_path, {"student": folder})
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert "None" not in text
+    assert "teacher: big" in text
+    card = ModelCard.load(folder / "README.md")
+    assert card.data.base_model == "acme/small"
+    assert card.data.base_model_relation == "finetune"
+    assert card.data.pipeline_tag == "text2text-generation"
+    assert "distilled" in card.data.tags
+    (found,) = list(card.data.eval_results or [])
+    assert (found.metric_type, found.metric_value, found.dataset_split) == ("exact_match", 48.0, "test")
 
 
 def test_wrong_words_are_marked_against_the_nearest_right_answer() -> None:

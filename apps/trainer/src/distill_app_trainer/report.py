@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill_app_trainer.charts import curves, marked, trade
+from distill_app_trainer.cards import model_card
+from distill_app_trainer.charts import curves, trade
+from distill_app_trainer.rendering import render, shown_metric
 
 SCHEMA_VERSION = 1
 _MB = 1e6
@@ -33,7 +35,7 @@ class Report:
         (folder / "report.json").write_text(text, encoding="utf-8")
         (folder / "report.html").write_text(self.html(), encoding="utf-8")
         for system, path in cards.items():
-            (path / "README.md").write_text(self.card(system), encoding="utf-8")
+            model_card(self.content, system, path, self.rows()).save(path / "README.md")
 
     def html(self) -> str:
         """One page that needs nothing beside it."""
@@ -44,19 +46,6 @@ class Report:
             trade=trade(_table(self.content, "systems")),
             rows=self.rows(),
             samples=_table(self.content, "samples"),
-        )
-
-    def card(self, system: str) -> str:
-        """The model card of one system, with the figures of this run."""
-        systems = _table(self.content, "systems")
-        stages = _table(self.content, "stages")
-        return render(
-            "card.md.jinja",
-            report=self.content,
-            system=system,
-            entry=systems.get(system),
-            stage=stages.get(system),
-            rows=[row for row in self.rows() if row[0] == system],
         )
 
     def rows(self) -> list[tuple[str, str, str, str, str]]:
@@ -145,33 +134,7 @@ def _export_statement(entry: object) -> str:
     return f"{size}; a text alone takes {export:.2f} ms, {faster} PyTorch ({torch:.2f} ms)."
 
 
-def shown_metric(value: object) -> str:
-    """``13.2 [12.6, 13.8] %``."""
-    assert isinstance(value, Mapping)  # noqa: S101 - MetricResult.to_dict
-    unit = " %" if value["unit"] == "percent" else ""
-    bounds = value.get("interval")
-    interval = f" [{bounds[0]:.2f}, {bounds[1]:.2f}]" if bounds else ""
-    return f"{value['value']:.2f}{interval}{unit}"
-
-
 def _table(content: Mapping[str, object], key: str) -> Mapping[str, object]:
     found = content.get(key, {})
     assert isinstance(found, Mapping)  # noqa: S101 - ours
     return found
-
-
-def render(name: str, /, **values: object) -> str:
-    """Fill in a template of this app; HTML is escaped, and ``toml`` writes a string for a run file."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=jinja2.select_autoescape(enabled_extensions=("html", "html.jinja")),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["metric"] = shown_metric
-    environment.filters["marked"] = marked
-    environment.filters["toml"] = lambda text: json.dumps(text, ensure_ascii=False)
-    return environment.get_template(name).render(**values)

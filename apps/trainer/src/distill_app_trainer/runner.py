@@ -24,6 +24,7 @@ from distill_app_trainer.display import Display, Talk, Tellers
 from distill_app_trainer.errors import StoppedError
 from distill_app_trainer.folders import RunFolder
 from distill_app_trainer.forecast import Forecast
+from distill_app_trainer.guesses import for_failure
 from distill_app_trainer.jobs import Job, jobs_of, needed
 from distill_app_trainer.lanes import walk
 from distill_app_trainer.planning import RunPlan
@@ -33,7 +34,7 @@ from distill_app_trainer.references import variants
 from distill_app_trainer.report import SCHEMA_VERSION, Report
 
 if TYPE_CHECKING:
-    from distill_app_trainer.stages import Workbench
+    from distill_app_trainer.bench import Workbench
 
 _PACKAGES = (
     "torch",
@@ -93,7 +94,7 @@ def execute(
     wait_asleep()
     if not debug:
         (quieten_libraries if plan.slots == 1 else quieten)()
-    from distill_app_trainer.stages import Workbench
+    from distill_app_trainer.bench import Workbench
     from distill_app_trainer.texts import load_texts
 
     texts = load_texts(config)
@@ -154,6 +155,9 @@ def _walk(bench: "Workbench", jobs: Sequence[Job], display: Display, *, debug: b
     except Exception as error:
         bench.folder.event("stopped", reason=f"{type(error).__name__}: {error}")
         display.note(f"Stopped. What was done so far is kept; once the reason is gone: {go_on}")
+        fix = for_failure(bench.plan.config, bench.folder.path, bench.at, error)
+        if fix is not None:
+            error.fix = fix  # type: ignore[attr-defined]  # looked for by the command line
         raise
     finally:
         talk.end()

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from distill_app_trainer.bench import Workbench
 from distill_app_trainer.config import EvaluateStage, ExportStage
 from distill_app_trainer.references import teacher_of, variants
-from distill_app_trainer.stages import Workbench
 from distill_app_trainer.texts import Reference, hide_words, inputs_of, references_of
 
 if TYPE_CHECKING:
