@@ -105,7 +105,7 @@ FAMILIES = {
             max_position_embeddings = 64, hidden_dropout_prob = 0.0, attention_probs_dropout_prob = 0.0,
             initializer_range = 0.1""",
         size="hidden_size",
-        metrics=("accuracy",),
+        metrics=("accuracy", "nll"),
         question="one two [MASK] four five six",
         answer="three",
     ),
@@ -159,7 +159,7 @@ kind = "export"
 model = "student"
 precision = "fp32"
 data = "test"
-metrics = {metrics}
+metrics = {exported}
 max_new_tokens = 16
 [stages.report]
 kind = "report"
@@ -182,7 +182,13 @@ def lay_out(folder: Path, task: str) -> Family:
         tokenizer = train_tokenizer(texts, kind=family.tokenizer, size=300)
     tokenizer.save_pretrained(folder / "tokenizer")
     config = " ".join(family.config.split())
-    run_file = RUN_FILE.format(task=task, config=config, size=family.size, metrics=json.dumps(family.metrics))
+    run_file = RUN_FILE.format(
+        task=task,
+        config=config,
+        size=family.size,
+        metrics=json.dumps(family.metrics),
+        exported=json.dumps(family.metrics[:1]),
+    )
     (folder / "tiny.toml").write_text(run_file, encoding="utf-8")
     return family
 
@@ -200,6 +206,9 @@ def test_a_run_file_takes_each_family_from_training_to_an_export_that_runs(task:
         low, high = metric["interval"]
         assert low <= metric["value"] <= high
         assert metric["value"] > 50, f"{system} learnt too little to prove anything: {metric}"
+    for metric in family.metrics:
+        compared = report["comparisons"]["student_vs_teacher"][metric]
+        assert compared["interval"][0] <= compared["difference"] <= compared["interval"][1]
     assert report["systems"]["student"]["parameters"] < report["systems"]["teacher"]["parameters"]
 
     certificate = next(tmp_path.glob("runs/*/exports/*/certificate.json"))

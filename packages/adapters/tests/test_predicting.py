@@ -8,7 +8,7 @@ import torch
 from datasets import Dataset
 from transformers import GenerationConfig
 
-from distill_adapters import Generation, predict
+from distill_adapters import Generation, mask_log_probs, predict
 
 TEXTS = ["w1 w2", "w3", "w4 w5 w6 w7", "w2 w2 w2", "w9 w1"]
 MASKED = ["w1 <mask> w3", "w2", "<mask> <mask>", "w4 w5 <mask> w7 w8"]
@@ -88,6 +88,28 @@ def test_every_mask_is_filled(family: str, make: Any) -> None:
             whole[given[0] == mask] = best.indices
             assert filled == loaded.tokenizer.decode(whole, skip_special_tokens=True)
     assert found.texts[1] == "w2"
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert"])
+def test_right_tokens_under_masks_get_their_log_probability(family: str, make: Any) -> None:
+    """In any batch, in the order of the texts; texts that differ elsewhere are refused."""
+    loaded = make(family, seed=2)
+    mask = str(loaded.tokenizer.mask_token)
+    whole = ["w1 w2 w3", "w4", "w5 w6 w7 w8"]
+    hidden = [f"w1 {mask} w3", mask, f"{mask} w6 w7 {mask}"]
+    for size in (1, 64):
+        found = mask_log_probs(loaded.model, loaded.tokenizer, hidden, whole, batch_size=size)
+        for text, right, values in zip(hidden, whole, found, strict=True):
+            given, ids = (loaded.tokenizer(one, return_tensors="pt").input_ids for one in (text, right))
+            with torch.inference_mode():
+                logits = loaded.model(input_ids=given).logits[0].log_softmax(-1)
+            there = given[0] == loaded.tokenizer.mask_token_id
+            expected = logits[there].gather(-1, ids[0][there][:, None])[:, 0]
+            assert values == pytest.approx(expected.tolist(), rel=1e-4)
+    with pytest.raises(ValueError, match="text 1 has 2 tokens with its masks and 3 without"):
+        mask_log_probs(loaded.model, loaded.tokenizer, hidden[:2], ["w1 w2 w3", "w4 w5"])
+    with pytest.raises(ValueError, match="differ under the masks only"):
+        mask_log_probs(loaded.model, loaded.tokenizer, hidden[:1], ["w1 w2 w9"])
 
 
 def test_datasets_are_read_by_column(make: Any) -> None:

@@ -12,10 +12,12 @@ from distill_metrics import (
     ShapeError,
     UnknownMetricError,
     compare,
+    compare_log_probs,
     compare_many,
     compare_slices,
     retention,
     score,
+    score_log_probs,
     score_slices,
 )
 from distill_metrics.comparison import Method, _holm
@@ -231,3 +233,27 @@ def test_slices_that_make_no_sense_are_refused() -> None:
     ):
         with pytest.raises(EmptyTextError, match="In the part '2': No reference has 4 tokens"):
             call()
+
+
+def test_likelihoods_are_scored_and_compared_with_intervals() -> None:
+    """Nats a token over all tokens; a paired bootstrap that knows lower is better."""
+    draw = random.Random(5)
+    good = [[-draw.random() for _ in range(draw.randint(1, 4))] for _ in range(80)]
+    worse = [[value - 0.5 * draw.random() for value in row] for row in good]
+    scored = score_log_probs(good, seed=3)
+    flat = [value for row in good for value in row]
+    assert scored.value == pytest.approx(-sum(flat) / len(flat))
+    assert (scored.unit, scored.n) == ("nats", 80)
+    assert scored.interval is not None
+    assert scored.interval[0] < scored.value < scored.interval[1]
+    found = compare_log_probs(good, worse, names=("good", "worse"), seed=3)
+    assert found.better == "good"
+    assert found.difference == pytest.approx(scored.value - score_log_probs(worse).value)
+    assert found.interval[0] <= found.difference <= found.interval[1] < 0
+    assert compare_log_probs(good, good, seed=3).better is None
+    with pytest.raises(ShapeError, match="give those of the same tokens"):
+        compare_log_probs(good, worse[1:])
+    with pytest.raises(ValueError, match="it is at most 0"):
+        score_log_probs([[0.5]])
+    with pytest.raises(EmptyTextError, match="Example 1 has no token"):
+        score_log_probs([[-0.5], []])

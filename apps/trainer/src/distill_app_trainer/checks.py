@@ -34,7 +34,7 @@ from distill_app_trainer.references import (
 )
 from distill_app_trainer.room import check_extras
 
-EXTRA_METRICS = ("accuracy",)
+EXTRA_METRICS = ("accuracy", "nll")
 
 
 def check_run(config: RunConfig) -> Task:
@@ -61,11 +61,25 @@ def check_run(config: RunConfig) -> Task:
     task = task_of(config)
     for name, stage in config.stages.items():
         check_columns(config, name, stage, task, columns)
+        _check_likelihood(name, stage, task)
         if isinstance(stage, DistillStage):
             check_tokenizers(config, name, stage)
     check_hardware(config)
     check_extras(config, task)
     return task
+
+
+def _check_likelihood(name: str, stage: Stage, task: Task) -> None:
+    """Likelihoods are of the words that an evaluate stage hides from masked models."""
+    if not isinstance(stage, EvaluateStage | ExportStage) or "nll" not in stage.metrics:
+        return
+    if task != "masked" or isinstance(stage, ExportStage):
+        others = [metric for metric in stage.metrics if metric != "nll"] or ["exact_match"]
+        raise RunFileError(
+            f"stages.{name}.metrics: 'nll' is the likelihood of the words that an evaluate stage hides from "
+            f"masked models, and this is an {stage.kind} stage of {task} ones. Leave it out.",
+            fix=Setting(("stages", name, "metrics"), others),
+        )
 
 
 def _check_names(config: RunConfig) -> None:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from distill_app_trainer.bench import Workbench
 from distill_app_trainer.config import EvaluateStage, ExportStage
+from distill_app_trainer.masks import compare_likelihoods, masked_questions, whole_texts
 from distill_app_trainer.references import teacher_of, variants
-from distill_app_trainer.texts import Reference, hide_words, inputs_of, references_of
+from distill_app_trainer.texts import Reference, inputs_of, references_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -28,12 +29,13 @@ Said = tuple[list[str], list[str], list[Reference]]
 
 def run_evaluate(bench: Workbench, name: str, stage: EvaluateStage) -> str:
     """Score every system on the same raw texts, and compare the named pairs."""
-    from distill_adapters import model_report, set_threads
+    from distill_adapters import mask_log_probs, model_report, set_threads
 
     policy = bench.plan.policies[name]
     set_threads(policy)
     systems = [(one, system) for one in stage.systems for system, _ in variants(bench.plan.config, one)]
     said: dict[str, list[str]] = {}
+    likely: dict[str, list[list[float]]] = {}
     right: list[Reference] = []
     inputs: list[str] = []
     entries: dict[str, object] = {}
@@ -44,7 +46,10 @@ def run_evaluate(bench: Workbench, name: str, stage: EvaluateStage) -> str:
         inputs, said[system], references = _answers(bench, stage, loaded.model, loaded.tokenizer)
         seconds = time.perf_counter() - started
         right = right or references
-        scores[system] = _score(bench, said[system], right, stage.metrics)
+        if "nll" in stage.metrics:
+            whole = whole_texts(bench.texts[stage.data])
+            likely[system] = mask_log_probs(loaded.model, loaded.tokenizer, inputs, whole)
+        scores[system] = _score(bench, said[system], right, stage.metrics, likely.get(system))
         entries[system] = {
             "parameters": model_report(loaded).total_parameters,
             "bytes": weights_bytes(bench.path_of(system)),
@@ -55,7 +60,10 @@ def run_evaluate(bench: Workbench, name: str, stage: EvaluateStage) -> str:
         bench.display.progress(name, {"step": number, "total_steps": len(systems)})
     comparisons = {
         f"{first}_vs_{second}": {
-            metric: _compare(bench, (first, second), said, right, metric) for metric in stage.metrics
+            metric: compare_likelihoods(bench, (first, second), likely)
+            if metric == "nll"
+            else _compare(bench, (first, second), said, right, metric)
+            for metric in stage.metrics
         }
         for first, second in stage.compare
     }
@@ -99,25 +107,25 @@ def questions(
     if bench.plan.task != "masked":
         return inputs_of(part), references_of(part)
     assert tokenizer is not None  # noqa: S101 - the caller has one for masked models
-    texts = [text for text in inputs_of(part) if text.split()]
-    pieces = [
-        [len(tokenizer(word, add_special_tokens=False)["input_ids"]) for word in text.split()]
-        for text in texts
-    ]
-    hidden = hide_words(texts, str(tokenizer.mask_token), pieces=pieces, seed=bench.plan.config.run.seed)
-    ids = tokenizer(texts)["input_ids"]
-    plain: list[Reference] = [str(text) for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
-    return hidden, plain
+    return masked_questions(part, tokenizer, seed=bench.plan.config.run.seed)
 
 
 def _score(
-    bench: Workbench, said: Sequence[str], right: Sequence[Reference], metrics: Sequence[str]
+    bench: Workbench,
+    said: Sequence[str],
+    right: Sequence[Reference],
+    metrics: Sequence[str],
+    likely: Sequence[Sequence[float]] | None = None,
 ) -> "dict[str, MetricResult]":
     """Metrics with intervals; ``accuracy`` is the share of answers that are right."""
-    from distill_metrics import score
+    from distill_metrics import score, score_log_probs
 
+    seed = bench.plan.config.run.seed
     names = {metric: _metric_name(metric) for metric in metrics}
-    found = score(said, right, metrics=tuple(dict.fromkeys(names.values())), seed=bench.plan.config.run.seed)
+    texts = tuple(dict.fromkeys(name for name in names.values() if name != "nll"))
+    found = score(said, right, metrics=texts, seed=seed) if texts else {}
+    if likely is not None:
+        found["nll"] = score_log_probs(likely, seed=seed)
     return {metric: found[name] for metric, name in names.items()}
 
 

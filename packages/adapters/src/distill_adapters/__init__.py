@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from distill_adapters.making import new_model
     from distill_adapters.merging import merge
     from distill_adapters.original import ModelLoader, QLoRAFineTuner
-    from distill_adapters.predicting import Predictions, predict
+    from distill_adapters.predicting import Predictions, mask_log_probs, predict
     from distill_adapters.rate import StepRate
     from distill_adapters.reports import ModelReport, model_report
     from distill_adapters.settings import AdapterConfig, Generation, Task, TrainSettings
@@ -57,6 +57,7 @@ _HOMES = {
     "TrainingStoppedError": "errors",
     "attach": "attaching",
     "load_model": "loading",
+    "mask_log_probs": "predicting",
     "merge": "merging",
     "model_report": "reports",
     "new_model": "making",
@@ -93,6 +94,7 @@ __all__ = [
     "TrainingStoppedError",
     "attach",
     "load_model",
+    "mask_log_probs",
     "merge",
     "model_report",
     "new_model",

@@ -86,6 +86,58 @@ def predict(
     )
 
 
+def mask_log_probs(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    hidden: Sequence[str],
+    whole: Sequence[str],
+    *,
+    batch_size: int = 32,
+) -> list[list[float]]:
+    """What a masked model thinks of the tokens that stand under the masks.
+
+    Args:
+        model: A masked model; its mode is put back afterwards.
+        tokenizer: Its tokenizer.
+        hidden: Texts with mask tokens.
+        whole: The same texts without: they have as many tokens, and differ under masks only.
+        batch_size: Texts of one forward pass.
+
+    Returns:
+        For each text the natural log-probability of the right token under each of its masks.
+
+    Raises:
+        ValueError: The tokenizer has no mask token, other numbers of texts, a text longer than the positions
+            of the model, or two texts that differ elsewhere too.
+    """
+    import torch
+
+    if tokenizer.mask_token_id is None:
+        raise ValueError("a masked model fills mask tokens, and this tokenizer has none.")
+    inputs, right = (_inputs(tokenizer, texts, "masked") for texts in (hidden, whole))
+    for place, (row, other) in enumerate(zip(inputs, right, strict=True)):
+        differing = {one for one, another in zip(row, other, strict=False) if one != another}
+        if len(row) != len(other) or differing - {tokenizer.mask_token_id}:
+            raise ValueError(
+                f"text {place} has {len(row)} tokens with its masks and {len(other)} without, and must "
+                "differ under the masks only; put one mask for each token."
+            )
+    _check_lengths(model, inputs)
+    order = sorted(range(len(inputs)), key=lambda place: -len(inputs[place]))
+    found: list[list[float]] = [[] for _ in inputs]
+    with torch.inference_mode(), _evaluating(model):
+        for start in range(0, len(order), batch_size):
+            places = order[start : start + batch_size]
+            ids, mask = _padded([inputs[at] for at in places], _pad_id(tokenizer), model.device, left=False)
+            targets, _ = _padded([right[at] for at in places], _pad_id(tokenizer), model.device, left=False)
+            masks = (ids == tokenizer.mask_token_id) & (mask == 1)
+            logits = model(input_ids=ids, attention_mask=mask).logits[masks].float()
+            values = logits.log_softmax(-1).gather(-1, targets[masks][:, None])[:, 0]
+            for at, part in zip(places, values.split(masks.sum(1).tolist()), strict=True):
+                found[at] = part.tolist()
+    return found
+
+
 def _inputs(
     tokenizer: "PreTrainedTokenizerBase", rows: "Sequence[str] | Dataset", task: Task
 ) -> list[list[int]]:

@@ -8,7 +8,14 @@ if TYPE_CHECKING:
     from distill_metrics.baseline import compute_baseline, read_baseline, write_baseline
     from distill_metrics.bertscore import bertscore_f1, bertscore_precision, bertscore_recall
     from distill_metrics.classification import accuracy, f1
-    from distill_metrics.comparison import Comparison, compare, compare_many, score
+    from distill_metrics.comparison import (
+        Comparison,
+        compare,
+        compare_log_probs,
+        compare_many,
+        score,
+        score_log_probs,
+    )
     from distill_metrics.corpus import bleu, bleu_smoothed, chrf, chrfpp, ter
     from distill_metrics.edits import cer, per, wer
     from distill_metrics.encoder import Encoder
@@ -81,7 +88,15 @@ _HOME = {
         "bertscore_precision",
         "bertscore_recall",
     ),
-    "comparison": ("Comparison", "compare", "compare_many", "score"),
+    "comparison": (
+        "Comparison",
+        "compare",
+        "compare_log_probs",
+        "compare_log_probs",
+        "compare_many",
+        "score",
+        "score_log_probs",
+    ),
     "corpus": ("bleu", "bleu_smoothed", "chrf", "chrfpp", "ter"),
     "edits": ("cer", "per", "wer"),
     "errors": (
@@ -148,6 +163,7 @@ __all__ = [
     "chrf",
     "chrfpp",
     "compare",
+    "compare_log_probs",
     "compare_many",
     "compare_slices",
     "compute_baseline",
@@ -170,6 +186,7 @@ __all__ = [
     "rougeL",
     "rougeLsum",
     "score",
+    "score_log_probs",
     "score_slices",
     "ter",
     "token_f1",

@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from distill_metrics.errors import SettingError, ShapeError
+from distill_metrics.likelihood import likelihood_statistics
 from distill_metrics.names import (
     ENCODER_METRIC_NAMES,
     METRIC_NAMES,
     check_metric_names,
     lower_is_better,
 )
-from distill_metrics.results import MetricResult, Reference
+from distill_metrics.results import MetricResult, Reference, Statistics
 from distill_metrics.table import metric_named
 
 Method = Literal["bootstrap", "randomization"]
@@ -211,14 +212,96 @@ def compare_many(
     Source:
         Holm 1979 for the adjustment.
     """
-    from distill_metrics.bootstrap import randomized_p, resampled_values
-
     if method not in ("bootstrap", "randomization"):
         raise SettingError(f"There is no method {method!r}. Allowed: bootstrap, randomization.")
     chosen = metric_named(metric)
     base = _baseline(systems, baseline)
-    others = [name for name in systems if name != base]
     measured = {name: chosen.statistics(texts, references, settings) for name, texts in systems.items()}
+    return _compared(measured, base, metric, method=method, samples=samples, seed=seed, confidence=confidence)
+
+
+def score_log_probs(
+    log_probs: Sequence[Sequence[float]],
+    *,
+    interval: float | None = 0.95,
+    samples: int = 2000,
+    seed: int = 0,
+) -> MetricResult:
+    """Negative log-likelihood of the right tokens, nats a token, with the interval of a bootstrap.
+
+    Args:
+        log_probs: For each example the natural log-probability of each of its right tokens, such as those
+            under the masks of ``distill_adapters.mask_log_probs``.
+        interval: Confidence of the interval, or None for none.
+        samples: Bootstrap resamples, of examples.
+        seed: Equal seeds give equal intervals.
+
+    Raises:
+        ShapeError: There are no examples.
+        EmptyTextError: An example has no tokens.
+        ValueError: A log-probability is positive or NaN.
+    """
+    from distill_metrics.bootstrap import percentile_interval, resampled_values
+
+    statistics = likelihood_statistics(log_probs)
+    if interval is None:
+        return statistics.result()
+    (resampled,) = resampled_values([statistics], samples=samples, seed=seed)
+    return statistics.result(interval=percentile_interval(resampled, confidence=interval))
+
+
+def compare_log_probs(
+    first: Sequence[Sequence[float]],
+    second: Sequence[Sequence[float]],
+    *,
+    names: tuple[str, str] = ("first", "second"),
+    samples: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Comparison:
+    """Two systems by the negative log-likelihood of the same tokens: a paired bootstrap over examples.
+
+    Args:
+        first: As of :func:`score_log_probs`.
+        second: Of the other system, for the same tokens.
+        names: What the two are called in the result.
+        samples: Resamples, the same examples for both systems.
+        seed: Equal seeds give equal comparisons.
+        confidence: Of the interval and the decision.
+
+    Raises:
+        ShapeError: The two hold other numbers of examples or tokens, or have one name.
+        EmptyTextError: An example has no tokens.
+        ValueError: A log-probability is positive or NaN.
+    """
+    if names[0] == names[1]:
+        raise ShapeError(f"Both systems are called {names[0]!r}; two different names are needed.")
+    if [len(row) for row in first] != [len(row) for row in second]:
+        raise ShapeError(
+            f"{names[0]} has log-probabilities of {sum(map(len, first))} tokens in {len(first)} examples, "
+            f"{names[1]} of {sum(map(len, second))} in {len(second)}; give those of the same tokens."
+        )
+    measured = {name: likelihood_statistics(rows) for name, rows in zip(names, (first, second), strict=True)}
+    (comparison,) = _compared(
+        measured, names[1], "nll", method="bootstrap", samples=samples, seed=seed, confidence=confidence
+    )
+    return comparison
+
+
+def _compared(
+    measured: Mapping[str, Statistics],
+    base: str,
+    metric: str,
+    *,
+    method: Method,
+    samples: int,
+    seed: int,
+    confidence: float,
+) -> tuple[Comparison, ...]:
+    """Every other system against ``base``."""
+    from distill_metrics.bootstrap import randomized_p, resampled_values
+
+    others = [name for name in measured if name != base]
     arrays = resampled_values(list(measured.values()), samples=samples, seed=seed)
     resampled = dict(zip(measured, arrays, strict=True))
     values = {name: statistics.result().value for name, statistics in measured.items()}
@@ -232,7 +315,7 @@ def compare_many(
         ps = [randomized_p(measured[name], measured[base], samples=samples, seed=seed) for name in others]
         found = [replace(comparison, p=p) for comparison, p in zip(found, ps, strict=True)]
     # With n examples no exchange of outputs can be rarer than this.
-    least = 2.0 ** (1 - len(references))
+    least = 2.0 ** (1 - len(measured[base].rows))
     return decided([replace(one, p=max(one.p, least)) for one in found])
 
 

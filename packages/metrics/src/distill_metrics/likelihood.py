@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from distill_metrics.arrays import IGNORED
 from distill_metrics.errors import EmptyTextError, MissingExtraError, SettingError, ShapeError, TextTypeError
-from distill_metrics.results import MetricResult, version_of
+from distill_metrics.results import MetricResult, Statistics, version_of
 
 if TYPE_CHECKING:
     import torch
@@ -25,12 +25,31 @@ def perplexity_from_log_probs(log_probs: Sequence[Sequence[float]]) -> MetricRes
         EmptyTextError: An example has no tokens.
         ValueError: A log-probability is positive or NaN.
     """
+    return _result(_sums(log_probs), "perplexity|of given log-probabilities")
+
+
+def likelihood_statistics(log_probs: Sequence[Sequence[float]]) -> Statistics:
+    """Negative log-likelihood, nats a token, of tokens whose log-probabilities are known."""
+    sums = _sums(log_probs)
+    _refuse_nothing(sums)
+    return Statistics(
+        rows=sums,
+        value=lambda row: row[0] / row[1],
+        is_ratio=False,
+        per_example=True,
+        signature="nll|of given log-probabilities",
+        empty_predictions=0,
+        unit="nats",
+    )
+
+
+def _sums(log_probs: Sequence[Sequence[float]]) -> list[tuple[float, int]]:
+    """Of each example what it lost, nats, and its tokens."""
     for row, values in enumerate(log_probs):
         for value in values:
             if not value <= 0.0:
                 raise ValueError(f"Example {row} holds the log-probability {value}; it is at most 0.")
-    sums = [(-math.fsum(values), len(values)) for values in log_probs]
-    return _result(sums, "perplexity|of given log-probabilities")
+    return [(-math.fsum(values), len(values)) for values in log_probs]
 
 
 def perplexity(
@@ -272,7 +291,7 @@ def _evaluating(model: Any) -> Iterator[None]:
         model.train(training)
 
 
-def _result(sums: Sequence[tuple[float, int]], signature: str) -> MetricResult:
+def _refuse_nothing(sums: Sequence[tuple[float, int]]) -> None:
     if not sums:
         raise ShapeError("There are no examples to score; at least one is needed.")
     for row, (lost, count) in enumerate(sums):
@@ -280,6 +299,10 @@ def _result(sums: Sequence[tuple[float, int]], signature: str) -> MetricResult:
             raise EmptyTextError(f"Example {row} has no token to score. Remove it.")
         if math.isnan(lost):
             raise ValueError(f"The model gives a token of example {row} the probability NaN.")
+
+
+def _result(sums: Sequence[tuple[float, int]], signature: str) -> MetricResult:
+    _refuse_nothing(sums)
     tokens = sum(count for _, count in sums)
     return MetricResult(
         value=_exp(math.fsum(lost for lost, _ in sums) / tokens),

@@ -36,6 +36,7 @@ MODEL_METRIC_NAMES: tuple[str, ...] = (
     "kl",
     "entropy_gap",
     "ece",
+    "nll",
 )
 """The metrics of what a model predicts: of its probabilities, or of labels; functions of their own."""
 
@@ -44,7 +45,9 @@ METRIC_GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """Short names that the command line takes for several metrics."""
 
-_LOWER_IS_BETTER = frozenset({"ter", "wer", "per", "cer", "perplexity", "pseudo_perplexity", "kl", "ece"})
+_LOWER_IS_BETTER = frozenset(
+    {"ter", "wer", "per", "cer", "perplexity", "pseudo_perplexity", "kl", "ece", "nll"}
+)
 
 
 def check_metric_names(names: Iterable[str], *, allowed: Iterable[str] = METRIC_NAMES) -> tuple[str, ...]:

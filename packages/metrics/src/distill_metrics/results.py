@@ -64,12 +64,13 @@ class Statistics:
 
     Attributes:
         rows: One row of numbers an example, all of the same width.
-        value: The metric of a summed row, in percent.
+        value: The metric of a summed row, in ``unit``.
         is_ratio: True when ``value`` is ``100 * row[0] / row[1]``, computed for many sums at once.
         per_example: Whether the value of a single row means something.
         signature: Every setting and version.
         empty_predictions: Predictions that hold nothing to count.
         undefined: Why the metric has no value on these examples, or None where it has one.
+        unit: Of the value.
     """
 
     rows: Sequence[Sequence[float]]
@@ -79,6 +80,7 @@ class Statistics:
     signature: str
     empty_predictions: int
     undefined: str | None = None
+    unit: Unit = "percent"
 
     def joined(self, other: "Statistics") -> str:
         """The signature of both together: sacrebleu's names the number of references, which may differ."""
@@ -97,7 +99,7 @@ class Statistics:
         total = [math.fsum(column) for column in zip(*self.rows, strict=True)]
         return MetricResult(
             value=float(self.value(total)),
-            unit="percent",
+            unit=self.unit,
             n=len(self.rows),
             signature=self.signature,
             per_example=tuple(float(self.value(row)) for row in self.rows) if self.per_example else None,
