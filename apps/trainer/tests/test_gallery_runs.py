@@ -57,7 +57,7 @@ def cut_off(pattern: str) -> Work:
 TRAINED: dict[str, tuple[tuple[str, ...], str, int]] = {
     "a learning rate that breaks the weights": (
         ("stages.student.train.learning_rate=1e30",),
-        "Lower the learning rate",
+        "NaN",
         1,
     ),
     "an export below its floor": (

@@ -106,7 +106,8 @@ def for_failure(config: RunConfig, folder: Path, job: Job | None, error: Excepti
     again = f"distill-train run {shlex.quote(str(folder / 'run.toml'))}"
     names = {kind.__name__ for kind in type(error).__mro__}
     stage = None if job is None else config.stages[job.stage]
-    if job is not None and "NonFiniteError" in names and isinstance(stage, FinetuneStage | DistillStage):
+    broke = names & {"NonFiniteError", "NonFiniteLogitsError"} and "teacher" not in str(error)
+    if job is not None and broke and isinstance(stage, FinetuneStage | DistillStage):
         rate = min(stage.train.learning_rate / 10, TrainSettings().learning_rate)
         return f"{again} --set stages.{job.stage}.train.learning_rate={rate:g}"
     if job is not None and "ExportRefusedError" in names:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill_app_trainer.cards import model_card
-from distill_app_trainer.charts import curves, trade
+from distill_app_trainer.charts import COSTS, curves, trade
 from distill_app_trainer.rendering import render, shown_metric
 
 SCHEMA_VERSION = 1
@@ -43,7 +43,16 @@ class Report:
             "report.html.jinja",
             report=self.content,
             curves=curves(_table(self.content, "stages")),
-            trade=trade(_table(self.content, "systems")),
+            trades=[
+                one
+                for cost in COSTS
+                if (
+                    one := trade(
+                        _table(self.content, "systems"), _table(self.content, "other_runs"), cost=cost
+                    )
+                )
+            ],
+            memory=self.memory(),
             rows=self.rows(),
             samples=_table(self.content, "samples"),
         )
@@ -96,6 +105,18 @@ class Report:
         assert isinstance(notes, Sequence)  # noqa: S101 - ours
         return said + [str(note) for note in notes]
 
+    def memory(self) -> list[tuple[str, float, float]]:
+        """``(stage, planned MB, measured MB)`` of each training whose memory was watched."""
+        policies = _table(_table(self.content, "plan"), "policies")
+        found = []
+        for name, entry in _table(self.content, "stages").items():
+            stage = next((one for one in policies if name == one or name.startswith(f"{one}_seed")), None)
+            planned = _table(_table(policies, str(stage)), "memory").get("total_bytes")
+            used = entry.get("memory_bytes") if isinstance(entry, Mapping) else None
+            if planned and used:
+                found.append((name, float(str(planned)) / _MB, float(used) / _MB))
+        return found
+
     def samples(self) -> list[str]:
         """A few rows: what was asked, what is right, what each system said."""
         rows = _table(self.content, "samples").get("rows", [])
@@ -106,6 +127,28 @@ class Report:
             lines.append(f"{row['input']}  (right: {right})")
             lines += [f"    {name}: {text}" for name, text in row["answers"].items()]
         return lines
+
+
+def other_runs(folder: Path, name: str) -> dict[str, object]:
+    """Systems of the finished runs of the same name that lie beside a run.
+
+    Args:
+        folder: Of the run.
+        name: What the runs are called before their identity.
+    """
+    found: dict[str, object] = {}
+    for file in sorted(folder.parent.glob(f"{name}-*/report.json")):
+        if file.parent == folder:
+            continue
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            found[file.parent.name] = {
+                system: {key: entry[key] for key in ("bytes", "ms_per_example", "metrics")}
+                for system, entry in content["systems"].items()
+            }
+        except (OSError, ValueError, KeyError):
+            continue  # of another version, or cut off: it is only a dot beside
+    return found
 
 
 def _verdict(content: Mapping[str, object], comparison: Mapping[str, object]) -> str:

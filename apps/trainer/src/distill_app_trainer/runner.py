@@ -25,13 +25,14 @@ from distill_app_trainer.errors import StoppedError
 from distill_app_trainer.folders import RunFolder
 from distill_app_trainer.forecast import Forecast
 from distill_app_trainer.guesses import for_failure
+from distill_app_trainer.health import data_facts
 from distill_app_trainer.jobs import Job, jobs_of, needed
 from distill_app_trainer.lanes import walk
 from distill_app_trainer.planning import RunPlan
 from distill_app_trainer.quiet import quieten, quieten_libraries, wait_asleep
 from distill_app_trainer.reading import to_toml
 from distill_app_trainer.references import variants
-from distill_app_trainer.report import SCHEMA_VERSION, Report
+from distill_app_trainer.report import SCHEMA_VERSION, Report, other_runs
 
 if TYPE_CHECKING:
     from distill_app_trainer.bench import Workbench
@@ -118,7 +119,7 @@ def execute(
         return FinishedRun(
             path=folder.path, report=None, next_command=f"distill-train resume {shown(folder.path)}"
         )
-    report = write_report(bench, rows, seconds=time.monotonic() - started)
+    report = write_report(bench, seconds=time.monotonic() - started)
     path = folder.finish()
     return FinishedRun(path=path, report=report, next_command=_next_command(bench, path))
 
@@ -193,11 +194,11 @@ def do(bench: "Workbench", job: Job) -> str:
         return scoring.run_evaluate(bench, name, stage)
     if isinstance(stage, ExportStage):
         return scoring.run_export(bench, name, stage)
-    write_report(bench, {key: len(part) for key, part in bench.texts.items()}, seconds=None)
+    write_report(bench, seconds=None)
     return "report.json, report.html"
 
 
-def write_report(bench: "Workbench", rows: Mapping[str, int], *, seconds: float | None) -> Report:
+def write_report(bench: "Workbench", *, seconds: float | None) -> Report:
     """Write what is known so far, and give it back."""
     config, plan = bench.plan.config, bench.plan
     content: dict[str, object] = {
@@ -212,9 +213,10 @@ def write_report(bench: "Workbench", rows: Mapping[str, int], *, seconds: float 
             "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         },
         "plan": plan.to_dict(),
-        "data": {name: {"rows": count} for name, count in rows.items()},
+        "data": data_facts(bench.texts, {name: Path(source.path) for name, source in config.data.items()}),
         **bench.results,
         "systems": _in_order(bench),
+        "other_runs": other_runs(bench.folder.path, config.run.name),
         "notes": notes(config),
         "versions": versions(),
         "run_file": to_toml(config),
