@@ -55,11 +55,6 @@ def cut_off(pattern: str) -> Work:
 
 # What is set when the run is begun, what the error has to hold, and its exit code.
 TRAINED: dict[str, tuple[tuple[str, ...], str, int]] = {
-    "a learning rate that breaks the weights": (
-        ("stages.student.train.learning_rate=1e30",),
-        "NaN",
-        1,
-    ),
     "an export below its floor": (
         ("stages.edge.kind=export", "stages.edge.model=student", "stages.edge.floor=1.1"),
         "floor",
@@ -70,13 +65,13 @@ TRAINED: dict[str, tuple[tuple[str, ...], str, int]] = {
 RESUMED: dict[str, tuple[Work, str]] = {
     "data that has changed": (rows_added, "begun with other data"),
     "a state that was cut off": (cut_off("state.json"), "is damaged"),
+    "a store that was cut off": (cut_off("data/stored/*.safetensors"), "stored"),
     "a store that was damaged": (flipped("data/stored/*.safetensors"), "stored"),
 }
 MORE: dict[str, tuple[Work, str]] = {
     "answers that were cut off": (cut_off("data/labels.jsonl"), "stored"),
     "a model that was damaged": (flipped("models/teacher/model.safetensors"), "model.safetensors"),
     "a model that was cut off": (cut_off("models/teacher/model.safetensors"), "model.safetensors"),
-    "a store that was cut off": (cut_off("data/stored/*.safetensors"), "stored"),
 }
 
 
