@@ -1,16 +1,19 @@
-"""How far is the memory estimate of distill-hwdetect from the peak of real training steps on a CPU?
+"""How far is the memory estimate of distill-hwdetect from the peak of real training runs on a CPU?
 
-Each cell trains two steps with this project's own trainers, in a forked process: the peak of its resident
-memory (VmHWM, reset when the model is loaded) less what the process held at the fork. The estimate sees the
+Each cell is a training run in a process of its own, as the trainer app runs its stages: a model is made from
+a configuration and saved, loaded under the policy that plan() gives, checked and trained for two steps by
+this project's trainers. What is counted is the peak of all resident memory (VmHWM) from when the models are
+loaded: what the libraries take once imported, which is printed in the head, and what the run adds to that.
+The ratio that counts is of the latter: the estimate without its constant for imports, against the peak
+without the imports. The other, of the whole process, is what a machine must have. The plan sees the
 configuration alone. Six cells fit the constants and are printed apart; the others count.
 
-    python benchmarks/memory.py [--runs 3] [--only WORDS]
+    python benchmarks/memory.py [--runs 3] [--only WORDS] [--minutes M] [--keep FILE]
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import os
 import platform
@@ -28,15 +31,19 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from distill_hwdetect import ExecutionPolicy, HardwareProfile, MemoryEstimate, ModelFacts
 
 MIB = 2**20
+STEPS = 2  # the second has the optimizer's states beside the activations
 TASKS = {"llama": "causal", "t5": "seq2seq", "marian": "seq2seq", "bert": "masked"}
-# Names of configuration fields: width, inner width, blocks, heads, vocabulary.
+# Width, inner width, blocks, heads, vocabulary.
 SIZES = {
-    "s": (512, 1408, 6, 8, 8192),
-    "m": (768, 2048, 8, 12, 16384),
-    "l": (1024, 2816, 12, 16, 32000),
+    "s": (256, 704, 6, 4, 8192),
+    "v": (384, 1024, 4, 6, 65536),
+    "m": (512, 1408, 8, 8, 16384),
+    "l": (768, 2048, 8, 12, 32768),
 }
 
 
@@ -47,54 +54,60 @@ class Cell:
     family: str
     size: str
     adapter: str
-    checkpointing: bool = False
-    batch: int = 4
-    source: int = 256
+    batch: int
+    source: int
     target: int = 64
+    checkpointing: bool = False
     distillation: str = "none"
-    dropout: float = 0.05
+    accumulation: int = 1
 
     def __str__(self) -> str:
         """Short enough for a table."""
         kind = self.adapter if self.distillation == "none" else f"KD {self.distillation} {self.adapter}"
-        ckpt = " ckpt" if self.checkpointing else ""
+        more = (" ckpt" if self.checkpointing else "") + (f" x{self.accumulation}" * (self.accumulation > 1))
         length = f"{self.source}+{self.target}" if TASKS[self.family] == "seq2seq" else str(self.source)
-        return f"{self.family}-{self.size} {kind}{ckpt} {self.batch}x{length}"
+        return f"{self.family}-{self.size} {kind}{more} {self.batch}x{length}"
 
 
 FITTED = (
-    Cell("llama", "s", "full", batch=4),
-    Cell("llama", "s", "lora", batch=4),
-    Cell("t5", "s", "full", batch=4),
-    Cell("bert", "s", "lora", batch=4, checkpointing=True),
-    Cell("llama", "s", "qlora", batch=2),
-    Cell("bert", "s", "full", batch=2, distillation="chunked"),
+    Cell("llama", "m", "full", 2, 128),
+    Cell("bert", "s", "lora", 8, 128, checkpointing=True),
+    Cell("t5", "m", "full", 2, 128),
+    Cell("marian", "s", "lora", 8, 128, 128),
+    Cell("llama", "m", "qlora", 2, 128),
+    Cell("bert", "m", "full", 2, 128, distillation="chunked"),
 )
-HELD_OUT = (
-    *(
-        Cell(family, size, adapter, checkpointing=checkpointing, batch=1, distillation=distillation)
-        for family in ("llama", "t5", "bert")
-        for size, adapter, distillation in (
-            ("m", "full", "none"),
-            ("l", "lora", "none"),
-            ("l", "qlora", "none"),
-            ("m", "full", "chunked"),
-        )
-        for checkpointing in (False, True)
-    ),
-    Cell("marian", "m", "full", batch=1),
-    Cell("marian", "m", "lora", batch=4),
-    Cell("llama", "m", "lora", batch=4),
-    Cell("bert", "m", "lora", batch=4),
-    Cell("llama", "m", "full", batch=1, source=512),
-    Cell("t5", "m", "lora", batch=4),
-)
+
+
+def _held_out() -> tuple[Cell, ...]:
+    """Three families: whole, adapted, quantized, and distilled in three ways, with and without ckpt."""
+    cells = []
+    for ckpt in (False, True):
+        for family, other in (("llama", "llama"), ("t5", "marian"), ("bert", "bert")):
+            cells += [
+                Cell(family, "m" if ckpt else "l", "full", 4 if ckpt else 1, 128, 96, ckpt),
+                Cell(other, "s", "lora", 8, 256, 192, ckpt),
+                Cell(family, "m" if ckpt else "l", "qlora", 1, 192, 128, ckpt),
+                Cell(family, "v", "full", 2, 128, 128, ckpt, "full"),
+                Cell(other, "m", "full", 2, 160, 128, ckpt, "chunked"),
+                Cell(family, "v", "full", 2, 160, 128, ckpt, "cached"),
+            ]
+    return (
+        *cells,
+        Cell("llama", "m", "full", 2, 96, accumulation=2),
+        Cell("llama", "v", "lora", 2, 192),
+        Cell("t5", "v", "lora", 4, 96, 96, checkpointing=True),
+        Cell("bert", "v", "lora", 4, 96, distillation="chunked"),
+    )
+
+
+HELD_OUT = _held_out()
 
 
 def configuration(cell: Cell, *, deeper: bool = False) -> dict[str, object]:
-    """The model of a cell; its teacher has twice the blocks."""
+    """The model of a cell; its teacher has half as many blocks again."""
     width, inner, depth, heads, vocabulary = SIZES[cell.size]
-    depth *= 2 if deeper else 1
+    depth += depth // 2 if deeper else 0
     positions = max(cell.source, cell.target) + 2
     if cell.family == "t5":
         shape = {"d_model": width, "d_ff": inner, "d_kv": width // heads, "num_heads": heads}
@@ -107,7 +120,9 @@ def configuration(cell: Cell, *, deeper: bool = False) -> dict[str, object]:
     else:
         shape = {"hidden_size": width, "intermediate_size": inner, "num_hidden_layers": depth}
         shape |= {"num_attention_heads": heads, "max_position_embeddings": positions}
-    return {"model_type": cell.family, "vocab_size": vocabulary, **shape}
+    # Of a frozen table that is not also the head only the rows of these few texts would be read.
+    tied = {"tie_word_embeddings": cell.adapter != "full"} if cell.family == "llama" else {}
+    return {"model_type": cell.family, "vocab_size": vocabulary, **shape, **tied}
 
 
 def facts(cell: Cell, *, deeper: bool = False) -> ModelFacts:
@@ -118,105 +133,146 @@ def facts(cell: Cell, *, deeper: bool = False) -> ModelFacts:
 
 
 def policy_of(cell: Cell, profile: HardwareProfile) -> ExecutionPolicy:
-    """The policy that a cell prescribes."""
+    """The plan of a cell, which prescribes the batch and what is recomputed."""
     from distill_hwdetect import Requirements, plan
 
-    wishes = {"micro_batch": cell.batch, "gradient_checkpointing": cell.checkpointing, "device": "cpu"}
-    wishes |= {"compute_dtype": "float32", "optimizer": "adamw_torch_fused"}
-    adapter: Any = cell.adapter
-    task: Any = TASKS[cell.family]
-    needs = Requirements(
-        task=task, model=facts(cell), effective_batch=cell.batch, adapter=adapter, overrides=wishes
+    task, adapter, how = (cast_any(word) for word in (TASKS[cell.family], cell.adapter, cell.distillation))
+    return plan(
+        profile,
+        Requirements(
+            task=task,
+            model=facts(cell),
+            teacher=None if how == "none" else facts(cell, deeper=True),
+            distillation="chunked" if how == "none" else how,
+            effective_batch=cell.batch * cell.accumulation,
+            source_length=cell.source,
+            target_length=cell.target,
+            adapter=adapter,
+            overrides={
+                "device": "cpu",
+                "micro_batch": cell.batch,
+                "gradient_checkpointing": cell.checkpointing,
+            },
+        ),
     )
-    return plan(profile, needs)
 
 
-def predicted(cell: Cell, policy: ExecutionPolicy) -> MemoryEstimate:
-    """What the estimate says, from the configuration alone."""
-    from distill_hwdetect import estimate_memory
-
-    task: Any = TASKS[cell.family]
-    how: Any = cell.distillation
-    return estimate_memory(
-        facts(cell),
-        policy,
-        task=task,
-        source_length=cell.source,
-        target_length=cell.target,
-        teacher=None if cell.distillation == "none" else facts(cell, deeper=True),
-        distillation=how,
-        lora_dropout=cell.dropout,
-    )
+def cast_any(word: str) -> Any:
+    """A word where one of a few is wanted."""
+    return word
 
 
 def rows(cell: Cell) -> list[dict[str, object]]:
-    """Texts without padding."""
+    """Texts without padding, of tokens from all over the vocabulary."""
     made: list[dict[str, object]] = []
-    for number in range(cell.batch):
-        ids = [5 + (number + place * 3) % 91 for place in range(cell.source)]
+    size = SIZES[cell.size][-1]
+    for number in range(cell.batch * cell.accumulation * STEPS):
+        ids = [5 + (number * 7919 + place * 104729) % (size - 5) for place in range(cell.source)]
         row: dict[str, object] = {"input_ids": ids, "attention_mask": [1] * len(ids), "row_id": number}
         if TASKS[cell.family] == "seq2seq":
-            row["labels"] = ids[: cell.target] + [7] * (cell.target - len(ids[: cell.target]))
+            row["labels"] = (ids * 2)[: cell.target]
         elif TASKS[cell.family] == "causal":
             row["labels"] = list(ids)
         made.append(row)
     return made
 
 
-def resident(name: str) -> int:
-    """A line of this process's status, in bytes."""
-    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
-        if line.startswith(name):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError(f"/proc/self/status has no {name}")
+def resident() -> dict[str, int]:
+    """Resident memory of this process now and at its peak, in bytes."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    found = {name: line.split() for line in lines for name in ("VmRSS", "VmHWM") if line.startswith(name)}
+    return {name: int(words[1]) * 1024 for name, words in found.items()}
 
 
 def run_cell(cell: Cell, policy: ExecutionPolicy, folder: Path) -> int:
-    """Load, train two steps, and return the peak of resident memory above that of the start, in bytes."""
-    before = resident("VmRSS")
-    from datasets import Dataset
-
-    from distill_adapters import AdapterConfig, FineTuner, SafeTrainer, TrainSettings, attach, load_model
-
-    task: Any = TASKS[cell.family]
-    loaded = load_model(folder / "model", policy, task)
-    if cell.adapter != "full":
-        kind: Any = cell.adapter
-        loaded = attach(loaded, AdapterConfig(kind=kind, dropout=cell.dropout))
-    settings = TrainSettings(steps=2, batch_size=cell.batch, learning_rate=1e-4, warmup=0.0)
-    data = Dataset.from_list(rows(cell) * 2)
-    tuner = FineTuner(loaded, settings=settings, policy=policy, output_dir=folder / "out", seed=1)
-    trainer: SafeTrainer = tuner._trainer({"train": data})
-    if cell.distillation != "none":
-        trainer = distiller(cell, policy, folder, loaded, settings, data, tuner.data_collator)
-    gc.collect()
+    """Load and train; return the peak of resident memory above that of the start, in bytes."""
+    before = resident()["VmRSS"]
+    trainer = trainer_of(cell, policy, folder)
+    # Files that are read in passing, to be quantized, are mapped: the system can have that memory back.
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     trainer.train()
-    return resident("VmHWM") - before
+    return resident()["VmHWM"] - before
 
 
-def distiller(
-    cell: Cell, policy: Any, folder: Path, loaded: Any, settings: Any, data: Any, collator: Any
-) -> Any:
-    """The trainer of a cell that learns from a live teacher."""
-    from distill_adapters import load_model
-    from distill_adapters.arguments import training_arguments
-    from distill_kd import DistillationTrainer, LiveTeacher, Objective
+def trainer_of(cell: Cell, policy: ExecutionPolicy, folder: Path) -> Any:
+    """The trainer of a cell, as the app makes it."""
+    from datasets import Dataset
 
-    task: Any = TASKS[cell.family]
-    teacher = load_model(folder / "teacher", policy, task, training=False)
-    return DistillationTrainer(
+    from distill_adapters import (
+        AdapterConfig,
+        FineTuner,
+        TrainSettings,
+        attach,
+        load_model,
+        training_arguments,
+    )
+    from distill_datakit import collator
+    from distill_kd import CachedTeacher, DistillationTrainer, LiveTeacher, Objective
+
+    task = cast_any(TASKS[cell.family])
+    loaded = load_model(folder / "model", policy, task)
+    if cell.adapter != "full":
+        loaded = attach(loaded, AdapterConfig(kind=cast_any(cell.adapter)))
+    settings = TrainSettings(
+        steps=STEPS, batch_size=cell.batch * cell.accumulation, learning_rate=1e-4, warmup=0.0
+    )
+    data = Dataset.from_list(rows(cell))
+    collate = collator(loaded.tokenizer, task, model=loaded.model if task == "seq2seq" else None)
+    tuner = FineTuner(
+        loaded,
+        settings=settings,
+        policy=policy,
+        output_dir=folder / "out",
+        seed=1,
+        data_collator=collate,
+    )
+    if cell.distillation == "none":
+        return tuner._trainer({"train": data})
+    teacher: Any
+    if cell.distillation == "cached":
+        teacher = CachedTeacher(folder / "cache")
+    else:
+        kept = policy.teacher or policy
+        teacher = LiveTeacher(load_model(folder / "teacher", kept, task, training=False).model)
+    trainer = DistillationTrainer(
         loaded.model,
-        teacher=LiveTeacher(teacher.model),
+        teacher=teacher,
         objective=Objective(task),
         args=training_arguments(settings, policy, folder / "out", task=task, seed=1),
         train_dataset=data,
-        data_collator=collator,
+        data_collator=collate,
         processing_class=loaded.tokenizer,
     )
+    if cell.distillation == "full":  # as where a head cannot be told apart from its model
+        trainer._chunks, teacher._asked = False, True
+    return trainer
 
 
-def forked(work: Any) -> int:
+def save_models(cell: Cell, folder: Path) -> int:
+    """Write the models of a cell, and what the teacher says where that is read from disk."""
+    from datasets import Dataset
+
+    from distill_adapters import new_model, save_model
+    from distill_datakit import collator
+    from distill_kd import LiveTeacher, write_cache
+    from tiny_models import tokenizer
+
+    task = cast_any(TASKS[cell.family])
+    model = new_model(configuration(cell), tokenizer(), task=task, seed=7)
+    save_model(model, folder / "model")
+    if cell.distillation == "none":
+        return 0
+    teacher = new_model(configuration(cell, deeper=True), tokenizer(), task=task, seed=8)
+    if cell.distillation != "cached":
+        save_model(teacher, folder / "teacher")
+        return 0
+    collate = collator(model.tokenizer, task, model=model.model if task == "seq2seq" else None)
+    data = Dataset.from_list(rows(cell))
+    write_cache(LiveTeacher(teacher.model.eval()), data, collate, folder / "cache", task=task)
+    return 0
+
+
+def forked(work: Callable[[], int]) -> int:
     """Do something in a child and return the number that it found.
 
     Raises:
@@ -240,32 +296,15 @@ def forked(work: Any) -> int:
     return int(json.loads(text))
 
 
-def save_models(cell: Cell, folder: Path) -> int:
-    """Write the models of a cell."""
-    from distill_adapters import new_model, save_model
-    from tiny_models import tokenizer
-
-    task: Any = TASKS[cell.family]
-    save_model(new_model(configuration(cell), tokenizer(), task=task, seed=7), folder / "model")
-    if cell.distillation != "none":
-        teacher = new_model(configuration(cell, deeper=True), tokenizer(), task=task, seed=8)
-        save_model(teacher, folder / "teacher")
-    return 0
-
-
-def measure(cell: Cell, policy: ExecutionPolicy, runs: int) -> list[int]:
-    """The peaks of several runs, in bytes."""
+def measure(cell: Cell, policy: ExecutionPolicy) -> int:
+    """The peak of a run, in bytes."""
     with tempfile.TemporaryDirectory() as folder:
         forked(lambda: save_models(cell, Path(folder)))
-        return [forked(lambda: run_cell(cell, policy, Path(folder))) for _ in range(runs)]
+        return forked(lambda: run_cell(cell, policy, Path(folder)))
 
 
-def main() -> None:
-    """Measure every cell and print predicted / measured."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--only", default="", help="cells whose names hold all of these words")
-    options = parser.parse_args()
+def import_all() -> str:
+    """Import what a run imports, so that the children share it; return the versions."""
     import bitsandbytes
     import datasets
     import peft
@@ -273,45 +312,87 @@ def main() -> None:
     import transformers
     from transformers import Seq2SeqTrainer, Trainer
 
-    from distill_adapters import FineTuner, SafeTrainer
-    from distill_adapters.arguments import training_arguments
-    from distill_hwdetect import detect
-    from distill_kd import DistillationTrainer
+    import distill_adapters
+    import distill_datakit
+    import distill_kd
 
-    # Imported here, so that the children share it and its memory does not count.
-    del FineTuner, SafeTrainer, training_arguments, DistillationTrainer, Seq2SeqTrainer, Trainer
-    profile = detect()
-    print(f"# python benchmarks/memory.py --runs {options.runs} --only {options.only!r}")
+    del Seq2SeqTrainer, Trainer
+    for package in (distill_adapters, distill_datakit, distill_kd):
+        for name in package.__all__:
+            getattr(package, name)
+    named = (torch, transformers, peft, bitsandbytes, datasets)
+    return ", ".join(f"{one.__name__} {one.__version__}" for one in named)
+
+
+def measured(options: argparse.Namespace, policies: dict[Cell, ExecutionPolicy]) -> dict[str, list[int]]:
+    """Peaks by cell: those kept in a file, and more until there are enough or the time is over."""
+    kept: dict[str, list[int]] = {}
+    if options.keep and options.keep.is_file():
+        kept = json.loads(options.keep.read_text(encoding="utf-8"))
+    began = time.monotonic()
+    for run in range(options.runs):
+        for cell, policy in policies.items():
+            found = kept.setdefault(str(cell), [])
+            if len(found) > run or time.monotonic() - began > 60 * options.minutes:
+                continue
+            found.append(measure(cell, policy))
+            if options.keep:
+                options.keep.write_text(json.dumps(kept), encoding="utf-8")
+    return kept
+
+
+def line(name: str, peaks: list[int], imports: int, estimate: MemoryEstimate) -> tuple[float, str]:
+    """The ratio of a cell, and its line in the table."""
+    from distill_hwdetect.memory import IMPORTS_BYTES
+
+    median, above = statistics.median(peaks), estimate.total_bytes - IMPORTS_BYTES
+    spread, ratio = (max(peaks) - min(peaks)) / median, above / median
+    whole = estimate.total_bytes / (imports + median)
+    parts = " ".join(
+        f"{part.removesuffix('_bytes')} {value // MIB}"
+        for part, value in estimate.to_dict().items()
+        if part.endswith("_bytes") and part not in ("total_bytes", "budget_bytes")
+        if isinstance(value, int) and value
+    )
+    figures = f"{median / MIB:12.0f} {spread:7.1%} {above / MIB:9.0f} {ratio:6.2f} {whole:6.2f}"
+    return ratio, f"{name:38} {figures}  {len(peaks)} runs, peak in {estimate.peak}: {parts}"
+
+
+def main() -> None:
+    """Measure every cell and print predicted / measured."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--only", default="", help="cells whose names hold all of these words")
+    parser.add_argument("--minutes", type=float, default=600, help="begin no run after so many")
+    parser.add_argument("--keep", type=Path, help="a file of peaks, to go on from where it was left")
+    options = parser.parse_args()
+    versions = import_all()
+    from distill_hwdetect import detect
+    from distill_hwdetect.memory import IMPORTS_BYTES
+
+    profile, imports = detect(), resident()["VmRSS"]
+    policies = {
+        cell: policy_of(cell, profile)
+        for cell in (*FITTED, *HELD_OUT)
+        if all(word in str(cell) for word in options.only.split())
+    }
+    kept = measured(options, policies)
+    print(f"# python benchmarks/memory.py --runs {options.runs}")
     print(
-        f"# {profile.cpu.name}, {' '.join(profile.cpu.flags)}, Python {platform.python_version()}, "
-        f"torch {torch.__version__}, transformers {transformers.__version__}, peft {peft.__version__}, "
-        f"bitsandbytes {bitsandbytes.__version__}, datasets {datasets.__version__}, one thread"
+        f"# {profile.cpu.name}, {' '.join(profile.cpu.flags)}, Python {platform.python_version()}, {versions}"
+    )
+    print(
+        f"# resident after the imports {imports / MIB:.0f} MiB; the estimate says {IMPORTS_BYTES / MIB:.0f}"
     )
     held = []
     for group, cells in (("fitted on", FITTED), ("held out", HELD_OUT)):
-        print(f"\n{group:40} {'measured MiB':>12} {'spread':>7} {'predicted':>9} {'ratio':>6}   parts")
+        names = f"{'MiB measured':>12} {'spread':>7} {'predicted':>9} {'ratio':>6} {'whole':>6}"
+        print(f"\n{group:38} {names}")
         for cell in cells:
-            if not all(word in str(cell) for word in options.only.split()):
-                continue
-            policy = policy_of(cell, profile)
-            estimate = predicted(cell, policy)
-            started = time.perf_counter()
-            peaks = measure(cell, policy, options.runs)
-            median = statistics.median(peaks)
-            ratio = estimate.total_bytes / median
-            parts = {
-                name.removesuffix("_bytes"): value // MIB
-                for name, value in estimate.to_dict().items()
-                if name.endswith("_bytes") and isinstance(value, int) and value and name != "total_bytes"
-            }
-            spread = (max(peaks) - min(peaks)) / median
-            print(
-                f"{cell!s:40} {median / MIB:12.0f} {spread:7.1%} {estimate.total_bytes / MIB:9.0f} "
-                f"{ratio:6.2f}   {parts} {time.perf_counter() - started:.0f} s",
-                flush=True,
-            )
-            if group == "held out":
-                held.append(ratio)
+            if cell in policies and kept[str(cell)]:
+                ratio, text = line(str(cell), kept[str(cell)], imports, policies[cell].memory)
+                print(text, flush=True)
+                held += [ratio] if group == "held out" else []
     if held:
         near = sum(abs(ratio - 1) <= 0.12 for ratio in held)
         print(f"\nwithin 12 %: {near} of {len(held)}; lowest {min(held):.2f}, highest {max(held):.2f}")

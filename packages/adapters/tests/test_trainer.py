@@ -175,6 +175,20 @@ def test_the_gradient_check_puts_everything_back(make: Any, make_trainer: Any) -
         assert torch.equal(value, before[name])
 
 
+@pytest.mark.parametrize(("recomputed", "passes"), [(False, 2), (True, 3)])
+def test_the_gradient_check_recomputes_activations_as_training_does(
+    recomputed: bool, passes: int, make: Any, make_trainer: Any
+) -> None:
+    """A block runs forward twice, and once more where the policy has activations recomputed."""
+    loaded = make("llama")
+    trainer = make_trainer("llama", loaded=loaded, policy={"gradient_checkpointing": recomputed})
+    seen: list[int] = []
+    block = loaded.model.model.layers[0].mlp
+    block.register_forward_pre_hook(lambda *_: seen.append(1))
+    trainer.verify_gradients()
+    assert len(seen) == passes
+
+
 def test_a_frozen_model_is_refused(make: Any, make_trainer: Any) -> None:
     """Before training, saying that nothing is trainable."""
     loaded = make("marian")

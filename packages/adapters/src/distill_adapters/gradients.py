@@ -33,21 +33,25 @@ def check_gradients(model: "nn.Module", loss_of: "Callable[[], Tensor]") -> None
     trained = {name: part for name, part in model.named_parameters() if part.requires_grad}
     if not trained:
         raise GradientError("no parameter is trainable; attach an adapter, or load the model for training.")
-    with put_back(model), without_layerdrop(model):
+    with put_back(model) as values, without_layerdrop(model):
         with _same_dropout():
             loss = loss_of()
         loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch
         _refuse_missing(trained)
         first = float(loss.detach())
         gradients = [part.grad for part in trained.values() if part.grad is not None]
-        squared = sum(float(gradient.float().square().sum()) for gradient in gradients)
+        squared = sum(
+            float(torch.linalg.vector_norm(gradient, dtype=torch.float32)) ** 2 for gradient in gradients
+        )
         if squared == 0.0:
             raise GradientError("every gradient is zero: the loss does not depend on what is trained.")
-        step, values = _SHARE * abs(first) / squared, [part.detach().clone() for part in trained.values()]
+        step = _SHARE * abs(first) / squared
         for _ in range(_HALVINGS):
             with torch.no_grad():
                 for part, value in zip(trained.values(), values, strict=True):
-                    part.copy_(value if part.grad is None else value - step * part.grad)
+                    part.copy_(value)  # and in place: a second copy would be more than training takes
+                    if part.grad is not None:
+                        part.sub_(part.grad, alpha=step)
             with _same_dropout(), torch.no_grad():
                 if float(loss_of()) < first:
                     return
@@ -73,15 +77,18 @@ def _refuse_missing(trained: "dict[str, nn.Parameter]") -> None:
 
 
 @contextmanager
-def put_back(model: "nn.Module") -> "Iterator[None]":
-    """Trainable parameters and buffers are afterwards what they were, bit for bit, and have no gradients."""
+def put_back(model: "nn.Module") -> "Iterator[list[Tensor]]":
+    """Trainable parameters and buffers are afterwards what they were, bit for bit, and have no gradients.
+
+    Gives the copies of the parameters, in the model's order.
+    """
     import torch
 
     trained = [part for part in model.parameters() if part.requires_grad]
     values = [part.detach().clone() for part in trained]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     try:
-        yield
+        yield values
     finally:
         with torch.no_grad():
             for part, value in zip(trained, values, strict=True):
@@ -103,6 +110,28 @@ def without_layerdrop(model: "nn.Module") -> "Iterator[None]":
     finally:
         for part, share in dropping:
             part.layerdrop = share
+
+
+@contextmanager
+def recomputing(model: Any, arguments: Any) -> "Iterator[None]":
+    """Activations are recomputed, where the training arguments say so, as the Trainer's own loop does.
+
+    Args:
+        model: A transformers model, or a PEFT model around one; another is left as it is.
+        arguments: ``transformers.TrainingArguments``.
+    """
+    # Newer versions of transformers have the first name, older ones the second alone.
+    for name in ("activation_checkpointing", "gradient_checkpointing"):
+        if getattr(arguments, name, False) and hasattr(model, f"{name}_enable"):
+            break
+    else:
+        yield
+        return
+    getattr(model, f"{name}_enable")(getattr(arguments, f"{name}_kwargs") or None)
+    try:
+        yield
+    finally:
+        getattr(model, f"{name}_disable")()
 
 
 @contextmanager

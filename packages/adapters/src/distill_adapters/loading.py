@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distill_adapters.allocating import return_freed_memory
 from distill_adapters.errors import ModelLoadError
 from distill_adapters.fingerprints import weights_fingerprint
 from distill_adapters.placing import quantization_config, torch_dtype, with_ipex
@@ -89,6 +90,8 @@ def load_model(
     """
     if task is not None:
         check_task(task)
+    if policy.value("device") == "cpu":
+        return_freed_memory()
     source = _source(model)
     if isinstance(source, Path):
         if source.suffix == ".gguf":
@@ -265,14 +268,15 @@ def _refuse_hub_kernels(source: Path | str, config: "PretrainedConfig") -> None:
         if "/" in str(asked):
             raise ModelLoadError(
                 f"the configuration of {source} takes its attention from {asked!r}, code on a hub, which is "
-                "never "
-                "run. Remove attn_implementation from its config.json; the policy chooses."
+                "never run. Remove attn_implementation from its config.json; the policy chooses."
             )
 
 
 def _from_pretrained(
     source: Path | str, policy: "ExecutionPolicy", task: Task, *, trusted: bool
 ) -> "PreTrainedModel":
+    import torch
+
     quantization, device = quantization_config(policy), str(policy.value("device"))
     options: dict[str, Any] = {
         "dtype": torch_dtype(policy.value("storage_dtype")),
@@ -301,6 +305,9 @@ def _from_pretrained(
             f"{source} lacks {len(missing)} tensors of a {type(model).__name__}, such as {missing[0]}, which "
             "would be random; it was saved as something else, or its names are wrong."
         )
+    if quantization is not None and device == "cpu":
+        for part in filter(torch.is_floating_point, model.parameters()):
+            part.data = part.data.clone()  # the others are quantized; these would keep whole files mapped
     loaded: PreTrainedModel = model
     return loaded
 

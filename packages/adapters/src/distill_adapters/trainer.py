@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer, TrainerState
 
+from distill_adapters.allocating import return_freed_memory
 from distill_adapters.checkpoints import (
     check_run,
     checkpoints,
@@ -24,7 +25,7 @@ from distill_adapters.checkpoints import (
 )
 from distill_adapters.errors import LabelError, NonFiniteError, ResumeError, TrainingStoppedError
 from distill_adapters.fingerprints import weights_fingerprint
-from distill_adapters.gradients import check_gradients
+from distill_adapters.gradients import check_gradients, recomputing
 from distill_adapters.inspection import (
     IGNORED,
     accepted_names,
@@ -78,6 +79,7 @@ class SafeTrainer(Trainer):
         config: Any = getattr(base_of(model), "config", None)
         caches = getattr(config, "use_cache", None)
         super().__init__(model, **options)
+        self._return_memory()
         if caches is not None:  # transformers writes False there, and it would be saved with the model
             config.use_cache = caches
         # Our loss divides by the tokens of the effective batch: transformers has to count, and not to divide.
@@ -313,9 +315,15 @@ class SafeTrainer(Trainer):
             return loss
 
         try:
-            check_gradients(model, loss_of)
+            with recomputing(model, self.args):  # as in training: without it the batch may not fit
+                check_gradients(model, loss_of)
         finally:
             model.train(mode)
+            self._return_memory()
+
+    def _return_memory(self) -> None:
+        if self.args.device.type == "cpu":
+            return_freed_memory()
 
     def facts(self) -> dict[str, str]:
         """What this run is: a checkpoint of a run that differs in one of these is refused."""

@@ -49,27 +49,31 @@ def find_fit(
     teacher_dtype: str,
     wishes: Wishes,
 ) -> Fit:
-    """Return the first settings, from least to most lossy, that fit; then enlarge the batch.
+    """Return the first settings, from least to most lossy, that fit, with the largest batch that does.
 
     When nothing fits, the most frugal settings come back with ``memory.fits`` False.
     """
     budget = budget_of(target)
     passed: list[tuple[str, str, bool, int]] = []
-    found: tuple[Workload, MemoryEstimate, str] | None = None
+    least: tuple[Workload, MemoryEstimate, str] | None = None
     for workload, teacher_quantization in _candidates(profile, target, requirements, compute_dtype, wishes):
         teacher = _teacher_bytes(requirements, teacher_dtype, teacher_quantization)
-        start = replace(workload, micro_batch=wishes.micro_batch or 1)
-        memory = estimate(requirements.model, start, teacher_bytes=teacher, budget_bytes=budget)
-        found = (start, memory, teacher_quantization)
-        if memory.fits:
+        tried = [
+            (sized, _needs(requirements, sized, teacher, budget), teacher_quantization)
+            for sized in _sizes(workload, requirements, wishes)
+        ]
+        # The largest batch that fits; else the most frugal, which is not always the smallest: its gradients
+        # wait for the rest of the effective batch.
+        frugal = min(tried, key=lambda one: one[1].total_bytes)
+        least = next((one for one in tried if one[1].fits), frugal)
+        if least[1].fits:
             break
-        passed.append((workload.quantization, workload.optimizer, workload.checkpointing, memory.total_bytes))
-    if found is None:
+        passed.append(
+            (workload.quantization, workload.optimizer, workload.checkpointing, frugal[1].total_bytes)
+        )
+    if least is None:
         raise AssertionError("the candidates are never empty")
-    workload, memory, teacher_quantization = found
-    if memory.fits and wishes.micro_batch is None:
-        teacher = _teacher_bytes(requirements, teacher_dtype, teacher_quantization)
-        workload, memory = _largest_batch(requirements, workload, memory, teacher)
+    workload, memory, teacher_quantization = least
     return Fit(
         workload=workload, memory=memory, teacher_quantization=teacher_quantization, passed_over=tuple(passed)
     )
@@ -183,18 +187,23 @@ def _teacher_bytes(requirements: Requirements, dtype: str, quantization: str) ->
     return weight_bytes(requirements.teacher, storage_dtype=dtype, quantization=quantization)
 
 
-def _largest_batch(
-    requirements: Requirements, workload: Workload, memory: MemoryEstimate, teacher_bytes: int
-) -> tuple[Workload, MemoryEstimate]:
-    """Return the largest divisor of the effective batch that fits: the effective batch is kept exactly."""
+def _sizes(workload: Workload, requirements: Requirements, wishes: Wishes) -> list[Workload]:
+    """Return the micro-batches that divide the effective batch, largest first; or the one asked for."""
     batch = requirements.effective_batch
-    for size in range(batch, 1, -1):
-        if batch % size:
-            continue
-        larger = replace(workload, micro_batch=size)
-        found = estimate(
-            requirements.model, larger, teacher_bytes=teacher_bytes, budget_bytes=memory.budget_bytes
-        )
-        if found.fits:
-            return larger, found
-    return workload, memory
+    sizes = [size for size in range(batch, 0, -1) if batch % size == 0]
+    if wishes.micro_batch is not None:
+        sizes = [wishes.micro_batch]
+    training = workload.training
+    return [replace(workload, micro_batch=size, accumulating=training and size < batch) for size in sizes]
+
+
+def _needs(
+    requirements: Requirements, workload: Workload, teacher_bytes: int, budget: int | None
+) -> MemoryEstimate:
+    return estimate(
+        requirements.model,
+        workload,
+        teacher=requirements.teacher,
+        teacher_bytes=teacher_bytes,
+        budget_bytes=budget,
+    )

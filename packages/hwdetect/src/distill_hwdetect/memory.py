@@ -4,7 +4,15 @@ import dataclasses
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from distill_hwdetect.blocks import Case, blocks_of
+from distill_hwdetect.steps import (
+    BYTES_OF,
+    Trained,
+    activation_bytes,
+    layer_bytes,
+    logits_bytes,
+    parts_of,
+    scored,
+)
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -15,18 +23,13 @@ if TYPE_CHECKING:
 
 # The rest is left to fragmentation and to what other processes do meanwhile.
 USABLE_SHARE = 0.85
-# Measured: the constant that makes the form fit six cells on a CPU; a CUDA context is a few hundred MB.
-CPU_RUNTIME_BYTES = 110 * 2**20
+# Measured (benchmarks/memory.py): what torch, transformers, peft, datasets and bitsandbytes hold once they
+# are imported, torch built for CUDA as the index gives it on Linux; and what of the libraries is read while
+# they run, with what is kept in small pieces.
+IMPORTS_BYTES = 870 * 2**20
+CPU_RUNTIME_BYTES = IMPORTS_BYTES + 90 * 2**20
+# A CUDA context is a few hundred MB, not measured here.
 DEVICE_RUNTIME_BYTES = 600 * 2**20
-# float32 copies of the logits alive at once: cross-entropy; distillation (two softmaxes and their gradients).
-LOGITS_COPIES = 3
-DISTILLATION_LOGITS_COPIES = 7
-# What distill-kd's chunked objective takes for the scores of student and teacher by default.
-CHUNK_BYTES = 128 * 2**20
-# A cached teacher: an id and a log-probability for each of the likeliest tokens of a position.
-CACHED_TOKENS, CACHED_ENTRY_BYTES = 64, 12
-
-BYTES_OF = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
 # int8 keeps a float32 scale a row; nf4 with double quantization 0.516 bytes a weight (QLoRA,
 # arXiv:2305.14314).
 QUANTIZED_BYTES = {"int8": 1.01, "nf4": 0.516}
@@ -36,21 +39,23 @@ STATE_BYTES = {"adamw_torch_fused": 8.0, "adamw_torch": 8.0, "adamw_8bit": 2.04,
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryEstimate:
-    """Bytes at the peak of a training step, or of a forward pass.
+    """Bytes at the peak of a training run, or of a forward pass.
 
-    Gradients with optimizer states and activations with logits do not peak together:
-    ``total = weights + teacher + cache + runtime + max(gradients + optimizer step, optimizer + activations
-    + logits)``.
+    Not all parts peak together: ``total = weights + teacher + cache + runtime + beside``, and ``beside`` is
+    the largest sum of states, gradients, activations and scores that live at once (distill_hwdetect.steps).
 
     Args:
         weights_bytes: The model, adapters included.
         gradients_bytes: Of what is trained.
         optimizer_bytes: Its states.
         activations_bytes: What the backward pass needs again.
-        logits_bytes: float32 scores over the vocabulary and their copies.
+        logits_bytes: Scores over the vocabulary and their copies.
         teacher_bytes: The teacher's weights.
         cache_bytes: Keys and values while generating.
-        runtime_bytes: Library and allocator, measured or a constant.
+        runtime_bytes: Imported libraries and what they take to run: measured, a constant.
+        beside_bytes: The most that lives at once beside weights, teacher, cache and runtime.
+        peak: Where that is: ``loss``, ``head``, ``blocks``, ``update``, ``check``, ``teacher``; ``forward``
+            where nothing is trained.
         budget_bytes: What may be used: 0.85 of what is free; None when that is not known.
     """
 
@@ -62,14 +67,15 @@ class MemoryEstimate:
     teacher_bytes: int = 0
     cache_bytes: int = 0
     runtime_bytes: int = CPU_RUNTIME_BYTES
+    beside_bytes: int
+    peak: str = "forward"
     budget_bytes: int | None = None
 
     @property
     def total_bytes(self) -> int:
         """The peak."""
         fixed = self.weights_bytes + self.teacher_bytes + self.cache_bytes + self.runtime_bytes
-        moving = max(self.gradients_bytes, self.activations_bytes + self.logits_bytes)
-        return fixed + self.optimizer_bytes + moving
+        return fixed + self.beside_bytes
 
     @property
     def fits(self) -> bool:
@@ -101,6 +107,7 @@ class Workload:
         distillation: How a teacher's scores are met: ``none``, ``chunked`` (a part of the positions at a
             time), ``full`` (all logits at once), or ``cached`` (read from disk, without the teacher).
         lora_dropout: Of the adapters; above 0 each keeps its input a second time, and a mask.
+        accumulating: Whether gradients of earlier micro-batches wait while one is passed.
     """
 
     task: "Task"
@@ -117,6 +124,7 @@ class Workload:
     checkpointing: bool = False
     distillation: "Distillation" = "none"
     lora_dropout: float = 0.05
+    accumulating: bool = False
 
 
 class PolicyValues(Protocol):
@@ -176,6 +184,7 @@ def estimate_memory(
         checkpointing=policy.value("gradient_checkpointing") is True,
         distillation=distillation or ("none" if teacher is None else "chunked"),
         lora_dropout=lora_dropout,
+        accumulating=training and int(str(policy.value("accumulation"))) > 1,
     )
     kept = teacher_policy or policy
     teacher_bytes = 0
@@ -184,7 +193,7 @@ def estimate_memory(
         teacher_bytes = weight_bytes(
             teacher, storage_dtype=str(kept.value("storage_dtype")), quantization=quantization
         )
-    return estimate(facts, workload, teacher_bytes=teacher_bytes, budget_bytes=budget_bytes)
+    return estimate(facts, workload, teacher=teacher, teacher_bytes=teacher_bytes, budget_bytes=budget_bytes)
 
 
 def weight_bytes(facts: "ModelFacts", *, storage_dtype: str, quantization: str) -> int:
@@ -197,39 +206,54 @@ def weight_bytes(facts: "ModelFacts", *, storage_dtype: str, quantization: str) 
 
 
 def estimate(
-    facts: "ModelFacts", workload: Workload, *, teacher_bytes: int = 0, budget_bytes: int | None = None
+    facts: "ModelFacts",
+    workload: Workload,
+    *,
+    teacher: "ModelFacts | None" = None,
+    teacher_bytes: int = 0,
+    budget_bytes: int | None = None,
 ) -> MemoryEstimate:
     """Estimate one workload; ``estimate_memory`` is the same from a policy."""
     weights = weight_bytes(facts, storage_dtype=workload.storage_dtype, quantization=workload.quantization)
     runtime = CPU_RUNTIME_BYTES if workload.device == "cpu" else DEVICE_RUNTIME_BYTES
     if not workload.training:
+        passing = int(max(layer_bytes(facts, replace(workload, adapter="full"))))
+        scores = scored(workload) * facts.vocab_size * 4
         return MemoryEstimate(
             weights_bytes=weights,
-            activations_bytes=int(max(_layer_bytes(facts, replace(workload, adapter="full")))),
-            logits_bytes=_scored(workload) * facts.vocab_size * 4,
+            activations_bytes=passing,
+            logits_bytes=scores,
             teacher_bytes=teacher_bytes,
             cache_bytes=_cache_bytes(facts, workload),
             runtime_bytes=runtime,
+            beside_bytes=passing + scores,
             budget_bytes=budget_bytes,
         )
     full = workload.adapter == "full"
     trainable = facts.parameters if full else _lora_parameters(facts)
+    trained = Trained(
+        gradients=4 * trainable,
+        states=STATE_BYTES[workload.optimizer] * trainable,
+        table=4 * facts.vocab_size * facts.hidden_size if full else 0,
+        tied=facts.tied,
+    )
+    asked = None if workload.distillation in ("none", "cached") else teacher
+    parts = parts_of(facts, workload, trained, teacher=asked)
+    if workload.device == "cpu":  # a teacher's files are mapped, and not yet read when gradients are checked
+        parts["check"] -= teacher_bytes
+    peak = max(parts, key=lambda name: parts[name])
     return MemoryEstimate(
         weights_bytes=weights + (0 if full else 4 * trainable),
-        gradients_bytes=4 * trainable,
-        optimizer_bytes=int(STATE_BYTES[workload.optimizer] * trainable),
-        activations_bytes=_activation_bytes(facts, workload),
-        logits_bytes=_logits_bytes(facts, workload),
+        gradients_bytes=int(trained.gradients),
+        optimizer_bytes=int(trained.states),
+        activations_bytes=activation_bytes(facts, workload),
+        logits_bytes=logits_bytes(facts, workload),
         teacher_bytes=teacher_bytes,
         runtime_bytes=runtime,
+        beside_bytes=int(parts[peak]),
+        peak=peak,
         budget_bytes=budget_bytes,
     )
-
-
-def _tokens(workload: Workload) -> tuple[int, int]:
-    """Return the tokens that pass the first stack, and those that pass the decoder behind an encoder."""
-    source = workload.micro_batch * workload.source_length
-    return source, workload.micro_batch * workload.target_length if workload.task == "seq2seq" else 0
 
 
 def _lora_parameters(facts: "ModelFacts", rank: int = 8) -> int:
@@ -238,54 +262,6 @@ def _lora_parameters(facts: "ModelFacts", rank: int = 8) -> int:
     per_block = rank * (2 * (h + h) + 2 * (h + kv) + 3 * (h + inner))
     cross = rank * 4 * (h + h) * (facts.decoder_layers if facts.decoder_layers < facts.layers else 0)
     return facts.layers * per_block + cross
-
-
-def _layer_bytes(facts: "ModelFacts", workload: Workload) -> tuple[float, float]:
-    """Return what one encoder block (or the only kind there is) and one decoder block keep."""
-    first, second = blocks_of(facts.family, workload.task)
-    case: Case = (workload.adapter, workload.lora_dropout)
-    source, target = _tokens(workload)
-    # Attention that drops out or adds a bias keeps its scores, one for each head and pair of tokens.
-    scores = facts.score_copies * facts.heads
-    encoder = source * (first.elements(facts, case) + scores * workload.source_length)
-    pairs = scores * (workload.target_length + workload.source_length)
-    decoder = target * (second.elements(facts, case) + pairs) + source * second.crossed(facts, case)
-    size = BYTES_OF[workload.compute_dtype]
-    return size * encoder, size * decoder
-
-
-def _activation_bytes(facts: "ModelFacts", workload: Workload) -> int:
-    source, target = _tokens(workload)
-    encoder, decoder = _layer_bytes(facts, workload)
-    behind = facts.decoder_layers if workload.task == "seq2seq" else 0
-    width = BYTES_OF[workload.compute_dtype] * facts.hidden_size
-    # Embeddings, their dropout and the last norm.
-    ends = 3 * width * (source + target)
-    if workload.checkpointing:
-        passed = width * (source * (facts.layers - behind) + target * behind)
-        return int(ends + passed + max(encoder, decoder if behind else 0.0))
-    return int(ends + encoder * (facts.layers - behind) + decoder * behind)
-
-
-def _scored(workload: Workload) -> int:
-    """Return the positions that get scores: all in training, the last of a prompt when a model is run."""
-    source, target = _tokens(workload)
-    if not workload.training and workload.task != "masked":
-        return workload.micro_batch
-    return target if workload.task == "seq2seq" else source
-
-
-def _logits_bytes(facts: "ModelFacts", workload: Workload) -> int:
-    scores = _scored(workload) * facts.vocab_size * 4
-    if workload.distillation == "none":
-        return scores * LOGITS_COPIES
-    if workload.distillation == "full":
-        return scores * DISTILLATION_LOGITS_COPIES
-    kept = 0
-    if workload.distillation == "cached":
-        kept = _scored(workload) * CACHED_TOKENS * CACHED_ENTRY_BYTES
-    # The student's and the teacher's scores of one chunk; the gradient takes the place of the former.
-    return min(2 * scores, CHUNK_BYTES) + kept
 
 
 def _cache_bytes(facts: "ModelFacts", workload: Workload) -> int:

@@ -29,6 +29,7 @@ class ModelFacts:
         decoder_layers: Those of ``layers`` that stand in a decoder; 0 for encoders.
         embedding_parameters: Parameters that are never quantized: embeddings, heads, norms.
         gated: Whether feed-forward blocks have three matrices, not two.
+        tied: Whether the input embedding is the output's too.
         score_copies: Copies of attention's scores that training keeps: 3 where attention drops out or adds a
             bias, since then the kernels that keep none are not used; else 0.
     """
@@ -46,6 +47,7 @@ class ModelFacts:
     decoder_layers: int = 0
     embedding_parameters: int | None = None
     gated: bool = False
+    tied: bool = False
     score_copies: int = 0
 
     @property
@@ -172,6 +174,7 @@ def read_model_facts(config: Path | str | Mapping[str, object]) -> ModelFacts:
         decoder_layers=shape.decoder,
         embedding_parameters=fixed,
         gated=shape.gated,
+        tied=shape.tied,
         score_copies=_score_copies(content, shape.family),
     )
 
