@@ -136,7 +136,8 @@ def policy_of(cell: Cell, profile: HardwareProfile) -> ExecutionPolicy:
     """The plan of a cell, which prescribes the batch and what is recomputed."""
     from distill_hwdetect import Requirements, plan
 
-    task, adapter, how = (cast_any(word) for word in (TASKS[cell.family], cell.adapter, cell.distillation))
+    words: Any = (TASKS[cell.family], cell.adapter, cell.distillation)
+    task, adapter, how = words
     return plan(
         profile,
         Requirements(
@@ -155,11 +156,6 @@ def policy_of(cell: Cell, profile: HardwareProfile) -> ExecutionPolicy:
             },
         ),
     )
-
-
-def cast_any(word: str) -> Any:
-    """A word where one of a few is wanted."""
-    return word
 
 
 def rows(cell: Cell) -> list[dict[str, object]]:
@@ -209,10 +205,11 @@ def trainer_of(cell: Cell, policy: ExecutionPolicy, folder: Path) -> Any:
     from distill_datakit import collator
     from distill_kd import CachedTeacher, DistillationTrainer, LiveTeacher, Objective
 
-    task = cast_any(TASKS[cell.family])
+    task: Any = TASKS[cell.family]
     loaded = load_model(folder / "model", policy, task)
-    if cell.adapter != "full":
-        loaded = attach(loaded, AdapterConfig(kind=cast_any(cell.adapter)))
+    adapter: Any = cell.adapter
+    if adapter != "full":
+        loaded = attach(loaded, AdapterConfig(kind=adapter))
     settings = TrainSettings(
         steps=STEPS, batch_size=cell.batch * cell.accumulation, learning_rate=1e-4, warmup=0.0
     )
@@ -257,7 +254,7 @@ def save_models(cell: Cell, folder: Path) -> int:
     from distill_kd import LiveTeacher, write_cache
     from tiny_models import tokenizer
 
-    task = cast_any(TASKS[cell.family])
+    task: Any = TASKS[cell.family]
     model = new_model(configuration(cell), tokenizer(), task=task, seed=7)
     save_model(model, folder / "model")
     if cell.distillation == "none":
@@ -268,7 +265,7 @@ def save_models(cell: Cell, folder: Path) -> int:
         return 0
     collate = collator(model.tokenizer, task, model=model.model if task == "seq2seq" else None)
     data = Dataset.from_list(rows(cell))
-    write_cache(LiveTeacher(teacher.model.eval()), data, collate, folder / "cache", task=task)
+    write_cache(LiveTeacher(teacher.model), data, collate, folder / "cache", task=task)
     return 0
 
 

@@ -54,6 +54,9 @@ FAMILIES: dict[str, tuple[Task, dict[str, object]]] = {
         },
     ),
     "llama": ("causal", {**_SMALL, "num_key_value_heads": 1}),
+    "qwen3": ("causal", {**_SMALL, "num_key_value_heads": 1, "head_dim": 16}),
+    "gemma": ("causal", {**_SMALL, "num_key_value_heads": 1, "head_dim": 16}),
+    "modernbert": ("masked", {**_SMALL, "local_attention": 8, "cls_token_id": 0, "sep_token_id": 0}),
     "bert": ("masked", {**_SMALL, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}),
     "distilbert": (
         "masked",
