@@ -306,6 +306,14 @@ def mutations(session: nox.Session) -> None:
 
 @nox.session(default=False, venv_backend="none")
 @timed
+def gallery(session: nox.Session) -> None:
+    """Each real mistake, also those that need a model, is mended by the fix that it prints (2 minutes)."""
+    tests = [f"apps/trainer/tests/test_gallery{part}.py" for part in ("", "_runs")]
+    python(session, "-m", "pytest", "-q", "-s", "-m", "slow or not slow", *tests, OMP_NUM_THREADS="1")
+
+
+@nox.session(default=False, venv_backend="none")
+@timed
 def faults(session: nox.Session) -> None:
     """The writing of a teacher's cache is killed 200 times: nothing is lost or half believed (minutes)."""
     python(session, "packages/distill/tests/cache_kills.py", session.create_tmp(), "200")

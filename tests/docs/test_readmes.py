@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from readme_block import run_forked
 from workspace import ROOT, members
 
 FENCE = re.compile(r"^```(python|bash) (run|wheelhouse|network)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -84,12 +85,28 @@ def run(block: Block, page: Path, *, cwd: Path, programs: Path, **environment: s
     )
 
 
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that a page starts reaches a network, nor what its programs are forked from."""
+    for name, value in NO_NETWORK.items():
+        monkeypatch.setenv(name, value)
+
+
 @pytest.mark.parametrize("page", shown("run"), ids=named)
+@pytest.mark.usefixtures("offline")
 def test_blocks_marked_run_do_run(page: Path, tmp_path: Path) -> None:
     """In the order of the page, without a network."""
+    folder, printed = tmp_path / "reader", tmp_path / "printed.txt"
+    folder.mkdir()
     for block in blocks(page):
-        if block.fate == "run":
-            run(block, page, cwd=tmp_path, programs=Path(sys.executable).parent, **NO_NETWORK)
+        if block.fate == "run" and block.language == "python":
+            place = f"{named(page)}:{block.line}"
+            code = run_forked(block.text, place, folder, printed)
+            said = printed.read_text(encoding="utf-8")
+            print(f"--- {place}\n{said}")
+            assert code == 0, f"{place} ended with {code}:\n{said[-4000:]}"
+        elif block.fate == "run":
+            run(block, page, cwd=folder, programs=Path(sys.executable).parent, **NO_NETWORK)
 
 
 @pytest.fixture(scope="module")

@@ -102,6 +102,16 @@ def _rows(count: int, seed: int) -> list[dict[str, str]]:
     return [{"source": word, "target": " ".join(word.upper())} for word in words]
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the heavy checks of this app out unless they are asked for: ``-m slow``."""
+    if "slow" in str(config.option.markexpr):
+        return
+    here = Path(__file__).parent
+    heavy = [item for item in items if item.path.is_relative_to(here) and item.get_closest_marker("slow")]
+    config.hook.pytest_deselected(items=heavy)
+    items[:] = [item for item in items if item not in heavy]
+
+
 @pytest.fixture(scope="session")
 def _material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from distill_datakit import train_tokenizer

@@ -2,10 +2,13 @@
 
 import json
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -115,6 +118,39 @@ def test_a_run_too_big_for_the_machine_exits_with_3(
     assert main(["run", "tiny.toml", *arguments]) == 3
     assert "smaller model" in capsys.readouterr().err
     assert not (workplace / "runs").exists()
+
+
+def test_a_full_disk_is_found_before_anything_is_written(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 3, and a place with more room, which is taken as it is printed."""
+    usage = shutil.disk_usage
+
+    def full(path: Path) -> tuple[int, int, int]:
+        total, used, free = usage(path)
+        return (total, used, 1000) if Path(path).is_relative_to(workplace) else (total, used, free)
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: _Usage(*full(path)))
+    assert main(["plan", "tiny.toml"]) == 3
+    error, fix = capsys.readouterr().err.strip().splitlines()[-2:]
+    assert "GB are free" in error
+    assert "run.folder" in fix
+    assert not (workplace / "runs").exists()
+    assert main(["plan", *shlex.split(fix)[3:]]) == 0
+
+
+class _Usage(NamedTuple):
+    """What ``shutil.disk_usage`` gives."""
+
+    total: int
+    used: int
+    free: int
+
+
+def test_only_an_adapter_is_merged(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A usage error before anything is imported."""
+    assert main(["merge", "tokenizer", "whole"]) == 2
+    assert "adapter_config.json" in capsys.readouterr().err
 
 
 def test_an_unknown_hardware_field_is_a_usage_error(

@@ -6,12 +6,35 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from datasets import Dataset
+from huggingface_hub import ModelCard
 
 from distill_app_trainer.charts import curves, marked, trade
+from distill_app_trainer.health import answers_health, data_facts, goes_round
 from distill_app_trainer.report import Report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 VOID = {"meta", "line", "circle", "polyline", "br", "img"}
+
+
+MEMORY = {"total_bytes": 200_000_000}
+RUN_FILE = """
+[run]
+name = "tiny"
+[models.big]
+path = "acme/big"
+[models.small]
+path = "acme/small"
+[stages.stored]
+kind = "store"
+model = "big"
+data = ["train"]
+[stages.student]
+kind = "distill"
+model = "small"
+teacher = "stored"
+data = ["train"]
+"""
 
 
 class Balanced(HTMLParser):
@@ -48,6 +71,7 @@ def system(size: int, value: float) -> dict[str, object]:
         "bytes": size,
         "metrics": {"exact_match": metric(value)},
         "ms_per_example": 2.0,
+        "health": {"empty_percent": 0.0, "circular_percent": 12.5, "length_ratio": 1.25},
     }
 
 
@@ -63,6 +87,7 @@ def report() -> Report:
         "statement": "teacher is better than student.",
         "retention": metric(80.0),
     }
+    systems = {"teacher": system(8_000_000, 60.0), "student": system(2_000_000, 48.0)}
     return Report(
         content={
             "run": {
@@ -74,16 +99,28 @@ def report() -> Report:
                 "forecast_seconds": 55.0,
                 "stage_seconds": {"student": 12.0},
             },
-            "plan": {"policies": {"student": {"threads": {"value": 1, "reason": "one core"}, "memory": {}}}},
-            "data": {"test": {"rows": 4}},
-            "systems": {"teacher": system(8_000_000, 60.0), "student": system(2_000_000, 48.0)},
+            "plan": {
+                "policies": {"student": {"threads": {"value": 1, "reason": "one core"}, "memory": MEMORY}}
+            },
+            "data": {
+                "train": {"rows": 9, "repeated": 1, "characters_median": 5, "characters_most": 9},
+                "test": {"rows": 4, "also_in_train": 3, "sha256": "0123abcd"},
+            },
+            "other_runs": {"tiny-000000": {"student": system(4_000_000, 50.0)}},
+            "systems": systems,
+            "evaluations": {"scores": {"data": "test", "n": 4, "systems": systems}},
             "comparisons": {"student_vs_teacher": {"exact_match": comparison}},
-            "stages": {"student": {"curves": {"loss": [[1, 3.0], [10, 1.0]], "kd": [[1, 2.0], [10, 0.5]]}}},
+            "stages": {
+                "student": {
+                    "memory_bytes": 300_000_000,
+                    "curves": {"loss": [[1, 3.0], [10, 1.0]], "kd": [[1, 2.0], [10, 0.5]]},
+                }
+            },
             "exports": {},
             "samples": {"rows": [row], "worst": [row], "worst_of": "student"},
             "notes": [],
             "versions": {"torch": "2"},
-            "run_file": "[run]",
+            "run_file": RUN_FILE,
             "statements": ["student keeps 80 %"],
         }
     )
@@ -100,6 +137,8 @@ def test_the_page_is_whole_refers_to_nothing_outside_and_shows_texts_as_texts(re
     assert "<script>alert(1)</script>" in reader.text
     assert "student keeps 80 %" in reader.text
     assert "55 s had been forecast" in reader.text
+    for shown in ("12.5 %", "also in train", "200", "300", "0123abcd", "tiny-000000: student"):
+        assert shown in reader.text
     assert len(page) < 500_000
 
 
@@ -109,6 +148,23 @@ def test_the_verdict_says_what_is_kept_at_what_size_and_speed(report: Report) ->
     assert kept.startswith("student keeps 80.00 [79.00, 81.00] % of teacher's exact_match, ")
     assert kept.endswith("at 25 % of its size and 1.0 times its speed.")
     assert better == "teacher is better than student."
+
+
+def test_a_card_is_one_of_the_hub_with_the_figures_of_the_run(report: Report, tmp_path: Path) -> None:
+    """Base model, teacher and every metric, read back by huggingface_hub; nothing is called None."""
+    folder = tmp_path / "student"
+    folder.mkdir()
+    report.write(tmp_path, {"student": folder})
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert "None" not in text
+    assert "teacher: big" in text
+    card = ModelCard.load(folder / "README.md")
+    assert card.data.base_model == "acme/small"
+    assert card.data.base_model_relation == "finetune"
+    assert card.data.pipeline_tag == "text2text-generation"
+    assert "distilled" in card.data.tags
+    (found,) = list(card.data.eval_results or [])
+    assert (found.metric_type, found.metric_value, found.dataset_split) == ("exact_match", 48.0, "test")
 
 
 def test_wrong_words_are_marked_against_the_nearest_right_answer() -> None:
@@ -134,6 +190,48 @@ def test_curves_and_sizes_are_drawn_where_they_are() -> None:
     assert big.high < big.y < big.low
     assert curves({}) is None
     assert trade({"alone": system(1, 1.0)}) is None
+
+
+def test_systems_of_other_runs_are_drawn_beside_and_set_no_name() -> None:
+    """By time as well as by size; one that was scored by another metric is left out."""
+    mine = {"big": system(8_000_000, 60.0), "small": system(2_000_000, 48.0)}
+    other = {"a-1": {"small": system(4_000_000, 50.0)}, "a-2": {"x": {**system(1, 1.0), "metrics": {}}}}
+    for cost in ("MB", "ms an example"):
+        placed = trade(mine, other, cost=cost)
+        assert placed is not None
+        assert [dot.name for dot in placed.dots if dot.other] == ["a-1: small"]
+        assert len(placed.dots) == 3
+
+
+def test_health_counts_what_is_empty_circular_and_the_teachers() -> None:
+    """A run of words three times over is a circle, twice is none."""
+    assert goes_round("so it was it was it was")
+    assert not goes_round("it was it was over")
+    assert not goes_round("")
+    found = answers_health(["", "a a a a", "b c"], ["b", "c", ["b c", "d"]], ["", "x", "b c"])
+    assert found == {
+        "empty_percent": 33.333,
+        "circular_percent": 33.333,
+        "length_ratio": 1.5,
+        "as_teacher_percent": 66.667,
+    }
+
+
+def test_data_that_repeats_or_leaks_is_counted(tmp_path: Path) -> None:
+    """Inputs that stand twice, and inputs of the test that were learnt from; chats are not looked into."""
+    file = tmp_path / "train.txt"
+    file.write_text("a", encoding="utf-8")
+    texts = {
+        "train": Dataset.from_dict({"source": ["a", "a", "bcd"]}),
+        "test": Dataset.from_dict({"source": ["bcd", "e"]}),
+        "chats": Dataset.from_dict({"messages": ["x"]}),
+    }
+    found = data_facts(texts, {"train": file})
+    assert found["train"]["repeated"] == 1
+    assert found["train"]["characters_most"] == 3
+    assert str(found["train"]["sha256"]).startswith("ca978112ca1bbdca")
+    assert (found["test"]["also_in_train"], found["test"]["rows"]) == (1, 2)
+    assert found["chats"] == {"rows": 1}
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")

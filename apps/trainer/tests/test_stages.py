@@ -115,6 +115,10 @@ max_new_tokens = 8
     values = figures(made)
     assert values["adapted"] == values["whole"]
 
+    assert main(["merge", str(made / "models" / "adapted"), "merged"]) == 0
+    merged, whole = (folder / "model.safetensors" for folder in (Path("merged"), made / "models" / "whole"))
+    assert merged.read_bytes() == whole.read_bytes()
+
 
 def test_json_prints_one_object_and_nothing_else(
     workplace: Path, head: str, capsys: pytest.CaptureFixture[str]

@@ -85,7 +85,7 @@ def test_evaluation_weighs_every_token_alike(
 
 
 def test_progress_is_told_after_every_step(make_trainer: Any) -> None:
-    """With step, total, the step's own loss and the learning rate."""
+    """With step, total, the step's own loss, learning rate, tokens and memory."""
     told: list[dict[str, float]] = []
     trainer = make_trainer("marian", on_progress=told.append)
     trainer.train()
@@ -93,6 +93,7 @@ def test_progress_is_told_after_every_step(make_trainer: Any) -> None:
     assert {entry["total_steps"] for entry in told} == {3}
     assert [entry["loss"] for entry in told] == pytest.approx(losses(trainer), rel=1e-5)
     assert all(entry["learning_rate"] == 0.01 for entry in told)
+    assert all(entry["tokens"] > 0 and entry["memory_bytes"] > 1e7 for entry in told)
 
 
 def test_nothing_is_printed(make_trainer: Any, capsys: pytest.CaptureFixture[str]) -> None:

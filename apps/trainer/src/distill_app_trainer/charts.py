@@ -103,26 +103,40 @@ def curves(stages: Mapping[str, object]) -> Curves | None:
 
 @dataclass(frozen=True)
 class Dot:
-    """A system in the plane of size and quality, with its interval."""
+    """A system in the plane of cost and quality, with its interval; one of another run is only hinted at."""
 
     name: str
     x: float
     y: float
     low: float
     high: float
+    other: bool
 
 
 @dataclass(frozen=True)
 class Trade:
-    """Quality against size."""
+    """Quality against size or time."""
 
     metric: str
+    cost: str
     axes: Axes
     dots: tuple[Dot, ...]
 
 
-def trade(systems: Mapping[str, object]) -> Trade | None:
-    """Every system by its bytes and the first metric that all of them have; None for fewer than two."""
+COSTS: Mapping[str, tuple[str, float]] = {"MB": ("bytes", 1e-6), "ms an example": ("ms_per_example", 1.0)}
+"""What a system costs: the field of its entry, and the unit."""
+
+
+def trade(
+    systems: Mapping[str, object], others: Mapping[str, object] | None = None, *, cost: str = "MB"
+) -> Trade | None:
+    """Every system by its cost and the first metric that all of them have; None for fewer than two.
+
+    Args:
+        systems: Of this run.
+        others: Systems of other runs, by run and name; those without the metric are left out.
+        cost: One of ``COSTS``.
+    """
     entries = {name: entry for name, entry in systems.items() if isinstance(entry, Mapping)}
     shared = [
         metric
@@ -131,23 +145,31 @@ def trade(systems: Mapping[str, object]) -> Trade | None:
     ]
     if len(entries) < 2 or not shared:
         return None
-    metric = shared[0]
-    sizes = {name: entry["bytes"] / 1e6 for name, entry in entries.items()}
-    values = {name: entry["metrics"][metric] for name, entry in entries.items()}
+    metric, (field, unit) = shared[0], COSTS[cost]
+    more = {
+        f"{run}: {name}": entry
+        for run, found in (others or {}).items()
+        if isinstance(found, Mapping)
+        for name, entry in found.items()
+        if metric in entry["metrics"]
+    }
+    costs = {name: unit * entry[field] for name, entry in {**more, **entries}.items()}
+    values = {name: entry["metrics"][metric] for name, entry in {**more, **entries}.items()}
     bounds = {name: value.get("interval") or (value["value"],) * 2 for name, value in values.items()}
     axes = Axes(
-        x=(0.0, 1.1 * max(sizes.values())), y=(0.0, 1.1 * max(high for _, high in bounds.values()) or 1.0)
+        x=(0.0, 1.1 * max(costs.values())), y=(0.0, 1.1 * max(high for _, high in bounds.values()) or 1.0)
     )
     dots = [
         Dot(
             name,
-            *axes.at(size, values[name]["value"]),
-            axes.at(size, bounds[name][0])[1],
-            axes.at(size, bounds[name][1])[1],
+            *axes.at(x, values[name]["value"]),
+            axes.at(x, bounds[name][0])[1],
+            axes.at(x, bounds[name][1])[1],
+            other=name in more,
         )
-        for name, size in sizes.items()
+        for name, x in costs.items()
     ]
-    return Trade(metric, axes, tuple(dots))
+    return Trade(metric, cost, axes, tuple(dots))
 
 
 def marked(answer: str, right: str | Sequence[str]) -> list[tuple[str, bool]]:

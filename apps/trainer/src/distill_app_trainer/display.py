@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from distill_app_trainer.config import DistillStage, FinetuneStage
+from distill_app_trainer.pace import Pace
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -75,7 +76,7 @@ class Display:
         self._live: Progress | None = None
         self._bars: dict[str, TaskID] = {}
         self._started: dict[str, float] = {}
-        self._first: dict[str, tuple[float, int]] = {}
+        self._paces: dict[str, Pace] = {}
         self._said: dict[str, float] = {}
 
     def note(self, text: str) -> None:
@@ -97,7 +98,9 @@ class Display:
         step, total = int(facts.get("step", 0)), int(facts.get("total_steps", 0))
         if self.quiet or not total:
             return
-        text = describe(facts)
+        pace = self._paces.setdefault(name, Pace())
+        pace.take(facts)
+        text = "  ".join(part for part in (pace.words(facts), pace.left(step, total)) if part)
         if not self.console.is_terminal:
             self._line(name, step, total, text)
             return
@@ -122,27 +125,23 @@ class Display:
         self._bars.clear()
 
     def _new_bars(self) -> "Progress":
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
         return Progress(
             TextColumn("      {task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.fields[text]}"),
-            TimeRemainingColumn(),
             console=self.console,
             transient=True,
         )
 
     def _line(self, name: str, step: int, total: int, text: str) -> None:
         now = time.monotonic()
-        self._first.setdefault(name, (now, step))
         if step != total and now - self._said.get(name, self._started[name]) < _LINE_EVERY_S:
             return
         self._said[name] = now
-        since, first = self._first[name]
-        left = f"  {(now - since) / (step - first) * (total - step):.0f} s left" if step > first else ""
-        self.note(f"      {name}: step {step}/{total}{'  ' + text if text else ''}{left}")
+        self.note(f"      {name}: step {step}/{total}{'  ' + text if text else ''}")
 
 
 class Talk(logging.Handler):
@@ -164,12 +163,6 @@ class Talk(logging.Handler):
         """Listen no longer."""
         for name in self._PACKAGES:
             logging.getLogger(name).removeHandler(self)
-
-
-def describe(facts: Mapping[str, float]) -> str:
-    """The loss and its parts, ``loss 0.512  ce 0.6  kd 0.4``."""
-    shown = [f"{name} {facts[name]:.3f}" for name in ("loss", "ce", "kd") if name in facts]
-    return "  ".join(shown)
 
 
 def plan_text(plan: "RunPlan", rows: Mapping[str, int]) -> str:

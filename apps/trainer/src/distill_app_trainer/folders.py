@@ -92,9 +92,15 @@ class RunPaths:
     def state(self) -> dict[str, dict[str, object]]:
         """What was kept last; empty at the beginning."""
         file = self.path / STATE
-        found: dict[str, dict[str, object]] = (
-            json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        )
+        try:
+            found: dict[str, dict[str, object]] = (
+                json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+            )
+        except ValueError as error:
+            raise RunFolderError(
+                f"{file} is damaged: {error}. What this run had done is not known any more; run it anew.",
+                fix=f"distill-train run {self.path / RUN_FILE}",
+            ) from None
         return found
 
 

@@ -2,10 +2,14 @@
 
 import dataclasses
 import re
+import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from distill_app_trainer.config import STAGE_KINDS
+from distill_adapters import TrainSettings
+from distill_app_trainer.config import STAGE_KINDS, DistillStage, FinetuneStage, RunConfig
 from distill_app_trainer.errors import Fix, Setting, near
+from distill_app_trainer.jobs import Job
 
 _SAID = re.compile(r"(?:Did you mean '([^']+)')|(?:Set \w+ = '?([\w.]+)'?)")
 _EXAMPLE_MODEL = "packaged:phonemes/teacher"
@@ -88,6 +92,27 @@ def for_value(keys: tuple[str, ...], found: object, owner: object, options: Sequ
         if "str" in kind and "tuple" not in kind and found is not None and not isinstance(found, Mapping):
             return Setting(keys, str(found))
     return Setting(keys, default if not isinstance(default, Mapping) else None)
+
+
+def for_failure(config: RunConfig, folder: Path, job: Job | None, error: Exception) -> str | None:
+    """The command that runs a run anew without what made a stage fail.
+
+    Args:
+        config: The run.
+        folder: Its folder, whose ``run.toml`` is run.
+        job: What failed.
+        error: How.
+    """
+    again = f"distill-train run {shlex.quote(str(folder / 'run.toml'))}"
+    names = {kind.__name__ for kind in type(error).__mro__}
+    stage = None if job is None else config.stages[job.stage]
+    broke = names & {"NonFiniteError", "NonFiniteLogitsError"} and "teacher" not in str(error)
+    if job is not None and broke and isinstance(stage, FinetuneStage | DistillStage):
+        rate = min(stage.train.learning_rate / 10, TrainSettings().learning_rate)
+        return f"{again} --set stages.{job.stage}.train.learning_rate={rate:g}"
+    if job is not None and "ExportRefusedError" in names:
+        return f"{again} --set stages.{job.stage}.accept=true"
+    return again if str(folder) in str(error) else None
 
 
 def _for_model(keys: tuple[str, ...], said: str, raw: Mapping[str, object]) -> Fix | None:

@@ -16,7 +16,7 @@ from distill_app_trainer.planning import RunPlan
 from distill_app_trainer.references import used_data
 
 if TYPE_CHECKING:
-    from distill_app_trainer.stages import Workbench
+    from distill_app_trainer.bench import Workbench
 
 Work = Callable[["Workbench", Job], str]
 _PATIENCE_S = 60.0  # a lane that is stopped while it trains finishes its step and saves
@@ -73,6 +73,7 @@ def _begin(bench: "Workbench", job: Job, work: Work, lanes: "list[_Lane]", *, de
 
 def _here(bench: "Workbench", job: Job, work: Work) -> None:
     bench.begin(job)
+    bench.at = job
     bench.done(job, work(bench, job), {})
 
 
@@ -108,6 +109,7 @@ class _Lane:
             ) from None
         bench = self._bench
         if kind == "failed":
+            bench.at = self.job
             raise args[0]
         if kind == "done":
             job, self.job = self.job, None
@@ -174,7 +176,7 @@ def _serve(pipe: Connection, plan: RunPlan, path: Path, work: Work, debug: bool)
     wait_asleep()
     if not debug:
         quieten_libraries()
-    from distill_app_trainer.stages import Workbench
+    from distill_app_trainer.bench import Workbench
     from distill_app_trainer.texts import load_texts
 
     display = _TellingDisplay(pipe)

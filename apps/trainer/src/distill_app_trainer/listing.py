@@ -6,7 +6,8 @@ from pathlib import Path
 
 from distill_app_trainer.errors import Retype, RunFolderError, near, nearest
 from distill_app_trainer.folders import LOCK, PARTIAL, RUN_FILE, find_run
-from distill_app_trainer.report import Report, shown_metric
+from distill_app_trainer.rendering import shown_metric
+from distill_app_trainer.report import Report
 
 REPORT = "report.json"
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from distill_app_trainer.stages import Workbench
+from distill_app_trainer.bench import Workbench
 from distill_app_trainer.texts import Reference, hide_words, inputs_of
 
 if TYPE_CHECKING:

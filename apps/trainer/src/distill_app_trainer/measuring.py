@@ -22,9 +22,10 @@ def measure(plan: RunPlan, texts: "dict[str, Dataset]") -> dict[Job, float]:
         plan: The run.
         texts: Raw texts by name.
     """
+    from distill_app_trainer.bench import Workbench
     from distill_app_trainer.display import Display
     from distill_app_trainer.folders import RunPaths
-    from distill_app_trainer.stages import Workbench, step_seconds
+    from distill_app_trainer.stages import step_seconds
 
     found = {}
     with tempfile.TemporaryDirectory() as folder:

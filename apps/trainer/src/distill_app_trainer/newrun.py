@@ -11,7 +11,7 @@ from distill_app_trainer.errors import Retype, RunFileError, near, nearest
 from distill_app_trainer.hub import described
 from distill_app_trainer.planning import make_plan
 from distill_app_trainer.reading import validate, with_absolute_paths
-from distill_app_trainer.report import render
+from distill_app_trainer.rendering import render
 
 _METRICS = {"seq2seq": ("rougeL", "chrf"), "causal": ("rougeL", "chrf"), "masked": ("accuracy",)}
 _LEFT_OUT = ("offload", "ipex", "workers", "compile")  # rarely set by hand

@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill_app_trainer.charts import curves, marked, trade
+from distill_app_trainer.cards import model_card
+from distill_app_trainer.charts import COSTS, curves, trade
+from distill_app_trainer.rendering import render, shown_metric
 
 SCHEMA_VERSION = 1
 _MB = 1e6
@@ -33,7 +35,7 @@ class Report:
         (folder / "report.json").write_text(text, encoding="utf-8")
         (folder / "report.html").write_text(self.html(), encoding="utf-8")
         for system, path in cards.items():
-            (path / "README.md").write_text(self.card(system), encoding="utf-8")
+            model_card(self.content, system, path, self.rows()).save(path / "README.md")
 
     def html(self) -> str:
         """One page that needs nothing beside it."""
@@ -41,22 +43,18 @@ class Report:
             "report.html.jinja",
             report=self.content,
             curves=curves(_table(self.content, "stages")),
-            trade=trade(_table(self.content, "systems")),
+            trades=[
+                one
+                for cost in COSTS
+                if (
+                    one := trade(
+                        _table(self.content, "systems"), _table(self.content, "other_runs"), cost=cost
+                    )
+                )
+            ],
+            memory=self.memory(),
             rows=self.rows(),
             samples=_table(self.content, "samples"),
-        )
-
-    def card(self, system: str) -> str:
-        """The model card of one system, with the figures of this run."""
-        systems = _table(self.content, "systems")
-        stages = _table(self.content, "stages")
-        return render(
-            "card.md.jinja",
-            report=self.content,
-            system=system,
-            entry=systems.get(system),
-            stage=stages.get(system),
-            rows=[row for row in self.rows() if row[0] == system],
         )
 
     def rows(self) -> list[tuple[str, str, str, str, str]]:
@@ -107,6 +105,18 @@ class Report:
         assert isinstance(notes, Sequence)  # noqa: S101 - ours
         return said + [str(note) for note in notes]
 
+    def memory(self) -> list[tuple[str, float, float]]:
+        """``(stage, planned MB, measured MB)`` of each training whose memory was watched."""
+        policies = _table(_table(self.content, "plan"), "policies")
+        found = []
+        for name, entry in _table(self.content, "stages").items():
+            stage = next((one for one in policies if name == one or name.startswith(f"{one}_seed")), None)
+            planned = _table(_table(policies, str(stage)), "memory").get("total_bytes")
+            used = entry.get("memory_bytes") if isinstance(entry, Mapping) else None
+            if planned and used:
+                found.append((name, float(str(planned)) / _MB, float(used) / _MB))
+        return found
+
     def samples(self) -> list[str]:
         """A few rows: what was asked, what is right, what each system said."""
         rows = _table(self.content, "samples").get("rows", [])
@@ -117,6 +127,28 @@ class Report:
             lines.append(f"{row['input']}  (right: {right})")
             lines += [f"    {name}: {text}" for name, text in row["answers"].items()]
         return lines
+
+
+def other_runs(folder: Path, name: str) -> dict[str, object]:
+    """Systems of the finished runs of the same name that lie beside a run.
+
+    Args:
+        folder: Of the run.
+        name: What the runs are called before their identity.
+    """
+    found: dict[str, object] = {}
+    for file in sorted(folder.parent.glob(f"{name}-*/report.json")):
+        if file.parent == folder:
+            continue
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            found[file.parent.name] = {
+                system: {key: entry[key] for key in ("bytes", "ms_per_example", "metrics")}
+                for system, entry in content["systems"].items()
+            }
+        except (OSError, ValueError, KeyError):
+            continue  # of another version, or cut off: it is only a dot beside
+    return found
 
 
 def _verdict(content: Mapping[str, object], comparison: Mapping[str, object]) -> str:
@@ -145,33 +177,7 @@ def _export_statement(entry: object) -> str:
     return f"{size}; a text alone takes {export:.2f} ms, {faster} PyTorch ({torch:.2f} ms)."
 
 
-def shown_metric(value: object) -> str:
-    """``13.2 [12.6, 13.8] %``."""
-    assert isinstance(value, Mapping)  # noqa: S101 - MetricResult.to_dict
-    unit = " %" if value["unit"] == "percent" else ""
-    bounds = value.get("interval")
-    interval = f" [{bounds[0]:.2f}, {bounds[1]:.2f}]" if bounds else ""
-    return f"{value['value']:.2f}{interval}{unit}"
-
-
 def _table(content: Mapping[str, object], key: str) -> Mapping[str, object]:
     found = content.get(key, {})
     assert isinstance(found, Mapping)  # noqa: S101 - ours
     return found
-
-
-def render(name: str, /, **values: object) -> str:
-    """Fill in a template of this app; HTML is escaped, and ``toml`` writes a string for a run file."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=jinja2.select_autoescape(enabled_extensions=("html", "html.jinja")),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["metric"] = shown_metric
-    environment.filters["marked"] = marked
-    environment.filters["toml"] = lambda text: json.dumps(text, ensure_ascii=False)
-    return environment.get_template(name).render(**values)

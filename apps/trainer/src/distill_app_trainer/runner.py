@@ -24,16 +24,18 @@ from distill_app_trainer.display import Display, Talk, Tellers
 from distill_app_trainer.errors import StoppedError
 from distill_app_trainer.folders import RunFolder
 from distill_app_trainer.forecast import Forecast
+from distill_app_trainer.guesses import for_failure
+from distill_app_trainer.health import data_facts
 from distill_app_trainer.jobs import Job, jobs_of, needed
 from distill_app_trainer.lanes import walk
 from distill_app_trainer.planning import RunPlan
 from distill_app_trainer.quiet import quieten, quieten_libraries, wait_asleep
 from distill_app_trainer.reading import to_toml
 from distill_app_trainer.references import variants
-from distill_app_trainer.report import SCHEMA_VERSION, Report
+from distill_app_trainer.report import SCHEMA_VERSION, Report, other_runs
 
 if TYPE_CHECKING:
-    from distill_app_trainer.stages import Workbench
+    from distill_app_trainer.bench import Workbench
 
 _PACKAGES = (
     "torch",
@@ -93,7 +95,7 @@ def execute(
     wait_asleep()
     if not debug:
         (quieten_libraries if plan.slots == 1 else quieten)()
-    from distill_app_trainer.stages import Workbench
+    from distill_app_trainer.bench import Workbench
     from distill_app_trainer.texts import load_texts
 
     texts = load_texts(config)
@@ -117,7 +119,7 @@ def execute(
         return FinishedRun(
             path=folder.path, report=None, next_command=f"distill-train resume {shown(folder.path)}"
         )
-    report = write_report(bench, rows, seconds=time.monotonic() - started)
+    report = write_report(bench, seconds=time.monotonic() - started)
     path = folder.finish()
     return FinishedRun(path=path, report=report, next_command=_next_command(bench, path))
 
@@ -154,6 +156,9 @@ def _walk(bench: "Workbench", jobs: Sequence[Job], display: Display, *, debug: b
     except Exception as error:
         bench.folder.event("stopped", reason=f"{type(error).__name__}: {error}")
         display.note(f"Stopped. What was done so far is kept; once the reason is gone: {go_on}")
+        fix = for_failure(bench.plan.config, bench.folder.path, bench.at, error)
+        if fix is not None:
+            error.fix = fix  # type: ignore[attr-defined]  # looked for by the command line
         raise
     finally:
         talk.end()
@@ -189,11 +194,11 @@ def do(bench: "Workbench", job: Job) -> str:
         return scoring.run_evaluate(bench, name, stage)
     if isinstance(stage, ExportStage):
         return scoring.run_export(bench, name, stage)
-    write_report(bench, {key: len(part) for key, part in bench.texts.items()}, seconds=None)
+    write_report(bench, seconds=None)
     return "report.json, report.html"
 
 
-def write_report(bench: "Workbench", rows: Mapping[str, int], *, seconds: float | None) -> Report:
+def write_report(bench: "Workbench", *, seconds: float | None) -> Report:
     """Write what is known so far, and give it back."""
     config, plan = bench.plan.config, bench.plan
     content: dict[str, object] = {
@@ -208,9 +213,10 @@ def write_report(bench: "Workbench", rows: Mapping[str, int], *, seconds: float 
             "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         },
         "plan": plan.to_dict(),
-        "data": {name: {"rows": count} for name, count in rows.items()},
+        "data": data_facts(bench.texts, {name: Path(source.path) for name, source in config.data.items()}),
         **bench.results,
         "systems": _in_order(bench),
+        "other_runs": other_runs(bench.folder.path, config.run.name),
         "notes": notes(config),
         "versions": versions(),
         "run_file": to_toml(config),

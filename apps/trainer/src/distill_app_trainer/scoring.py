@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from distill_app_trainer.bench import Workbench
 from distill_app_trainer.config import EvaluateStage, ExportStage
+from distill_app_trainer.health import answers_health
 from distill_app_trainer.masks import compare_likelihoods, masked_questions, whole_texts
 from distill_app_trainer.references import teacher_of, variants
-from distill_app_trainer.stages import Workbench
 from distill_app_trainer.texts import Reference, inputs_of, references_of
 
 if TYPE_CHECKING:
@@ -58,6 +59,10 @@ def run_evaluate(bench: Workbench, name: str, stage: EvaluateStage) -> str:
         }
         bench.folder.event("scored", stage=name, system=system)
         bench.display.progress(name, {"step": number, "total_steps": len(systems)})
+    for system, entry in entries.items():
+        assert isinstance(entry, dict)  # noqa: S101 - made above
+        teacher = said.get(teacher_of(bench.plan.config, system) or "")
+        entry["health"] = answers_health(said[system], right, teacher)
     comparisons = {
         f"{first}_vs_{second}": {
             metric: compare_likelihoods(bench, (first, second), likely)

@@ -1,11 +1,11 @@
 """The stages that make models and data. Each reads names, calls the packages, and writes a folder."""
 
-import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+import dataclasses
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from distill_app_trainer.bench import Workbench
 from distill_app_trainer.config import (
     DistillStage,
     LabelStage,
@@ -14,112 +14,20 @@ from distill_app_trainer.config import (
     StoreStage,
     TrainingStage,
 )
-from distill_app_trainer.display import Teller
-from distill_app_trainer.folders import RunPaths
-from distill_app_trainer.hub import described, fetched
-from distill_app_trainer.jobs import Job, jobs_of
-from distill_app_trainer.planning import RunPlan
+from distill_app_trainer.hub import described
+from distill_app_trainer.jobs import Job
 from distill_app_trainer.references import tokenizer_of
 from distill_app_trainer.texts import inputs_of, joined
 
 if TYPE_CHECKING:
-    from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-    from distill_adapters import FineTuner, LoadedModel
+    from distill_adapters import FineTuner, LoadedModel, TrainSettings
     from distill_datakit import Collator, TokenizedData
     from distill_hwdetect import ExecutionPolicy
     from distill_kd import DistillationTrainer, Teacher
 
 _TOLD_EVERY = 50  # labelled texts
-
-
-@dataclass(kw_only=True)
-class Workbench:
-    """What the stages of one run share.
-
-    Attributes:
-        plan: What was decided before.
-        folder: Where everything is written.
-        display: Who tells a person.
-        over: What the jobs that are over are called.
-        seconds: What each of them took.
-        started: When those began that have begun.
-        texts: Raw texts by name; label stages add theirs.
-        forecast: Seconds that the whole run was expected to take, once that was known.
-        results: What the stages measured, for the report: ``systems, evaluations, comparisons, stages,
-            exports, samples``.
-    """
-
-    plan: RunPlan
-    folder: RunPaths
-    display: Teller
-    texts: "dict[str, Dataset]"
-    forecast: float | None = None
-    results: dict[str, dict[str, object]] = field(
-        default_factory=lambda: {
-            key: {} for key in ("systems", "evaluations", "comparisons", "stages", "exports", "samples")
-        }
-    )
-    over: list[str] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
-    started: dict[str, float] = field(default_factory=dict)
-
-    def begin(self, job: Job) -> None:
-        """Say that a job begins."""
-        stage = self.plan.config.stages[job.stage]
-        self.display.stage(job.system, stage.kind, job.number, len(jobs_of(self.plan.config)))
-        self.folder.event("stage", stage=job.system, kind=stage.kind)
-        self.started[job.system] = time.monotonic()
-
-    def done(self, job: Job, said: str, results: Mapping[str, Mapping[str, object]]) -> None:
-        """Say that a job is over, and keep what another process found."""
-        for key, found in results.items():
-            self.results[key] |= found
-        self.read_labels((job.stage,))
-        seconds = time.monotonic() - self.started[job.system]
-        self.folder.event("stage_done", stage=job.system, seconds=round(seconds, 3))
-        self.over.append(job.system)
-        self.seconds[job.system] = round(seconds, 2)
-        self.folder.save_state({"over": self.over, "results": self.results, "seconds": self.seconds})
-        self.display.stage_done(job.system, said, seconds)
-
-    def read_labels(self, names: Iterable[str]) -> None:
-        """Read the answers of those of the named stages that label."""
-        from distill_datakit import read_generations
-
-        for name in names:
-            if isinstance(self.plan.config.stages.get(name), LabelStage) and name not in self.texts:
-                self.texts[name] = read_generations(self.folder.labels(name))
-
-    def path_of(self, name: str) -> Path:
-        """The folder of a saved model of the file, or of what a stage made."""
-        if name in self.plan.config.models:
-            return fetched(str(self.plan.config.models[name].path))
-        return self.folder.model(name)
-
-    def load(self, name: str, policy: "ExecutionPolicy") -> "LoadedModel":
-        """A model that is only run."""
-        from distill_adapters import load_model
-
-        return load_model(self.path_of(name), policy, self.plan.task, training=False)
-
-    def progress(self, stage: str) -> Callable[[dict[str, float]], None]:
-        """Who is told about each step: the display, and about every tenth the file of events."""
-
-        def tell(facts: dict[str, float]) -> None:
-            self.display.progress(stage, facts)
-            step, total = int(facts.get("step", 0)), int(facts.get("total_steps", 0))
-            if step in (1, total) or step % 10 == 0:
-                self.folder.event("step", stage=stage, **facts)
-                entry = self.results["stages"].setdefault(stage, {})
-                assert isinstance(entry, dict)  # noqa: S101 - made in the line above
-                for part in ("loss", "ce", "kd"):
-                    if part in facts:
-                        curve = entry.setdefault("curves", {}).setdefault(part, [])
-                        curve.append([step, round(float(facts[part]), 5)])
-
-        return tell
 
 
 def run_training(bench: Workbench, job: Job, stage: TrainingStage) -> str:
@@ -210,13 +118,23 @@ def _tuner(
 
     return FineTuner(
         loaded,
-        settings=stage.train,
+        settings=_settings(bench, job, stage),
         policy=bench.plan.policies[job.stage],
         output_dir=work,
         seed=job.seed,
         data_collator=_collator(bench, loaded, job.seed),
         on_progress=bench.progress(job.system),
     )
+
+
+def _settings(bench: Workbench, job: Job, stage: TrainingStage) -> "TrainSettings":
+    """The settings of a training, which reports to where the run says; TensorBoard writes into the run."""
+    reporters = bench.plan.config.run.report_to
+    if not reporters:
+        return stage.train
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(bench.folder.path / "logs" / job.system)
+    extra = {"report_to": list(reporters), "run_name": job.system, **stage.train.extra}
+    return dataclasses.replace(stage.train, extra=extra)
 
 
 def _distiller(
@@ -231,7 +149,7 @@ def _distiller(
         loaded.model,
         teacher=_teacher(bench, job, stage, data, collate),
         objective=stage.objective.objective(task),
-        args=training_arguments(stage.train, policy, work, task=task, seed=job.seed),
+        args=training_arguments(_settings(bench, job, stage), policy, work, task=task, seed=job.seed),
         train_dataset=data.data["train"],
         eval_dataset=data.data.get("validation"),
         data_collator=collate,

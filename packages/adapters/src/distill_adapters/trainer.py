@@ -36,7 +36,7 @@ from distill_adapters.inspection import (
 )
 from distill_adapters.quiet import quiet
 from distill_adapters.rate import StepRate, measured
-from distill_adapters.watching import Progress, StopRequest, Watch
+from distill_adapters.watching import Progress, StopRequest, Watch, memory_bytes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -59,8 +59,9 @@ class SafeTrainer(Trainer):
 
     Args:
         model: What is trained.
-        on_progress: Told after each optimizer step: ``step``, ``total_steps``, ``loss``, ``learning_rate``,
-            ``epoch``.
+        on_progress: Told after each optimizer step: ``step``, ``total_steps``, ``loss`` and its parts,
+            ``learning_rate``, ``epoch``, ``tokens`` with a label, ``memory_bytes`` (of the accelerator,
+            else of the process).
         verify_gradients: Check one batch before training.
         data_fingerprint: What the data is, field by field; a checkpoint of other data is refused.
         **options: Those of ``transformers.Trainer``, by name.
@@ -89,7 +90,8 @@ class SafeTrainer(Trainer):
         self.model: Any  # never None here, as transformers allows before it is made
         self.task: Task = task_of_model(self.model)
         self.memory: list[dict[str, float | str]] = []
-        self.step_loss = 0.0
+        self.step_loss, self.step_tokens = 0.0, 0
+        self.step_parts: dict[str, float] = {}
         self._last_norm: float | None = None
         self._verify = verify_gradients
         self._data = dict(data_fingerprint or {})
@@ -107,8 +109,8 @@ class SafeTrainer(Trainer):
     ) -> tuple[list[dict[str, Tensor]], Tensor]:
         """The micro-batches of one step, and their tokens with a label over all processes."""
         samples, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        tokens = torch.tensor([sum(map(self._tokens, samples))], device=device)
-        self.step_loss = 0.0
+        self.step_loss, self.step_tokens, self.step_parts = 0.0, sum(map(self._tokens, samples)), {}
+        tokens = torch.tensor([self.step_tokens], device=device)
         return samples, (self.accelerator.gather(tokens) if self.args.world_size > 1 else tokens).sum()
 
     def compute_loss(
@@ -347,11 +349,9 @@ class SafeTrainer(Trainer):
 
     def log_memory(self, stage: str) -> None:
         """Note resident memory, and the accelerator's peak, at a stage; in ``memory`` and the log."""
-        import psutil
-
-        entry: dict[str, float | str] = {"stage": stage, "rss_bytes": psutil.Process().memory_info().rss}
+        entry: dict[str, float | str] = {"stage": stage, "rss_bytes": memory_bytes("cpu")}
         if self.args.device.type == "cuda":
-            entry["peak_bytes"] = torch.cuda.max_memory_allocated()
+            entry["peak_bytes"] = memory_bytes("cuda")
         self.memory.append(entry)
         _LOG.info("memory %s: %.0f MB", stage, float(entry["rss_bytes"]) / 1e6)
 

@@ -67,6 +67,17 @@ class StopRequest:
             put_back()
 
 
+def memory_bytes(device: str) -> int:
+    """What this process has in use: the accelerator's peak on CUDA, else resident memory."""
+    if device == "cuda":
+        import torch
+
+        return int(torch.cuda.max_memory_allocated())
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
 class Watch(TrainerCallback):
     """Looks at gradients before each optimizer step; after it tells how far it is, and stops when asked."""
 
@@ -107,6 +118,9 @@ class Watch(TrainerCallback):
                     "loss": self._trainer.step_loss,
                     "learning_rate": float(options["optimizer"].param_groups[0]["lr"]),
                     "epoch": float(state.epoch or 0.0),
+                    "tokens": self._trainer.step_tokens,
+                    "memory_bytes": memory_bytes(self._trainer.args.device.type),
+                    **self._trainer.step_parts,
                 }
             )
         if self._trainer.asked_to_stop():

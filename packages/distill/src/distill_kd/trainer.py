@@ -83,6 +83,7 @@ class DistillationTrainer(SafeTrainer):
         """The micro-batches of one step, and their valid tokens over all processes."""
         samples, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         tokens = self.objective.count_tokens(sample["labels"] for sample in samples)
+        self.step_tokens = int(tokens)
         return samples, self.accelerator.gather(torch.tensor([tokens], device=device)).sum()
 
     def compute_loss(
@@ -180,6 +181,9 @@ class DistillationTrainer(SafeTrainer):
         """Keep for the next log. In training the shares of one step's batches add up to 1."""
         values = torch.stack([parts.ce, parts.kd, parts.total.detach()]).float().cpu() * scale
         self._sums[training] += torch.cat([values, torch.tensor([share])])
+        if training:
+            for name, value in zip(("ce", "kd"), values.tolist(), strict=False):
+                self.step_parts[name] = self.step_parts.get(name, 0.0) + value
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Add ``ce`` and ``kd`` to training logs, ``eval_ce`` and ``eval_kd`` to evaluations (in place)."""

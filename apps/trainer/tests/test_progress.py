@@ -1,0 +1,48 @@
+"""What a person sees while a stage trains."""
+
+import pytest
+
+from distill_app_trainer.display import Display
+from distill_app_trainer.pace import Pace, sparkline
+
+
+def test_words_say_parts_course_rate_memory_and_time_left() -> None:
+    """A clock of one second a step of a hundred tokens, at step 5 of 65."""
+    now = iter(range(100))
+    pace = Pace(clock=lambda: float(next(now)))
+    for step in range(1, 6):
+        facts = {"step": step, "loss": 6.0 - step, "ce": 1.5, "kd": 0.5, "tokens": 100, "memory_bytes": 2e9}
+        pace.take(facts)
+    assert pace.words(facts) == "loss 1.000  ce 1.500  kd 0.500  █▆▅▃▁  100 tokens/s  2.0 GB"
+    assert pace.left(5, 65) == "1:00 left"
+
+
+def test_little_is_said_before_anything_is_known() -> None:
+    """No rate from one step, and no loss of a stage that has none."""
+    pace = Pace()
+    pace.take({"step": 1, "total_steps": 9})
+    assert pace.words({"step": 1}) == ""
+    assert pace.left(1, 9) == ""
+
+
+def test_a_sparkline_is_as_wide_as_there_is_room_and_flat_where_nothing_changes() -> None:
+    """Many values share a bar; a value that is not finite draws nothing."""
+    assert sparkline([3.0, 2.0, 1.0]) == "█▅▁"
+    assert len(sparkline([float(number) for number in range(1000)])) == 12
+    assert sparkline([1.0, 1.0]) == sparkline([1.0, float("nan")]) == "▁▁"
+
+
+def test_without_a_terminal_a_stage_writes_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """The last step is always told, none of the quick ones before it; nothing on stdout."""
+    display = Display()
+    display.stage("student", "distill", 1, 1)
+    for step in range(1, 4):
+        display.progress("student", {"step": step, "total_steps": 3, "loss": 4.0 - step, "kd": 0.5})
+    display.stage_done("student", "loss 1.000", 2.0)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert [line.strip() for line in err.splitlines()] == [
+        "[1/1] student (distill)",
+        "student: step 3/3  loss 1.000  kd 0.500  █▅▁  0:00 left",
+        "student: loss 1.000, 2.0 s",
+    ]
