@@ -76,7 +76,9 @@ def test_a_refused_export_exits_with_4_and_leaves_nothing_that_looks_finished(
     """The folder keeps ``.partial`` in its name."""
     edit('data = "test"\nmetrics = ["per"]', "floor = 1.1")
     assert main(["run", "tiny.toml"]) == 4
-    assert capsys.readouterr().err.strip().splitlines()[-1].startswith("error: ")
+    error, fix = capsys.readouterr().err.strip().splitlines()[-2:]
+    assert error.startswith("error: ")
+    assert fix.startswith("fix: ")
     assert [path.suffix for path in (workplace / "runs").iterdir()] == [".partial"]
 
 

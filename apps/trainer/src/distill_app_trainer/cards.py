@@ -57,11 +57,12 @@ def model_card(content: Mapping[str, object], system: str, folder: Path, rows: S
 
 
 def _descent(run: Mapping[str, object], system: str) -> dict[str, object]:
-    """What a system was made by and from: ``kind``, ``base`` (a path or hub name), ``teacher``, ``data``."""
+    """What a system comes from: ``stage``, ``kind``, ``base`` (a path or hub name), ``teacher``, ``data``."""
     stages, models = _table(run, "stages"), _table(run, "models")
     name = next((one for one in stages if system == one or system.startswith(f"{one}_seed")), system)
+    name = name if name in stages else name.removesuffix("_merged")  # what an export stage merged for itself
     stage = _table(stages, name)
-    found: dict[str, object] = {"kind": stage.get("kind"), "data": stage.get("data", "train")}
+    found: dict[str, object] = {"stage": name, "kind": stage.get("kind"), "data": stage.get("data", "train")}
     if "teacher" in stage:
         store = _table(stages, str(stage["teacher"]))
         found["teacher"] = store.get("model") if store.get("kind") == "store" else stage["teacher"]

@@ -13,7 +13,7 @@ def return_freed_memory() -> bool:
     glibc moves its threshold for that up to 32 MiB as a program runs; blocks below it leave holes that later
     ones do not fill: activations that are recomputed then save nothing. A fixed threshold ends that. Measured
     on a CPU, a small BERT with LoRA and recomputing takes 0.29 GiB beside the libraries instead of 0.55, at
-    the same processor time a step.
+    the same processor time a step; a small Marian on batches of 128, not recomputing, took 1.4 times as long.
 
     Returns:
         True where it was set: with glibc, unless ``MALLOC_MMAP_THRESHOLD_`` or ``GLIBC_TUNABLES`` say

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill_adapters.allocating import return_freed_memory
 from distill_adapters.errors import ModelLoadError
 from distill_adapters.fingerprints import weights_fingerprint
 from distill_adapters.placing import quantization_config, torch_dtype, with_ipex
@@ -90,8 +89,6 @@ def load_model(
     """
     if task is not None:
         check_task(task)
-    if policy.value("device") == "cpu":
-        return_freed_memory()
     source = _source(model)
     if isinstance(source, Path):
         if source.suffix == ".gguf":
