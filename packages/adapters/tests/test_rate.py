@@ -55,9 +55,10 @@ def test_measuring_changes_nothing(
             assert trainer.optimizer is None
             assert not told
             assert not list((tmp_path / folder).glob("*"))
+        ended = end_of(trainer)
         for facts in told:
             facts.pop("memory_bytes", None)  # of the process, not of the run
-        results.append((end_of(trainer), told))
+        results.append((ended, told))
     (measured, its_told), (plain, other_told) = results
     assert measured[1] == plain[1]
     assert its_told == other_told
