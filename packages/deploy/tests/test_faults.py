@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from distill_deploy import ExportRefusedError, TextGenerator, conversion, export, save
+from distill_deploy import ExportRefusedError, conversion, export, save
+from distill_deploy.backend_ctranslate2 import CTranslate2Generator
 
 pytestmark = pytest.mark.extra("export")  # noqa: S610
 Trained = Callable[[str], Path]
@@ -186,10 +187,10 @@ def test_beams_that_do_not_stop_early(
     assert done.certificate["equal_beam_outputs"] == pytest.approx(1, abs=0.1)
     assert "do not stop early" in str(done.certificate["warnings"])
 
-    def greedy(_self: TextGenerator, _decoding: object) -> Mapping[str, object]:
+    def greedy(_self: CTranslate2Generator, _decoding: object) -> Mapping[str, object]:
         return {"beam_size": 1}
 
-    monkeypatch.setattr(TextGenerator, "_choosing", greedy)
+    monkeypatch.setattr(CTranslate2Generator, "_choosing", greedy)
     failures = refused(folder, tmp_path / "e", texts)
     assert any("beam search gives" in failure for failure in failures)
 

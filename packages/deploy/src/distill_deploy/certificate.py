@@ -6,7 +6,7 @@ import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from distill_deploy.certifying import Measured, compare_filler, compare_generator
 from distill_deploy.conversion import runtime_facts
@@ -21,7 +21,7 @@ from distill_deploy.reference import (
     record_generations,
     text_rows,
 )
-from distill_deploy.runtime import RUNTIME_FILE, MaskFiller, TextGenerator
+from distill_deploy.runtime import RUNTIME_FILE, MaskFiller, TextGenerator, open_runtime
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,6 +50,7 @@ class Request:
     floor: float | None
     accept: bool
     max_new_tokens: int
+    isolated: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,12 +95,10 @@ def certify(source: Source, folder: Path, request: Request, evidence: Evidence) 
 
     facts = json.loads((folder / RUNTIME_FILE).read_bytes())
     recorded, threads = evidence.recorded, torch.get_num_threads()
-    runtime: TextGenerator | MaskFiller
-    if source.task == "masked":
-        runtime = MaskFiller(folder, facts, threads=threads)
+    runtime = open_runtime(folder, facts, threads=threads)
+    if isinstance(runtime, MaskFiller):
         measured = compare_filler(recorded, runtime, mask=facts["mask_token_id"])
     else:
-        runtime = TextGenerator(folder, facts, threads=threads)
         measured = compare_generator(recorded, runtime, facts, request.max_new_tokens)
     failures = _carried(source, facts, runtime, evidence) + _agreeing(source, request, measured)
     metric = _metric(request, measured, failures)
@@ -116,6 +115,12 @@ def _carried(
         row for text, row in zip(evidence.texts, evidence.rows, strict=True) if text
     ]:
         failures.append("the tokenizer without transformers makes other ids")
+    slow: Any = source.slow
+    for text in evidence.texts if slow is not None else ():
+        ids = tokenizer(text).input_ids
+        if ids != slow(text).input_ids or tokenizer.decode(ids) != slow.decode(ids):
+            failures.append(f"tokenizer.json reads or writes {text!r} otherwise than the model's tokenizer")
+            break
     answers = evidence.recorded.answers
     theirs = [
         tokenizer.decode(row, skip_special_tokens=True, clean_up_tokenization_spaces=False) for row in answers
@@ -144,6 +149,8 @@ def _agreeing(source: Source, request: Request, measured: Measured) -> list[str]
     if request.precision == "fp32":
         if every.unexplained:
             failures.append(f"{every.unexplained} tokens differ beyond the model's margin")
+        if measured.parted:
+            failures.append(f"{measured.parted} greedy outputs part from the model's own beyond its margin")
         if relative > TOLERANCE:
             failures.append(f"logits differ by {relative:.2g} of their range, allowed are {TOLERANCE:g}")
         if measured.equal_beams is not None and measured.equal_beams < BEAM_FLOOR * measured.beams:
@@ -242,6 +249,8 @@ def _written(
 
 def _warnings(measured: Measured, recorded: Recorded) -> list[str]:
     differing = sum(a != b for a, b in zip(recorded.beams, recorded.early, strict=True))
+    if recorded.early and measured.equal_beams is None:
+        return ["the model's generation defaults search beams, and this export's runtime is greedy only"]
     if not differing:
         return []
     return [
@@ -256,7 +265,14 @@ def _versions() -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
     found = {}
-    for package in ("distill-deploy", "ctranslate2", "onnxruntime", "tokenizers", "torch", "transformers"):
+    for package in (
+        "distill-deploy",
+        "ctranslate2",
+        "onnxruntime",
+        "tokenizers",
+        "torch",
+        "transformers",
+    ):
         with contextlib.suppress(PackageNotFoundError):
             found[package] = version(package)
     return found

@@ -78,6 +78,7 @@ class Measured:
     found: list[str]
     ms_per_example: float
     method: str
+    parted: int = 0  # greedy outputs that leave the model's own where its margin explains it not
 
 
 def compare_generator(
@@ -90,7 +91,7 @@ def compare_generator(
     found = runtime.generate_ids(recorded.rows, max_new_tokens=limit)
     every, counting = _teacher_forced(recorded, runtime.forced_logits, suppressed)
     equal_beams = None
-    if recorded.early:
+    if recorded.early and "beams" not in runtime.lacks:
         beams = _numbers([runtime.defaults["num_beams"]])[0]
         wanted = [[token for token in row if token not in ends] for row in recorded.early]
         searched = runtime.generate_ids(recorded.rows[: len(wanted)], beams=beams, max_new_tokens=limit)
@@ -112,6 +113,7 @@ def compare_generator(
         found=[runtime.decode(row) for row in found],
         ms_per_example=1000 * spent / len(few),
         method="logits at every position of the model's greedy generations, which both were forced along",
+        parted=_parted(recorded, found, ends, every.largest_difference),
     )
 
 
@@ -162,6 +164,19 @@ def _teacher_forced(
         if counts:
             counting.add(logits, found, suppressed)
     return every, counting
+
+
+def _parted(
+    recorded: Recorded, found: Sequence[Sequence[int]], ends: Sequence[int], difference: float
+) -> int:
+    """Greedy outputs whose first other token the model itself scores lower by twice the logit difference."""
+    parted = 0
+    for ids, other, logits in zip(recorded.answers, found, recorded.logits, strict=False):
+        theirs = [*other, *ends[:1]]
+        place = next((n for n, (a, b) in enumerate(zip(ids, theirs, strict=False)) if a != b), None)
+        if place is not None and not (ids[place] in ends and theirs[place] in ends):
+            parted += bool(logits[place, ids[place]] - logits[place, theirs[place]] >= 2 * difference)
+    return parted
 
 
 def _filled(row: Sequence[int], best: Sequence[int], mask: int) -> list[int]:

@@ -57,6 +57,10 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", choices=["causal", "seq2seq", "masked"])
     parser.add_argument("--format", choices=["auto", "ctranslate2", "onnx"], default="auto")
     parser.add_argument("--precision", choices=["fp32", "fp16", "int8"], default="int8")
+    parser.add_argument("--exporter", choices=["auto", "own", "optimum"], default="auto")
+    parser.add_argument(
+        "--isolated", action="store_true", help="run Optimum in an environment of its own, made by uv"
+    )
     parser.add_argument("--held-out", type=Path, help="a text file, one example a line, to compare on")
     parser.add_argument("--floor", type=float, help="least share of equal tokens")
     parser.add_argument("--max-new-tokens", type=int, default=64)
@@ -129,6 +133,8 @@ def _export(arguments: argparse.Namespace) -> int:
         task=arguments.task,
         format=arguments.format,
         precision=arguments.precision,
+        exporter=arguments.exporter,
+        isolated=arguments.isolated,
         held_out=held_out,
         floor=arguments.floor,
         accept=arguments.accept,

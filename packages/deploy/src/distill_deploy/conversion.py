@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from distill_deploy.errors import ExportError, MissingExtraError
 from distill_deploy.runtime import RUNTIME_FILE
+from distill_deploy.sentencepieces import fast_tokenizer
 from distill_deploy.tokens import CHAT_TEMPLATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 Task = Literal["causal", "seq2seq", "masked"]
 _SEQ2SEQ = frozenset({"bart", "m2m_100", "marian", "mbart", "mt5", "pegasus", "t5", "umt5"})
@@ -40,14 +41,27 @@ class Source:
     task: Task
     model_type: str
     tokenizer: PreTrainedTokenizerFast
+    slow: PreTrainedTokenizerBase | None = None  # what the tokenizer was made of, where it was not fast
 
     def model(self) -> PreTrainedModel:
-        """A fresh float32 copy in evaluation mode; converters change the one they are given."""
+        """A fresh float32 copy in evaluation mode; converters change the one they are given.
+
+        Raises:
+            ExportError: The folder lacks weights that the task needs, which would otherwise be random.
+        """
         import torch
         import transformers
 
         loader = getattr(transformers, _AUTO_CLASSES[self.task])
-        model = loader.from_pretrained(self.path, dtype=torch.float32, use_safetensors=True)
+        model, loading = loader.from_pretrained(
+            self.path, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+        )
+        missing = sorted(loading["missing_keys"])
+        if missing:
+            raise ExportError(
+                f"{self.path} lacks {len(missing)} weights that a {self.task} model needs "
+                f"({missing[0]}, ...), so it is another kind of model; name its task or train it for this one"
+            )
         return cast("PreTrainedModel", model.eval())
 
 
@@ -72,11 +86,17 @@ def open_source(folder: Path, task: Task | None) -> Source:
         raise MissingExtraError(
             "exporting needs torch and transformers: pip install 'distill-deploy[export]'"
         ) from error
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    slow: Any = None
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     if getattr(tokenizer, "backend_tokenizer", None) is None:
-        raise ExportError(f"{folder} has no fast tokenizer (tokenizer.json), which the runtime reads")
+        slow, tokenizer = tokenizer, fast_tokenizer(tokenizer)
+    if tokenizer is None:
+        raise ExportError(
+            f"{folder} has no fast tokenizer (tokenizer.json), which the runtime reads, and none can be made"
+        )
     model_type = str(config.get("model_type"))
-    return Source(folder, task or _task_of(config), model_type, cast("PreTrainedTokenizerFast", tokenizer))
+    chosen = task or _task_of(config)
+    return Source(folder, chosen, model_type, cast("PreTrainedTokenizerFast", tokenizer), slow)
 
 
 def _task_of(config: dict[str, object]) -> Task:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from distill_deploy.backend_onnx import DECODER, ENCODER
 from distill_deploy.certificate import Evidence, Metric, Request, certify, record
 from distill_deploy.conversion import (
     Source,
@@ -20,12 +21,16 @@ from distill_deploy.conversion import (
 )
 from distill_deploy.errors import ExportError, ExportRefusedError
 from distill_deploy.folders import staged
+from distill_deploy.legacy import write_legacy
+from distill_deploy.onnx_weights import quantize_weights
+from distill_deploy.optimum_export import OPTIMUM, PACKAGES, check_optimum, convert_optimum, lacking
 from distill_deploy.verification import verify
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 Format = Literal["auto", "ctranslate2", "onnx"]
+Exporter = Literal["auto", "own", "optimum"]
 Precision = Literal["fp32", "fp16", "int8"]
 
 CERTIFICATE = "certificate.json"
@@ -33,9 +38,14 @@ PRECISIONS: Mapping[str, tuple[str, ...]] = {
     "ctranslate2": ("fp32", "fp16", "int8"),
     "onnx": ("fp32", "int8"),
 }
+OWN: Mapping[str, tuple[str, ...]] = {
+    "causal": ("ctranslate2",),
+    "seq2seq": ("ctranslate2",),
+    "masked": ("onnx",),
+}
 # What the runtime computes in, the fastest first; the next is tried where one misses the floor. With int8
 # activations are rounded as well; with float32 the weights alone are int8 (weight-only).
-COMPUTES: Mapping[str, tuple[str, ...]] = {"int8": ("int8", "float32")}
+_BOTH, _EXACT = ("int8", "float32"), ("float32",)
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,8 @@ def export(
     task: Task | None = None,
     format: Format = "auto",  # noqa: A002 - the word users know
     precision: Precision = "int8",
+    exporter: Exporter = "auto",
+    isolated: bool = False,
     held_out: Sequence[str] | None = None,
     references: Sequence[object] | None = None,
     metric: Metric | None = None,
@@ -71,9 +83,11 @@ def export(
         folder: A ``save_pretrained`` folder; it is verified first and never changed.
         out: Where the export shall stand.
         task: "causal", "seq2seq" or "masked"; None reads it from the configuration.
-        format: "ctranslate2" (causal, seq2seq), "onnx" (masked), or "auto".
-        precision: "fp32", "fp16" (weights; causal and seq2seq), or "int8" (weights, and activations too where
-            the export then still reaches its floor).
+        format: "ctranslate2" (causal, seq2seq), "onnx" (masked; through Optimum seq2seq too), or "auto".
+        precision: "fp32", "fp16" (weights; ctranslate2), or "int8" (weights, and activations too where the
+            export then still reaches its floor).
+        exporter: "own", "optimum", or "auto": our own where it has the format, else Optimum's.
+        isolated: Run Optimum in an environment of its own, which uv makes once and keeps in the user's cache.
         held_out: Texts to compare on: sources, prompts or texts (masks in them, else 15 % are masked).
             None compares on 64 rows of random tokens, and the certificate says so.
         references: What ``metric`` compares with, one for each of ``held_out``.
@@ -88,32 +102,79 @@ def export(
     Raises:
         ExportRefusedError: The export misses its floor. It stands at ``out`` + ".rejected".
         ExportError: The architecture, format, precision or arguments have no path.
+        MissingExtraError: Something to export or run with is not installed; the message names the extra.
         IntegrityError: ``folder`` is not what its manifest says.
         FileExistsError: ``out`` exists and ``overwrite`` is false.
     """
     source_path = Path(folder)
     _check(held_out, references, metric)
     verify(source_path)
-    source = open_source(source_path, task)
-    chosen, reason = _format(source, format, precision)
-    request = Request(
-        chosen, precision, "own", reason, held_out, references, metric, floor, accept, max_new_tokens
-    )
-    return _export(source, Path(out), request, overwrite=overwrite)
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        source, legacy = _opened(source_path, task, scratch)
+        chosen, by, reason = _path(source, format, precision, exporter, isolated=isolated)
+        request = Request(
+            chosen,
+            precision,
+            by,
+            reason,
+            held_out,
+            references,
+            metric,
+            floor,
+            accept,
+            max_new_tokens,
+            isolated,
+        )
+        if by == "optimum":
+            check_optimum(chosen, isolated=isolated)
+            lacking(source, chosen)
+        return _export(source, legacy, scratch, Path(out), request, overwrite=overwrite)
 
 
-def _export(source: Source, target: Path, request: Request, *, overwrite: bool) -> ExportedModel:
+def _opened(folder: Path, task: Task | None, scratch: Path) -> tuple[Source, Callable[[], Path]]:
+    """The model as it is recorded, and what writes the copy that Optimum reads."""
+    import importlib.metadata
+
+    def legacy() -> Path:
+        copy = scratch / "legacy" / folder.resolve().name
+        if not copy.exists():
+            copy.parent.mkdir()
+            write_legacy(folder, copy)
+        return copy
+
+    try:
+        older = int(importlib.metadata.version("transformers").partition(".")[0]) < 5
+    except importlib.metadata.PackageNotFoundError:
+        older = False  # open_source says what is missing
+    return open_source(legacy() if older and (folder / "config.json").exists() else folder, task), legacy
+
+
+def _export(
+    source: Source,
+    legacy: Callable[[], Path],
+    scratch: Path,
+    target: Path,
+    request: Request,
+    *,
+    overwrite: bool,
+) -> ExportedModel:
     evidence = record(source, request)  # before anything is converted
-    with (
-        staged(target, overwrite=overwrite, metadata={"source": source.path.name}) as staging,
-        tempfile.TemporaryDirectory() as scratch,
-    ):
-        converted = staging if request.format == "ctranslate2" else Path(scratch)
-        if request.format == "onnx":
+    with staged(target, overwrite=overwrite, metadata={"source": source.path.name}) as staging:
+        converted = staging if request.format == "ctranslate2" else scratch / "converted"
+        converted.mkdir(exist_ok=True)
+        versions: dict[str, str] = {}
+        if request.exporter == "optimum":
+            versions = convert_optimum(
+                source, legacy(), converted, evidence.texts[:16], request.format,
+                isolated=request.isolated,
+            )  # fmt: skip
+        elif request.format == "onnx":
             convert_onnx(source, converted)
         else:
             convert_ctranslate2(source, converted, request.precision)
         certificate = _certified(source, converted, staging, request, evidence)
+        certificate |= {"isolated": request.isolated, "exporter_versions": versions}
         (staging / CERTIFICATE).write_text(json.dumps(certificate, indent=1) + "\n", encoding="utf-8")
         failures = certificate["failures"]
         if failures and isinstance(failures, list) and not request.accept:
@@ -129,9 +190,12 @@ def _certified(
     """Finish the export in ``folder`` in the fastest way that has no failures, else in the most exact one."""
     tried: dict[str, object] = {}
     certificate: dict[str, object] = {}
-    for compute in COMPUTES.get(request.precision, ("float32",)):
-        if request.format == "onnx":
-            _finish_onnx(converted / "model.onnx", folder / "model.onnx", request.precision, compute)
+    for compute in _computes(source, request):
+        for path in _made(source, request, converted):
+            if path.suffix == ".onnx" and request.precision == "int8":
+                quantize_weights(path, folder / path.name, activations=compute == "int8")
+            else:
+                shutil.copyfile(path, folder / path.name)
         facts = {"schema_version": 1, "format": request.format, "precision": request.precision}
         write_runtime_files(
             source, folder, {**facts, "compute": compute, "max_new_tokens": request.max_new_tokens}
@@ -144,13 +208,21 @@ def _certified(
     return certificate
 
 
-def _finish_onnx(full: Path, out: Path, precision: str, compute: str) -> None:
-    from distill_deploy.onnx_weights import quantize_weights
+def _computes(source: Source, request: Request) -> tuple[str, ...]:
+    """What the runtime computes int8 in, the fastest first; the next is tried where one misses the floor.
 
-    if precision == "int8":
-        quantize_weights(full, out, activations=compute == "int8")
-    else:
-        shutil.copyfile(full, out)
+    With "int8" activations are rounded as well; with "float32" the weights alone are int8 (weight-only).
+    """
+    rounds = request.format == "ctranslate2" or (request.format == "onnx" and source.task == "masked")
+    return _BOTH if request.precision == "int8" and rounds else _EXACT
+
+
+def _made(source: Source, request: Request, converted: Path) -> list[Path]:
+    """The files of an exporter that the runtime reads and that are not in the export yet."""
+    if request.format == "ctranslate2":
+        return []
+    names = (ENCODER, DECODER) if source.task == "seq2seq" else ("model.onnx",)
+    return [converted / name for name in names]
 
 
 def _check(
@@ -178,15 +250,37 @@ def _refusal(asked: str, failures: Sequence[object], rejected: Path) -> ExportRe
     )
 
 
-def _format(source: Source, asked: str, precision: str) -> tuple[str, str]:
-    """The format for the task, and why."""
-    right = "onnx" if source.task == "masked" else "ctranslate2"
-    if asked not in ("auto", right):
+def _path(
+    source: Source, asked: str, precision: str, exporter: str, *, isolated: bool
+) -> tuple[str, str, str]:
+    """Format and exporter for the task, and why."""
+    task, own, optimum = source.task, OWN[source.task], OPTIMUM[source.task]
+    if exporter == "auto":
+        exporter = "optimum" if isolated or (asked in optimum and asked not in own) else "own"
+    if exporter == "own" and isolated:
+        raise ExportError("isolated is for Optimum's exporters; ours need no environment of their own")
+    there = own if exporter == "own" else optimum
+    if not there:
+        raise ExportError(f"Optimum exports no {task} models here; exporter='own' does, as {', '.join(own)}")
+    if asked not in ("auto", *there):
         raise ExportError(
-            f"format {asked!r} was asked for a {source.task} model, which is exported as {right!r}"
+            f"format {asked!r} was asked for a {task} model, which is exported as {', '.join(own)}, "
+            f"or through Optimum (exporter='optimum') as {', '.join(optimum) or 'nothing'}"
         )
-    if precision not in PRECISIONS[right]:
+    chosen = there[0] if asked == "auto" else asked
+    if precision not in PRECISIONS[chosen]:
         raise ExportError(
-            f"precision {precision!r} was asked for; {right} on a CPU has {', '.join(PRECISIONS[right])}"
+            f"precision {precision!r} was asked for; {chosen} on a CPU has {', '.join(PRECISIONS[chosen])}"
         )
-    return right, f"{right} runs {source.task} models without torch, and its library owns the computation"
+    if exporter == "own":
+        return (
+            chosen,
+            exporter,
+            f"{chosen} runs {task} models without torch, and its library owns the computation",
+        )
+    place = "an environment of its own" if isolated else "this environment"
+    return (
+        chosen,
+        exporter,
+        f"{PACKAGES[chosen]} in {place} was asked for; its {task} models run in {chosen} without torch",
+    )

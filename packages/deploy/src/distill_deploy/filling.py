@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from distill_deploy.errors import MissingExtraError
+from distill_deploy.backend_onnx import open_session
 from distill_deploy.tokens import batches, read_tokenizer
 
 if TYPE_CHECKING:
@@ -32,20 +32,9 @@ class MaskFiller:
     task: Literal["masked"] = "masked"
 
     def __init__(self, folder: Path, facts: Mapping[str, Any], *, threads: int) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise MissingExtraError(
-                "this export needs onnxruntime: pip install 'distill-deploy[onnx]'"
-            ) from error
         self.tokenizer = read_tokenizer(folder)
         self._facts = facts
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = open_session(folder / "model.onnx", threads)
         self._inputs = [entry.name for entry in self._session.get_inputs()]
 
     def logits(self, rows: Sequence[Sequence[int]]) -> NDArray[np.float32]:

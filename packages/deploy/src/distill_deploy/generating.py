@@ -1,22 +1,19 @@
-"""Generating text with an export, without torch: the backend's library owns the loop."""
+"""Generating text with an export, without torch: what the backends share."""
 
 from __future__ import annotations
 
-import json
-import secrets
-import weakref
-from collections.abc import Iterator, Mapping, Sequence
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import numpy as np
-
-from distill_deploy.errors import MissingExtraError
 from distill_deploy.tokens import Pieces, batches, cut_at, read_tokenizer, render_chat
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
 MAX_NEW_TOKENS = 64
@@ -54,42 +51,31 @@ class Decoding:
             raise ValueError("top_k and top_p are for sampling; set a temperature above 0 as well")
 
 
-class TextGenerator:
-    """A causal or seq2seq model in CTranslate2."""
+class TextGenerator(ABC):
+    """A causal or seq2seq model that runs without torch; each backend is a class derived from it."""
 
-    def __init__(
-        self, folder: Path, facts: Mapping[str, Any], *, threads: int, seed: int | None = None
-    ) -> None:
-        try:
-            import ctranslate2
-        except ImportError as error:
-            raise MissingExtraError(
-                "this export needs ctranslate2: pip install 'distill-deploy[ctranslate2]'"
-            ) from error
+    lacks: ClassVar[
+        Mapping[str, str]
+    ] = {}  # what its backend cannot do: the option, and what there is instead
+
+    def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
         self.task: Literal["causal", "seq2seq"] = facts["task"]
         self.tokenizer = read_tokenizer(folder)
         self._folder, self._facts = folder, facts
-        name = "shared_vocabulary.json" if self.task == "seq2seq" else "vocabulary.json"
-        self.vocabulary: list[str] = json.loads((folder / name).read_bytes())
-        self._ids = {token: number for number, token in enumerate(self.vocabulary)}
-        # It seeds the threads that a backend starts, and only then; without a seed, not with an earlier one.
-        ctranslate2.set_random_seed(secrets.randbits(31) if seed is None else seed)
-        loader = ctranslate2.Translator if self.task == "seq2seq" else ctranslate2.Generator
-        backend = loader(
-            str(folder),
-            device="cpu",
-            inter_threads=1,
-            intra_threads=threads,
-            compute_type=facts.get("compute", "default"),
-        )
-        # A backend that streamed and is alive when the interpreter ends aborts the process: drop it before.
-        self._backend = [backend]
-        self._finalizer = weakref.finalize(self, self._backend.clear)
 
-    @property
-    def backend(self) -> Any:
-        """The CTranslate2 ``Translator`` or ``Generator``."""
-        return self._backend[0]
+    @abstractmethod
+    def forced_logits(self, prompt: Sequence[int], ids: Sequence[int]) -> NDArray[np.float32]:
+        """Logits that predict each of ``ids`` after ``prompt``, ``(len(ids), vocab)``: teacher forcing."""
+
+    @abstractmethod
+    def _compute(
+        self, prompts: list[list[int]], limit: int, decoding: Decoding, stop: Sequence[str], /
+    ) -> list[list[int]]:
+        """Generated ids, without the end token, of prompts that are computed together."""
+
+    @abstractmethod
+    def _steps(self, prompt: list[int], limit: int, decoding: Decoding, /) -> Generator[int, None, None]:
+        """Generated ids one by one; closing the iterator stops the work."""
 
     @property
     def defaults(self) -> Mapping[str, object]:
@@ -121,10 +107,6 @@ class TextGenerator:
             ValueError: There is no chat template, or it refuses these messages.
         """
         return render_chat(self._folder, messages, self._facts["special_tokens"])
-
-    def tokens(self, ids: Sequence[int]) -> list[str]:
-        """Ids as the texts of the vocabulary, which CTranslate2 takes."""
-        return [self.vocabulary[number] for number in ids]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of generated ids, special tokens left out."""
@@ -203,33 +185,24 @@ class TextGenerator:
         stop: Sequence[str],
     ) -> list[list[int]]:
         limit = self._limit(max_new_tokens)
+        self._refuse(decoding)
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         results: list[list[int]] = [[] for _ in prompts]
         for rows in batches([len(prompt) for prompt in prompts], batch_size, equal=self.task == "causal"):
-            options = {**self._options(limit), **self._choosing(decoding), **self._stopping(stop, decoding)}
-            batch = [self.tokens(prompts[row]) for row in rows]
-            for row, tokens in zip(rows, self._run(batch, options), strict=True):
-                results[row] = [self._ids[token] for token in tokens]
+            batch = [list(prompts[row]) for row in rows]
+            for row, ids in zip(rows, self._compute(batch, limit, decoding, stop), strict=True):
+                results[row] = ids
         return results
 
-    def forced_logits(self, prompt: Sequence[int], ids: Sequence[int]) -> NDArray[np.float32]:
-        """Logits that predict each of ``ids`` after ``prompt``, ``(len(ids), vocab)``: teacher forcing."""
-        if self.task == "causal":
-            view = self.backend.forward_batch([[*prompt, *ids[:-1]]])
-            logits: NDArray[np.float32] = np.array(view)[0, len(prompt) - 1 :]
-            return logits
-        found = self.backend.translate_batch(
-            [self.tokens(prompt)],
-            target_prefix=[self.tokens(ids[:-1])],
-            beam_size=1,
-            max_decoding_length=len(ids),
-            min_decoding_length=0,
-            max_input_length=0,
-            return_logits_vocab=True,
-            return_end_token=True,
-        )
-        return np.stack([np.array(row) for row in found[0].logits[0]])
+    def _refuse(self, decoding: Decoding) -> None:
+        """Say what the backend cannot do, before anything is computed."""
+        asked = {"beams": decoding.beams > 1, "temperature": decoding.temperature > 0}
+        for name, instead in self.lacks.items():
+            if asked[name]:
+                raise ValueError(
+                    f"{name} was asked for, and this export's backend has none; it has {instead}"
+                )
 
     def _limit(self, max_new_tokens: int | None) -> int:
         limit = (
@@ -238,69 +211,6 @@ class TextGenerator:
         if limit < 1:
             raise ValueError(f"max_new_tokens must be at least 1, not {limit}")
         return int(limit)
-
-    def _options(self, limit: int) -> dict[str, object]:
-        defaults = self._facts["generation"]
-        options: dict[str, object] = {
-            "repetition_penalty": float(defaults["repetition_penalty"]),
-            "no_repeat_ngram_size": int(defaults["no_repeat_ngram_size"]),
-        }
-        suppressed = [[number] for number in self._facts["suppress_token_ids"]]
-        if suppressed:
-            options["suppress_sequences"] = [self.tokens(ids) for ids in suppressed]
-        if self._facts["eos_token_ids"]:
-            options["end_token"] = list(self._facts["eos_token_ids"])
-        least = min(int(defaults["min_new_tokens"]), limit)
-        if self.task == "causal":
-            return {**options, "max_length": limit, "min_length": least}
-        return {
-            **options,
-            "max_decoding_length": limit,
-            "min_decoding_length": least,
-            "max_input_length": 0,
-        }
-
-    def _choosing(self, decoding: Decoding) -> dict[str, object]:
-        if decoding.beams > 1:
-            return {
-                "beam_size": decoding.beams,
-                "length_penalty": float(self._facts["generation"]["length_penalty"]),
-            }
-        if decoding.temperature == 0:
-            return {"beam_size": 1}
-        return {
-            "beam_size": 1,
-            "sampling_temperature": decoding.temperature,
-            "sampling_topk": decoding.top_k,
-            "sampling_topp": decoding.top_p,
-        }
-
-    def _stopping(self, stop: Sequence[str], decoding: Decoding) -> dict[str, object]:
-        """End a row once a stop text stands in it; beam search has to finish, and is cut afterwards."""
-        if not stop or decoding.beams > 1:
-            return {}
-        rows: dict[int, Pieces] = {}
-
-        def stopped(step: Any) -> bool:
-            pieces = rows.setdefault(step.batch_id, Pieces(self.decode, stop))
-            pieces.add(step.token_id)
-            return pieces.done
-
-        return {"callback": stopped}
-
-    def _prefix(self) -> list[str]:
-        forced = self._facts["forced_bos_token_id"]
-        return [] if forced is None else self.tokens([forced])
-
-    def _run(self, batch: list[list[str]], options: Mapping[str, object]) -> list[list[str]]:
-        if self.task == "causal":
-            found = self.backend.generate_batch(batch, include_prompt_in_result=False, **options)
-            return [result.sequences[0] for result in found]
-        prefix = self._prefix()
-        found = self.backend.translate_batch(
-            batch, target_prefix=[prefix for _ in batch] if prefix else None, **options
-        )
-        return [result.hypotheses[0] for result in found]
 
     def stream(
         self,
@@ -314,19 +224,16 @@ class TextGenerator:
     ) -> Iterator[str]:
         """Yield the continuation of ``text`` piece by piece; joined they are what :meth:`generate` gives."""
         decoding = Decoding(temperature=temperature, top_k=top_k, top_p=top_p)
-        options = {**self._options(self._limit(max_new_tokens)), **self._choosing(decoding)}
-        del options["beam_size"]
-        if self.task == "seq2seq":
-            options["target_prefix"] = self._prefix() or None
+        self._refuse(decoding)
         pieces = Pieces(self.decode, stop)
-        steps = self.backend.generate_tokens(self.tokens(self.encode(text)), **options)
-        for step in steps:
-            piece = pieces.add(step.token_id)
-            if piece:
-                yield piece
-            if pieces.done:
-                steps.close()
-                return
+        steps = self._steps(self.encode(text), self._limit(max_new_tokens), decoding)
+        with contextlib.closing(steps):
+            for token in steps:
+                piece = pieces.add(token)
+                if piece:
+                    yield piece
+                if pieces.done:
+                    return
         rest = pieces.rest()
         if rest:
             yield rest

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import onnx
@@ -53,8 +54,8 @@ def quantize_weights(path: Path, out: Path, *, activations: bool) -> None:
     arrays = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer if len(one.dims) == 2}
     axes = {node.input[0]: 0 for node in model.graph.node if node.name.endswith(_SHARED)}
     if not activations:
-        axes |= {node.input[0]: 0 for node in model.graph.node if node.op_type == "Gather"}
-        axes |= {node.input[1]: 1 for node in model.graph.node if node.op_type == "MatMul"}
+        axes |= {node.input[0]: 0 for node in _nodes(model.graph) if node.op_type == "Gather"}
+        axes |= {node.input[1]: 1 for node in _nodes(model.graph) if node.op_type == "MatMul"}
     nodes, added = [], []
     for name, axis in axes.items():
         if name not in arrays:
@@ -73,6 +74,15 @@ def quantize_weights(path: Path, out: Path, *, activations: bool) -> None:
         out.replace(mixed)
         quantize_dynamic(mixed, out, weight_type=QuantType.QUInt8)
         mixed.unlink()
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Every node, those within branches too; a branch reads the weights of the graph around it."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _nodes(attribute.g)
 
 
 def _replace(model: onnx.ModelProto, names: set[str], nodes: list[onnx.NodeProto]) -> None:

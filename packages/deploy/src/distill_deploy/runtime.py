@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from distill_deploy.backend_ctranslate2 import CTranslate2Generator
+from distill_deploy.backend_onnx import OnnxTranslator
 from distill_deploy.errors import IntegrityError
 from distill_deploy.filling import Fill, MaskFiller
 from distill_deploy.generating import TextGenerator
 from distill_deploy.tokens import usable_cores
 from distill_deploy.verification import verify
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 RUNTIME_FILE = "runtime.json"
 
@@ -38,7 +44,15 @@ def load_runtime(
         raise IntegrityError(
             f"{root}: {RUNTIME_FILE} is missing, so this is no exported model; make one with distill-export"
         ) from error
-    count = threads or usable_cores()
+    return open_runtime(root, facts, threads=threads or usable_cores(), seed=seed)
+
+
+def open_runtime(
+    root: Path, facts: Mapping[str, Any], *, threads: int, seed: int | None = None
+) -> TextGenerator | MaskFiller:
+    """The runtime for the task and format that ``facts``, the content of runtime.json, name."""
     if facts["task"] == "masked":
-        return MaskFiller(root, facts, threads=count)
-    return TextGenerator(root, facts, threads=count, seed=seed)
+        return MaskFiller(root, facts, threads=threads)
+    if facts["format"] == "onnx":
+        return OnnxTranslator(root, facts, threads=threads)
+    return CTranslate2Generator(root, facts, threads=threads, seed=seed)

@@ -1,0 +1,125 @@
+"""Optimum's exports: made in an environment of their own, verified as ours are, run without torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distill_deploy import ExportedModel, ExportError, MissingExtraError, TextGenerator, export, load_runtime
+from distill_deploy.legacy import legacy_config, legacy_tokenizer, write_legacy
+
+pytestmark = pytest.mark.extra("export")  # noqa: S610
+Trained = Callable[[str], Path]
+Texts = Callable[[str], list[str]]
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+UNREACHABLE = ("dns error", "error sending request", "Failed to fetch", "Could not connect", "timed out")
+
+
+def through_optimum(folder: Path, out: Path, texts: list[str], **options: Any) -> ExportedModel:
+    """An export in an environment of its own; skipped where the index that it is made from is not there."""
+    try:
+        return export(
+            folder, out, exporter="optimum", isolated=True, held_out=texts, max_new_tokens=12, **options
+        )
+    except ExportError as error:
+        if any(said in str(error) for said in UNREACHABLE):
+            pytest.skip(f"the package index cannot be reached: {error}")
+        raise
+
+
+@pytest.fixture(scope="module")
+def t5(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> ExportedModel:
+    """A T5 in fp32, by optimum-onnx."""
+    texts = [(2 * LETTERS)[start : start + 7] for start in range(26)]
+    return through_optimum(trained("t5"), tmp_path_factory.mktemp("t5") / "e", texts, precision="fp32")
+
+
+def test_a_t5_is_exported_in_an_environment_of_its_own(t5: ExportedModel) -> None:
+    """Verified against what this environment recorded; the certificate says who made it, where and why."""
+    found = t5.certificate
+    assert found["verified"], (found["failures"], found["doubts"])
+    assert (found["exporter"], found["isolated"], found["format"]) == ("optimum", True, "onnx")
+    versions = found["exporter_versions"]
+    assert isinstance(versions, dict)
+    assert versions["transformers"].startswith("4.57.")
+    assert "optimum-onnx in an environment of its own" in str(found["reason"])
+    assert found["equal_outputs"] == 1.0
+    assert {name for name in t5.files if name.endswith(".onnx")} == {
+        "encoder_model.onnx",
+        "decoder_model_merged.onnx",
+    }
+
+
+def test_its_runtime_streams_stops_and_batches(t5: ExportedModel) -> None:
+    """One greedy loop serves all; what it has not, it names with what there is."""
+    runtime = load_runtime(t5.path, threads=1)
+    assert isinstance(runtime, TextGenerator)
+    texts = ["abcdef", "kl", "uvwxyza"]
+    alone = [runtime.generate([text])[0] for text in texts]
+    assert alone[0].replace(" ", "") == "AABBCCDDEEFF"
+    assert runtime.generate(texts) == alone
+    assert "".join(runtime.stream("abcdef")) == alone[0]
+    assert runtime.generate(["abcdef"], stop=[" DD"]) == ["AA BB CC"]
+    assert runtime.generate(["abcdef"], max_new_tokens=2) == ["AA BB"]
+    for wrong in ({"beams": 2}, {"temperature": 1.0}):
+        with pytest.raises(ValueError, match="it has greedy decoding, stop texts"):
+            runtime.generate(["abc"], **wrong)  # type: ignore[arg-type]  # one of both types
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked", "said"),
+    [
+        ("llama", {"exporter": "optimum"}, "no causal models here; exporter='own' does, as ctranslate2"),
+        ("bert", {"format": "ctranslate2"}, "through Optimum .* as onnx"),
+        ("t5", {"exporter": "own", "isolated": True}, "need no environment"),
+        ("t5", {"format": "onnx", "precision": "fp16"}, "onnx on a CPU has fp32, int8"),
+    ],
+)
+def test_what_optimum_has_no_path_for_is_said(
+    trained: Trained, tmp_path: Path, kind: str, asked: dict[str, Any], said: str
+) -> None:
+    """An ExportError with what there is, before anything is started."""
+    with pytest.raises(ExportError, match=said):
+        export(trained(kind), tmp_path / "e", **asked)
+    assert not (tmp_path / "e").exists()
+
+
+def test_nothing_is_started_unasked(trained: Trained, tmp_path: Path) -> None:
+    """Where Optimum is not installed, the error names --isolated and the extra."""
+    with pytest.raises(MissingExtraError, match=r"--isolated.*distill-deploy\[optimum-onnx\]"):
+        export(trained("bert"), tmp_path / "e", exporter="optimum")
+
+
+def test_a_rotary_embedding_is_written_where_older_transformers_look() -> None:
+    """rope_theta to the top, other kinds as rope_scaling; what differs by layer is refused."""
+    default = {"rope_parameters": {"rope_type": "default", "rope_theta": 500.0}, "hidden_size": 8}
+    assert legacy_config(default) == {"hidden_size": 8, "rope_theta": 500.0}
+    scaled = {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}}
+    assert legacy_config(scaled) == {
+        "rope_theta": 1e4,
+        "rope_scaling": {"rope_type": "linear", "factor": 2.0},
+    }
+    partial = {"rope_parameters": {"rope_type": "default", "rope_theta": 1.0, "partial_rotary_factor": 0.5}}
+    assert legacy_config(partial) == {"rope_theta": 1.0, "partial_rotary_factor": 0.5}
+    with pytest.raises(ExportError, match="differs from layer to layer"):
+        legacy_config({"rope_parameters": {"full_attention": {"rope_theta": 1.0}}})
+    assert legacy_config({"hidden_size": 8}) == {"hidden_size": 8}
+
+
+def test_a_legacy_copy_links_weights_and_names_a_tokenizer_that_all_know(
+    trained: Trained, tmp_path: Path
+) -> None:
+    """The weights are not copied, and the folder it was made from stays as it was."""
+    copy = write_legacy(trained("qwen3"), tmp_path / "copy")
+    assert json.loads((copy / "config.json").read_text())["rope_theta"] == 500.0
+    assert json.loads((copy / "tokenizer_config.json").read_text())["tokenizer_class"] == (
+        "PreTrainedTokenizerFast"
+    )
+    weights = copy / "model.safetensors"
+    assert weights.resolve() == (trained("qwen3") / "model.safetensors").resolve()
+    kept = legacy_tokenizer({"eos_token": "</s>", "pad_token": None, "extra_special_tokens": ["<a>"]})
+    assert kept == {"eos_token": "</s>", "tokenizer_class": "PreTrainedTokenizerFast"}
