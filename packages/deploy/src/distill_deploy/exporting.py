@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -106,30 +106,27 @@ def export(
         IntegrityError: ``folder`` is not what its manifest says.
         FileExistsError: ``out`` exists and ``overwrite`` is false.
     """
-    source_path = Path(folder)
     _check(held_out, references, metric)
-    verify(source_path)
-    with tempfile.TemporaryDirectory() as name:
-        scratch = Path(name)
-        source, legacy = _opened(source_path, task, scratch)
-        chosen, by, reason = _path(source, format, precision, exporter, isolated=isolated)
-        request = Request(
-            chosen,
-            precision,
-            by,
-            reason,
-            held_out,
-            references,
-            metric,
-            floor,
-            accept,
-            max_new_tokens,
-            isolated,
+    verify(folder)
+    request = Request(
+        format, precision, exporter, "", held_out, references, metric, floor, accept, max_new_tokens, isolated
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        source, legacy = _opened(Path(folder), task, Path(scratch))
+        return _export(
+            source, legacy, Path(scratch), Path(out), _chosen(source, request), overwrite=overwrite
         )
-        if by == "optimum":
-            check_optimum(chosen, isolated=isolated)
-            lacking(source, chosen)
-        return _export(source, legacy, scratch, Path(out), request, overwrite=overwrite)
+
+
+def _chosen(source: Source, request: Request) -> Request:
+    """The request with format, exporter and reason settled."""
+    form, by, reason = _path(
+        source, request.format, request.precision, request.exporter, isolated=request.isolated
+    )
+    if by == "optimum":
+        check_optimum(form, isolated=request.isolated)
+        lacking(source, form)
+    return replace(request, format=form, exporter=by, reason=reason)
 
 
 def _opened(folder: Path, task: Task | None, scratch: Path) -> tuple[Source, Callable[[], Path]]:
