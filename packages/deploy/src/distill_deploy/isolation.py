@@ -27,7 +27,7 @@ def isolated_python(package: str) -> Path:
         ExportError: uv could not make the environment.
     """
     pins = _PINS / f"{package}.txt"
-    named = pins.read_bytes() + sys.version.encode() + sys.executable.encode()
+    named = pins.read_bytes() + sys.version.encode() + sys.base_prefix.encode()
     home = cache() / f"{package}-{hashlib.sha256(named).hexdigest()[:16]}"
     if not home.exists():
         home.parent.mkdir(parents=True, exist_ok=True)
