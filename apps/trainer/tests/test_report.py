@@ -9,7 +9,7 @@ import pytest
 from datasets import Dataset
 from huggingface_hub import ModelCard
 
-from distill_app_trainer.charts import curves, marked, trade
+from distill_app_trainer.charts import curves, marked, places, reliability, trade
 from distill_app_trainer.health import answers_health, data_facts, goes_round
 from distill_app_trainer.report import Report
 
@@ -64,6 +64,22 @@ def metric(value: float) -> dict[str, object]:
     return {"value": value, "unit": "percent", "n": 4, "signature": "-", "interval": [value - 1, value + 1]}
 
 
+DISTRIBUTION = {
+    "ece": {"value": 4.56, "n": 1234},
+    "reliability": [
+        {"low": 0.2, "high": 0.3, "n": 5, "confidence": 0.25, "accuracy": 0.5},
+        {"low": 0.9, "high": 1.0, "n": 1229, "confidence": 0.951, "accuracy": 0.813},
+    ],
+    "kl": {"value": 0.1237},
+    "top1_agreement": {"value": 91.24},
+    "entropy_gap": {"value": -0.025},
+    "by_place": [
+        {"first": 0, "last": 0, "n": 4, "kl": 0.0321, "top1_agreement": 99.0},
+        {"first": 2, "last": 3, "n": 4, "kl": 0.4567, "top1_agreement": 80.0},
+    ],
+}
+
+
 def system(size: int, value: float) -> dict[str, object]:
     """A system as an evaluate stage writes it."""
     return {
@@ -88,6 +104,8 @@ def report() -> Report:
         "retention": metric(80.0),
     }
     systems = {"teacher": system(8_000_000, 60.0), "student": system(2_000_000, 48.0)}
+    systems["student"]["distribution"] = DISTRIBUTION
+    systems["teacher"]["distribution"] = {key: DISTRIBUTION[key] for key in ("ece", "reliability")}
     return Report(
         content={
             "run": {
@@ -103,7 +121,13 @@ def report() -> Report:
                 "policies": {"student": {"threads": {"value": 1, "reason": "one core"}, "memory": MEMORY}}
             },
             "data": {
-                "train": {"rows": 9, "repeated": 1, "characters_median": 5, "characters_most": 9},
+                "train": {
+                    "rows": 9,
+                    "cut_percent": 12.34,
+                    "repeated": 1,
+                    "characters_median": 5,
+                    "characters_most": 9,
+                },
                 "test": {"rows": 4, "also_in_train": 3, "sha256": "0123abcd"},
             },
             "other_runs": {"tiny-000000": {"student": system(4_000_000, 50.0)}},
@@ -140,6 +164,25 @@ def test_the_page_is_whole_refers_to_nothing_outside_and_shows_texts_as_texts(re
     for shown in ("12.5 %", "also in train", "200", "300", "0123abcd", "tiny-000000: student"):
         assert shown in reader.text
     assert len(page) < 500_000
+
+
+def test_calibration_and_distance_from_the_teacher_are_shown_with_the_figures_of_the_json(
+    report: Report,
+) -> None:
+    """Each figure of report.json stands on the page; places count from 1 there; data says what limits cut."""
+    reader = Balanced()
+    reader.feed(report.html())
+    for shown in ("1,234", "4.56 %", "0.124", "91.2 %", "-0.025", "3 to 4", "0.032", "0.457", "12.3 %"):
+        assert shown in reader.text
+    for shown in ("25.0", "50.0", "95.1", "81.3", "1,229"):
+        assert shown in reader.text
+    drawn = reliability({"student": {"distribution": DISTRIBUTION}, "none": {}})
+    assert drawn is not None
+    ideal, mine = drawn.lines
+    assert (mine.name, round(mine.first, 3), round(mine.last, 3)) == ("student", 50.0, 81.3)
+    assert ideal.points == "56.0,208.0 624.0,12.0"
+    assert reliability({"none": {}}) is None
+    assert places({"none": {}}) == ([], [])
 
 
 def test_the_verdict_says_what_is_kept_at_what_size_and_speed(report: Report) -> None:

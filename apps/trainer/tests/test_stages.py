@@ -50,6 +50,16 @@ def test_a_run_walks_every_kind_of_stage_and_side_by_side_with_equal_scores(
     assert report["stages"]["labels"]["rows"] == 20
     assert report["stages"]["stored"]["rows"] == 48 + 8 + report["stages"]["labels"]["kept"]
 
+    assert 0.0 <= report["data"]["train"]["cut_percent"] <= 100.0
+    for name in ("teacher", "student", "twin", "twin_seed2"):
+        found = report["systems"][name]["distribution"]
+        assert found["ece"]["n"] == sum(one["n"] for one in found["reliability"])
+        assert ("kl" in found) == (name == "student")
+    places = report["systems"]["student"]["distribution"]["by_place"]
+    assert sum(one["n"] * one["kl"] for one in places) == pytest.approx(
+        found["ece"]["n"] * report["systems"]["student"]["distribution"]["kl"]["value"]
+    )
+
     for name in ("teacher", "student", "twin", "twin_seed2"):
         assert verify(folder / "models" / name, require_manifest=True).sealed
         assert "None" not in (folder / "models" / name / "README.md").read_text(encoding="utf-8")

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
+from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig
 
-from distill_adapters import Generation, mask_log_probs, predict
+from distill_adapters import Generation, Task, forced_log_probs, mask_log_probs, predict
 
 TEXTS = ["w1 w2", "w3", "w4 w5 w6 w7", "w2 w2 w2", "w9 w1"]
 MASKED = ["w1 <mask> w3", "w2", "<mask> <mask>", "w4 w5 <mask> w7 w8"]
@@ -110,6 +111,48 @@ def test_right_tokens_under_masks_get_their_log_probability(family: str, make: A
         mask_log_probs(loaded.model, loaded.tokenizer, hidden[:2], ["w1 w2 w3", "w4 w5"])
     with pytest.raises(ValueError, match="differ under the masks only"):
         mask_log_probs(loaded.model, loaded.tokenizer, hidden[:1], ["w1 w2 w9"])
+
+
+@pytest.mark.parametrize("task", ["causal", "seq2seq", "masked"])
+def test_what_a_model_expects_at_labelled_positions_is_its_own_logits(task: Task, make: Any) -> None:
+    """As one row alone gives them, whatever the padding; causal labels are those of the next position."""
+    model = make({"causal": "gpt2", "seq2seq": "marian", "masked": "bert"}[task], seed=4).model
+    rows = [([5, 6, 7, 8], [5, -100, 7, 8]), ([6, 9], [6, 9]), ([7, 8, 5], [-100, 8, 5])]
+
+    def collate(chosen: Any) -> dict[str, torch.Tensor]:
+        batch = pad_sequence([torch.tensor(row["input_ids"]) for row in chosen], True)
+        labels = pad_sequence([torch.tensor(row["labels"]) for row in chosen], True, -100)
+        mask = pad_sequence([torch.ones(len(row["input_ids"]), dtype=torch.long) for row in chosen], True)
+        made = {"input_ids": batch, "attention_mask": mask, "labels": labels}
+        if task == "seq2seq":
+            made["decoder_input_ids"] = model.prepare_decoder_input_ids_from_labels(labels=labels)
+        return made
+
+    data = Dataset.from_list([{"input_ids": ids, "labels": labels} for ids, labels in rows])
+    model.train()
+    found = forced_log_probs(model, data, collate, task=task)
+    assert model.training
+    alone = [forced_log_probs(model, data.select([at]), collate, task=task) for at in range(3)]
+    for name in ("log_probs", "labels", "places"):
+        together = torch.cat([getattr(one, name) for one in alone])
+        torch.testing.assert_close(getattr(found, name), together, rtol=1e-4, atol=1e-5)
+    skip = 1 if task == "causal" else 0
+    assert found.labels.tolist() == [one for _, row in rows for one in row[skip:] if one != -100]
+    assert found.places.tolist()[: len(rows[0][1]) - 1 - skip] == list(range(len(rows[0][1]) - 1 - skip))
+    batch = collate([data[0]])
+    with torch.inference_mode():
+        logits = model.eval()(**{name: batch[name] for name in batch if name != "labels"}).logits[0]
+    torch.testing.assert_close(found.log_probs[0], logits[1 if task == "causal" else 0].log_softmax(-1))
+    tight = forced_log_probs(model, data, collate, task=task, max_bytes=4 * 3 * found.log_probs.shape[1])
+    torch.testing.assert_close(tight.log_probs, found.log_probs[:3], rtol=1e-4, atol=1e-5)
+    few = forced_log_probs(model, data, collate, task=task, batch_size=1, max_positions=2)
+    assert few.log_probs.shape[0] == 2
+    long = [5] * (model.config.max_position_embeddings + 1)
+    for ids, labels in (([5], [-100]), (long, long)):
+        with pytest.raises(ValueError, match="none of the 1 rows has a label"):
+            forced_log_probs(
+                model, Dataset.from_list([{"input_ids": ids, "labels": labels}]), collate, task=task
+            )
 
 
 def test_datasets_are_read_by_column(make: Any) -> None:

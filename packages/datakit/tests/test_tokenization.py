@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING
 
 import pytest
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict
 
-from distill_datakit import DataError, TokenizerError, load, tokenize
+from distill_datakit import DataError, TokenizerError, load, share_cut, tokenize
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -33,6 +33,18 @@ def test_seq2seq_limits_keep_the_end_and_prefixes_are_put_before(symbols: "PreTr
     data = tokenize(rows, symbols, "seq2seq", max_source_length=3, max_target_length=2, prefix="a").data
     assert symbols.convert_ids_to_tokens(data[0]["input_ids"]) == ["a", "b", "</s>"]
     assert symbols.convert_ids_to_tokens(data[0]["labels"]) == ["B", "</s>"]
+
+
+def test_the_share_that_limits_cut_counts_rows_cut_on_either_side(symbols: "PreTrainedTokenizerFast") -> None:
+    """A row cut twice counts once, one at the limit not at all; without limits there is nothing to count."""
+    rows = Dataset.from_dict({"source": ["a", "abcabc", "abcabc"], "target": ["A1", "A1 B1 C1", "A1"]})
+    short = next(iter(tokenize(rows, symbols, "seq2seq").data))
+    source, target = len(short["input_ids"]), len(short["labels"])
+    both = share_cut(rows, symbols, "seq2seq", max_source_length=source, max_target_length=target)
+    assert both == pytest.approx(2 / 3)
+    assert share_cut(rows, symbols, "seq2seq", max_target_length=target) == pytest.approx(1 / 3)
+    assert share_cut(rows, symbols, "seq2seq") == 0.0
+    assert share_cut(rows.select([]), symbols, "seq2seq", max_source_length=1) == 0.0
 
 
 def test_row_ids_run_through_all_splits_and_own_ones_are_kept(

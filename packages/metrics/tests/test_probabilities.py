@@ -7,6 +7,9 @@ import pytest
 
 from distill_metrics import (
     Agreement,
+    Calibration,
+    PlaceAgreement,
+    ReliabilityBin,
     SettingError,
     ShapeError,
     accuracy,
@@ -82,6 +85,44 @@ def test_calibration_is_the_papers_sum() -> None:
         ece(half, np.array([0, 1]), bins=0)
     with pytest.raises(ShapeError, match="None of the 2 labels counts"):
         ece(half, np.array([-100, -100]))
+
+
+def test_a_student_that_drifts_shows_it_by_place() -> None:
+    """Places 0, 1, 2 to 3 and so on; whatever the batches; positions that do not count are in none."""
+    student, teacher = logits(8, 3, 5, 7), logits(9, 3, 5, 7)
+    places, mask = np.broadcast_to(np.arange(5), (3, 5)), np.ones((3, 5), dtype=bool)
+    mask[0, 4] = False
+    gathered = Agreement()
+    for row in range(3):
+        gathered.add(student[row], teacher[row], mask=mask[row], places=places[row])
+    gathered.add(student, teacher)  # without places
+    found = gathered.by_place()
+    assert [(one.first, one.last, one.n) for one in found] == [(0, 0, 3), (1, 1, 3), (2, 3, 6), (4, 7, 2)]
+    assert found[2].kl == pytest.approx(kl(student[:, 2:4], teacher[:, 2:4]).value, rel=1e-12)
+    assert found[3].top1_agreement == top1_agreement(student[1:, 4], teacher[1:, 4]).value
+    assert isinstance(found[0], PlaceAgreement)
+    assert Agreement().by_place() == ()
+    with pytest.raises(ShapeError, match="Places of shape"):
+        gathered.add(student, teacher, places=places[0])
+
+
+def test_reliability_is_what_the_calibration_error_sums() -> None:
+    """Batch by batch as at once; bins without positions are left out; the bins give the error again."""
+    scores, labels = logits(10, 40, 4), np.random.default_rng(11).integers(0, 4, 40)
+    gathered = Calibration(10)
+    for rows in (slice(0, 7), slice(7, 40)):
+        gathered.add(scores[rows], labels[rows])
+    bins = gathered.bins()
+    error = 100 * sum(one.n * abs(one.confidence - one.accuracy) for one in bins) / 40
+    assert gathered.result().value == pytest.approx(error)
+    assert gathered.result().value == pytest.approx(ece(scores, labels, bins=10).value)
+    assert all(one.low < one.confidence <= one.high for one in bins)
+    assert sum(one.n for one in bins) == 40
+    sure = Calibration(4)
+    sure.add(np.log(np.array([[0.9, 0.1], [0.8, 0.2]])), np.array([0, 1]))
+    (one,) = sure.bins()
+    assert one == ReliabilityBin(low=0.75, high=1.0, n=2, confidence=one.confidence, accuracy=0.5)
+    assert one.confidence == pytest.approx(0.85)
 
 
 def test_what_cannot_agree_is_refused() -> None:

@@ -36,7 +36,7 @@ class Workbench:
         texts: Raw texts by name; label stages add theirs.
         forecast: Seconds that the whole run was expected to take, once that was known.
         results: What the stages measured, for the report: ``systems, evaluations, comparisons, stages,
-            exports, samples``.
+            exports, samples, cut``.
     """
 
     plan: RunPlan
@@ -46,7 +46,8 @@ class Workbench:
     forecast: float | None = None
     results: dict[str, dict[str, object]] = field(
         default_factory=lambda: {
-            key: {} for key in ("systems", "evaluations", "comparisons", "stages", "exports", "samples")
+            key: {}
+            for key in ("systems", "evaluations", "comparisons", "stages", "exports", "samples", "cut")
         }
     )
     at: Job | None = None

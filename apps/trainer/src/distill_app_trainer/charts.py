@@ -85,20 +85,47 @@ def curves(stages: Mapping[str, object]) -> Curves | None:
     if not found:
         return None
     values = [y for points in found.values() for _, y in points]
-    axes = Axes(
-        x=(0.0, max(x for points in found.values() for x, _ in points)),
-        y=(min(0.0, *values), max(values)),
-    )
+    return _drawn(found, y=(min(0.0, *values), max(values)))
+
+
+def _drawn(found: Mapping[str, Sequence[tuple[float, float]]], y: tuple[float, float]) -> Curves:
+    """Points by name as lines, from 0 to the right."""
+    axes = Axes(x=(0.0, max(x for points in found.values() for x, _ in points)), y=y)
     lines = [
         Line(
             name,
-            " ".join(",".join(map(str, axes.at(x, y))) for x, y in points),
+            " ".join(",".join(map(str, axes.at(across, up))) for across, up in points),
             points[0][1],
             points[-1][1],
         )
         for name, points in found.items()
     ]
     return Curves(axes, tuple(lines))
+
+
+def reliability(systems: Mapping[str, object]) -> Curves | None:
+    """How often each system is right by how sure it is, in percent; first the line of one that knows."""
+    found: dict[str, list[tuple[float, float]]] = {"as sure as right": [(0.0, 0.0), (100.0, 100.0)]}
+    for name, entry in systems.items():
+        bins = entry.get("distribution", {}).get("reliability", ()) if isinstance(entry, Mapping) else ()
+        if len(bins) > 1:
+            found[name] = [(100 * one["confidence"], 100 * one["accuracy"]) for one in bins]
+    return _drawn(found, y=(0.0, 100.0)) if len(found) > 1 else None
+
+
+def places(systems: Mapping[str, object]) -> tuple[list[str], list[tuple[str, list[float | None]]]]:
+    """Heads and rows of a table: of each student how far it is from its teacher, by place in the text."""
+    found = {
+        name: {
+            (one["first"], one["last"]): float(one["kl"])
+            for one in entry.get("distribution", {}).get("by_place", ())
+        }
+        for name, entry in systems.items()
+        if isinstance(entry, Mapping)
+    }
+    spans = sorted({span for row in found.values() for span in row})
+    heads = [str(first + 1) if first == last else f"{first + 1} to {last + 1}" for first, last in spans]
+    return heads, [(name, [row.get(span) for span in spans]) for name, row in found.items() if row]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill_app_trainer.cards import model_card
-from distill_app_trainer.charts import COSTS, curves, trade
+from distill_app_trainer.charts import COSTS, curves, places, reliability, trade
 from distill_app_trainer.rendering import render, shown_metric
 
 SCHEMA_VERSION = 1
@@ -52,6 +52,8 @@ class Report:
                     )
                 )
             ],
+            reliability=reliability(_table(self.content, "systems")),
+            places=places(_table(self.content, "systems")),
             memory=self.memory(),
             rows=self.rows(),
             samples=_table(self.content, "samples"),

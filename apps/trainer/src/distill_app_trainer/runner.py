@@ -179,7 +179,7 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
 
 def do(bench: "Workbench", job: Job) -> str:
     """Do one job; a few words on what came out."""
-    from distill_app_trainer import scoring, stages
+    from distill_app_trainer import exporting, scoring, stages
 
     name, stage = job.stage, bench.plan.config.stages[job.stage]
     if isinstance(stage, FinetuneStage | DistillStage):
@@ -193,7 +193,7 @@ def do(bench: "Workbench", job: Job) -> str:
     if isinstance(stage, EvaluateStage):
         return scoring.run_evaluate(bench, name, stage)
     if isinstance(stage, ExportStage):
-        return scoring.run_export(bench, name, stage)
+        return exporting.run_export(bench, name, stage)
     write_report(bench, seconds=None)
     return "report.json, report.html"
 
@@ -213,8 +213,8 @@ def write_report(bench: "Workbench", *, seconds: float | None) -> Report:
             "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         },
         "plan": plan.to_dict(),
-        "data": data_facts(bench.texts, {name: Path(source.path) for name, source in config.data.items()}),
-        **bench.results,
+        **{key: value for key, value in bench.results.items() if key != "cut"},
+        "data": _data(bench),
         "systems": _in_order(bench),
         "other_runs": other_runs(bench.folder.path, config.run.name),
         "notes": notes(config),
@@ -226,6 +226,16 @@ def write_report(bench: "Workbench", *, seconds: float | None) -> Report:
     cards = {path.name: path for path in (bench.folder.path / "models").glob("*") if path.is_dir()}
     report.write(bench.folder.path, cards)
     return report
+
+
+def _data(bench: "Workbench") -> dict[str, object]:
+    """Facts of each name of data, and what share of it the limits cut where it was learnt from."""
+    files = {name: Path(source.path) for name, source in bench.plan.config.data.items()}
+    cut = bench.results.get("cut", {})
+    return {
+        name: {**facts, **({"cut_percent": cut[name]} if name in cut else {})}
+        for name, facts in data_facts(bench.texts, files).items()
+    }
 
 
 def _in_order(bench: "Workbench") -> dict[str, object]:

@@ -1,14 +1,15 @@
-"""The stages that measure: evaluate and export."""
+"""The stage that measures: every system on the same texts, and pairs of them compared."""
 
 import dataclasses
-import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distill_app_trainer.bench import Workbench
-from distill_app_trainer.config import EvaluateStage, ExportStage
+from distill_app_trainer.config import EvaluateStage
+from distill_app_trainer.distribution import distribution_health, read_right_tokens
 from distill_app_trainer.health import answers_health
 from distill_app_trainer.masks import compare_likelihoods, masked_questions, whole_texts
 from distill_app_trainer.references import teacher_of, variants
@@ -18,73 +19,96 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from distill_adapters import ForcedLogProbs
     from distill_metrics import Comparison, MetricResult
 
 SAMPLES, WORST = 5, 10
-_TIMED = 40  # texts that are answered one by one to see how long one takes
-_CERTIFIED_ON = 512  # held-out texts of an export's certificate, which needs 64 at least
 
 Said = tuple[list[str], list[str], list[Reference]]
 """Inputs as the system read them, what it said, and what would have been right."""
 
 
+@dataclass(kw_only=True)
+class _Answers:
+    """What the systems of a stage said, by system, and what was right."""
+
+    said: dict[str, list[str]] = field(default_factory=dict)
+    likely: dict[str, list[list[float]]] = field(default_factory=dict)
+    forced: "dict[str, ForcedLogProbs]" = field(default_factory=dict)
+    inputs: list[str] = field(default_factory=list)
+    right: list[Reference] = field(default_factory=list)
+    entries: dict[str, dict[str, object]] = field(default_factory=dict)
+    scores: "dict[str, dict[str, MetricResult]]" = field(default_factory=dict)
+
+
 def run_evaluate(bench: Workbench, name: str, stage: EvaluateStage) -> str:
     """Score every system on the same raw texts, and compare the named pairs."""
-    from distill_adapters import mask_log_probs, model_report, set_threads
+    from distill_adapters import set_threads
 
-    policy = bench.plan.policies[name]
-    set_threads(policy)
-    systems = [(one, system) for one in stage.systems for system, _ in variants(bench.plan.config, one)]
-    said: dict[str, list[str]] = {}
-    likely: dict[str, list[list[float]]] = {}
-    right: list[Reference] = []
-    inputs: list[str] = []
-    entries: dict[str, object] = {}
-    scores: dict[str, dict[str, MetricResult]] = {}
-    for number, (_, system) in enumerate(systems, start=1):
-        loaded = bench.load(system, policy)
-        started = time.perf_counter()
-        inputs, said[system], references = _answers(bench, stage, loaded.model, loaded.tokenizer)
-        seconds = time.perf_counter() - started
-        right = right or references
-        if "nll" in stage.metrics:
-            whole = whole_texts(bench.texts[stage.data])
-            likely[system] = mask_log_probs(loaded.model, loaded.tokenizer, inputs, whole)
-        scores[system] = _score(bench, said[system], right, stage.metrics, likely.get(system))
-        entries[system] = {
-            "parameters": model_report(loaded).total_parameters,
-            "bytes": weights_bytes(bench.path_of(system)),
-            "metrics": {key: value.to_dict() for key, value in scores[system].items()},
-            "ms_per_example": 1000 * seconds / len(right),
-        }
+    set_threads(bench.plan.policies[name])
+    systems = [system for one in stage.systems for system, _ in variants(bench.plan.config, one)]
+    teachers = {teacher_of(bench.plan.config, system) for system in systems}
+    found = _Answers()
+    # Teachers first: of them alone the distributions are kept.
+    for number, system in enumerate(sorted(systems, key=lambda one: one not in teachers), start=1):
+        _ask(bench, name, stage, system, found)
+        if system not in teachers:
+            found.forced.pop(system, None)
         bench.folder.event("scored", stage=name, system=system)
         bench.display.progress(name, {"step": number, "total_steps": len(systems)})
-    for system, entry in entries.items():
-        assert isinstance(entry, dict)  # noqa: S101 - made above
+    said = {system: found.said[system] for system in systems}
+    for system, entry in found.entries.items():
         teacher = said.get(teacher_of(bench.plan.config, system) or "")
-        entry["health"] = answers_health(said[system], right, teacher)
+        entry["health"] = answers_health(said[system], found.right, teacher)
     comparisons = {
         f"{first}_vs_{second}": {
-            metric: compare_likelihoods(bench, (first, second), likely)
+            metric: compare_likelihoods(bench, (first, second), found.likely)
             if metric == "nll"
-            else _compare(bench, (first, second), said, right, metric)
+            else _compare(bench, (first, second), said, found.right, metric)
             for metric in stage.metrics
         }
         for first, second in stage.compare
     }
+    entries: dict[str, object] = {system: found.entries[system] for system in systems}
     bench.results["systems"] |= entries
     bench.results["comparisons"] |= comparisons
-    bench.results["evaluations"][name] = {"data": stage.data, "n": len(right), "systems": entries}
+    bench.results["evaluations"][name] = {"data": stage.data, "n": len(found.right), "systems": entries}
     if not bench.results["samples"]:
-        judged = stage.compare[0][0] if stage.compare else systems[0][1]
+        judged = stage.compare[0][0] if stage.compare else systems[0]
+        worst = _worst(found.scores[judged][stage.metrics[0]], stage.metrics[0])
         bench.results["samples"] = {
-            "rows": _samples(inputs, right, said, _spread(len(inputs))),
-            "worst": _samples(
-                inputs, right, said, _worst(scores[judged][stage.metrics[0]], stage.metrics[0])
-            ),
+            "rows": _samples(found.inputs, found.right, said, _spread(len(found.inputs))),
+            "worst": _samples(found.inputs, found.right, said, worst),
             "worst_of": judged,
         }
-    return f"{len(systems)} systems on {len(right):,} rows of {stage.data}"
+    return f"{len(systems)} systems on {len(found.right):,} rows of {stage.data}"
+
+
+def _ask(bench: Workbench, name: str, stage: EvaluateStage, system: str, found: _Answers) -> None:
+    """Let one system answer all texts, and score what it says and how sure it is."""
+    from distill_adapters import mask_log_probs, model_report
+
+    loaded = bench.load(system, bench.plan.policies[name])
+    started = time.perf_counter()
+    found.inputs, found.said[system], right = _answers(bench, stage, loaded.model, loaded.tokenizer)
+    seconds = time.perf_counter() - started
+    found.right = found.right or right
+    if "nll" in stage.metrics:
+        whole = whole_texts(bench.texts[stage.data])
+        found.likely[system] = mask_log_probs(loaded.model, loaded.tokenizer, found.inputs, whole)
+    likely = found.likely.get(system)
+    found.scores[system] = score_texts(bench, found.said[system], found.right, stage.metrics, likely)
+    found.entries[system] = {
+        "parameters": model_report(loaded).total_parameters,
+        "bytes": weights_bytes(bench.path_of(system)),
+        "metrics": {key: value.to_dict() for key, value in found.scores[system].items()},
+        "ms_per_example": 1000 * seconds / len(found.right),
+    }
+    forced = read_right_tokens(bench, stage, loaded)
+    if forced is not None:
+        found.forced[system] = forced
+        teacher = found.forced.get(teacher_of(bench.plan.config, system) or "")
+        found.entries[system]["distribution"] = distribution_health(forced, teacher)
 
 
 def _answers(
@@ -115,7 +139,7 @@ def questions(
     return masked_questions(part, tokenizer, seed=bench.plan.config.run.seed)
 
 
-def _score(
+def score_texts(
     bench: Workbench,
     said: Sequence[str],
     right: Sequence[Reference],
@@ -209,118 +233,6 @@ def _worst(result: "MetricResult", metric: str) -> list[int]:
     values = result.per_example or ()
     sign = -1 if lower_is_better(_metric_name(metric)) else 1
     return sorted(range(len(values)), key=lambda index: sign * values[index])[:WORST]
-
-
-def run_export(bench: Workbench, name: str, stage: ExportStage) -> str:
-    """Export a model, verified against itself, and score the export as a system."""
-    from distill_adapters import set_threads
-    from distill_deploy import export
-
-    set_threads(bench.plan.policies[name])
-    source = _whole(bench, name, stage.model)
-    held_out, references, metric = _held_out(bench, stage)
-    done = export(
-        source,
-        bench.folder.export(name),
-        task=bench.plan.task,
-        format=stage.format,
-        precision=stage.precision,
-        held_out=held_out,
-        references=references,
-        metric=metric,
-        floor=stage.floor,
-        accept=stage.accept,
-        max_new_tokens=stage.max_new_tokens,
-    )
-    bench.results["exports"][name] = {
-        "path": f"exports/{name}",
-        "model": stage.model,
-        "format": done.format,
-        "precision": done.precision,
-        "size_bytes": done.size_bytes,
-        "certificate": dict(done.certificate),
-    }
-    if stage.data is not None and stage.metrics:
-        _score_export(bench, name, stage, source, done.path, size=done.size_bytes)
-    return f"{done.format} {done.precision}, {done.size_bytes / 1e6:.2f} MB"
-
-
-def _whole(bench: Workbench, name: str, model: str) -> Path:
-    """The folder of a whole model: an adapter is merged into its base first."""
-    from distill_adapters import merge
-
-    path = bench.path_of(model)
-    if not (path / "adapter_config.json").is_file():
-        return path
-    merged = bench.folder.model(f"{name}_merged")
-    merge(path, merged)
-    return merged
-
-
-def _held_out(
-    bench: Workbench, stage: ExportStage
-) -> tuple[list[str] | None, list[Reference] | None, Callable[..., tuple[float, float, float]] | None]:
-    if stage.data is None:
-        return None, None, None
-    part = bench.texts[stage.data]
-    texts = inputs_of(part)[:_CERTIFIED_ON]
-    if bench.plan.task == "masked" or not stage.metrics:
-        return texts, None, None
-    first = stage.metrics[0]
-
-    def metric(said: Sequence[str], right: Sequence[Reference]) -> tuple[float, float, float]:
-        found = _score(bench, said, right, (first,))[first]
-        low, high = found.interval or (found.value, found.value)
-        return found.value, low, high
-
-    return texts, references_of(part)[:_CERTIFIED_ON], metric
-
-
-def _score_export(
-    bench: Workbench, name: str, stage: ExportStage, source: Path, path: Path, *, size: int
-) -> None:
-    from distill_adapters import Generation, load_model, model_report, predict
-    from distill_deploy import MaskFiller, load_runtime
-
-    assert stage.data is not None  # noqa: S101 - the caller has looked
-    loaded = load_model(source, bench.plan.policies[name], bench.plan.task, training=False)
-    inputs, right = questions(bench, bench.texts[stage.data], loaded.tokenizer)
-    runtime = load_runtime(path)
-
-    def answer(texts: Sequence[str]) -> list[str]:
-        if isinstance(runtime, MaskFiller):
-            return list(runtime.complete(texts))
-        return list(runtime.generate(texts, max_new_tokens=stage.max_new_tokens))
-
-    def with_torch(texts: Sequence[str]) -> list[str]:
-        generation = Generation(max_new_tokens=stage.max_new_tokens)
-        found = predict(loaded.model, loaded.tokenizer, texts, task=bench.plan.task, generation=generation)
-        return list(found.texts)
-
-    started = time.perf_counter()
-    said = answer(inputs)
-    seconds = time.perf_counter() - started
-    entry = bench.results["exports"][name]
-    assert isinstance(entry, dict)  # noqa: S101 - written by run_export
-    entry["ms_alone"] = {"export": _ms_alone(answer, inputs), "pytorch": _ms_alone(with_torch, inputs)}
-    taken = [name for name in bench.results["systems"] if name.startswith("exported")]
-    system = f"exported_{path.name}" if taken else "exported"
-    bench.results["systems"][system] = {
-        "parameters": model_report(loaded).total_parameters,
-        "bytes": size,
-        "metrics": {key: value.to_dict() for key, value in _score(bench, said, right, stage.metrics).items()},
-        "ms_per_example": 1000 * seconds / len(right),
-    }
-
-
-def _ms_alone(answer: Callable[[Sequence[str]], list[str]], texts: Sequence[str]) -> float:
-    """Milliseconds a text takes that comes alone, as on a device: the median over a few."""
-    took = []
-    for text in texts[: _TIMED + 1]:
-        started = time.perf_counter()
-        answer([text])
-        took.append(1000 * (time.perf_counter() - started))
-    return statistics.median(took[1:] or took)
 
 
 def weights_bytes(folder: Path) -> int:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from distill_kd import DistillationTrainer, Teacher
 
 _TOLD_EVERY = 50  # labelled texts
+_CUT_OF = 10_000  # rows, about, that are looked at to see what share the limits cut
 
 
 def run_training(bench: Workbench, job: Job, stage: TrainingStage) -> str:
@@ -95,13 +96,23 @@ def tokenized(bench: Workbench, data: Names, tokenizer: "PreTrainedTokenizerBase
     """The rows a stage learns from, and those of ``validation`` where there are any."""
     from datasets import DatasetDict
 
-    from distill_datakit import tokenize
+    from distill_datakit import share_cut, tokenize
 
     task, limits = bench.plan.task, bench.plan.config.limits
     names = (data,) if isinstance(data, str) else data
     parts = {"train": joined(bench.texts, names, task)}
     if "validation" in bench.texts and "validation" not in names:
         parts["validation"] = joined(bench.texts, ("validation",), task)
+    cut = bench.results.setdefault("cut", {})
+    for name in {*names, *parts} & bench.texts.keys() - cut.keys():
+        rows = joined(bench.texts, (name,), task)
+        cut[name] = 100 * share_cut(
+            rows.select(range(0, len(rows), max(1, len(rows) // _CUT_OF))),
+            tokenizer,
+            task,
+            max_source_length=limits.max_source_length,
+            max_target_length=limits.max_target_length,
+        )
     return tokenize(
         DatasetDict(parts),
         tokenizer,
@@ -122,7 +133,7 @@ def _tuner(
         policy=bench.plan.policies[job.stage],
         output_dir=work,
         seed=job.seed,
-        data_collator=_collator(bench, loaded, job.seed),
+        data_collator=collator_of(bench, loaded, job.seed),
         on_progress=bench.progress(job.system),
     )
 
@@ -144,7 +155,7 @@ def _distiller(
     from distill_kd import DistillationTrainer
 
     policy, task = bench.plan.policies[job.stage], bench.plan.task
-    collate = _collator(bench, loaded, job.seed)
+    collate = collator_of(bench, loaded, job.seed)
     return DistillationTrainer(
         loaded.model,
         teacher=_teacher(bench, job, stage, data, collate),
@@ -194,7 +205,8 @@ def _teacher(
     return LiveTeacher(loaded.model, tokenizer=loaded.tokenizer)
 
 
-def _collator(bench: Workbench, loaded: "LoadedModel", seed: int) -> "Collator":
+def collator_of(bench: Workbench, loaded: "LoadedModel", seed: int) -> "Collator":
+    """What makes batches of tokenized rows for a model."""
     from distill_datakit import collator
 
     task = bench.plan.task
@@ -215,7 +227,7 @@ def run_store(bench: Workbench, name: str, stage: StoreStage) -> str:
     report = write_cache(
         LiveTeacher(loaded.model, tokenizer=loaded.tokenizer),
         concatenate_datasets(list(data.data.values())),
-        _collator(bench, loaded, bench.plan.config.run.seed),
+        collator_of(bench, loaded, bench.plan.config.run.seed),
         bench.folder.store(name),
         task=bench.plan.task,
         settings=stage.cache,

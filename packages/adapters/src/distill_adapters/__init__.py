@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         TrainingStoppedError,
     )
     from distill_adapters.finetuning import FineTuner, TrainOutcome
+    from distill_adapters.forcing import ForcedLogProbs, forced_log_probs
     from distill_adapters.loading import LoadedModel, load_model, save_model, set_threads
     from distill_adapters.making import new_model
     from distill_adapters.merging import merge
@@ -35,6 +36,7 @@ _HOMES = {
     "AdapterConfig": "settings",
     "AdapterError": "errors",
     "FineTuner": "finetuning",
+    "ForcedLogProbs": "forcing",
     "Generation": "settings",
     "GradientError": "errors",
     "LabelError": "errors",
@@ -56,6 +58,7 @@ _HOMES = {
     "TrainSettings": "settings",
     "TrainingStoppedError": "errors",
     "attach": "attaching",
+    "forced_log_probs": "forcing",
     "load_model": "loading",
     "mask_log_probs": "predicting",
     "merge": "merging",
@@ -72,6 +75,7 @@ __all__ = [
     "AdapterConfig",
     "AdapterError",
     "FineTuner",
+    "ForcedLogProbs",
     "Generation",
     "GradientError",
     "LabelError",
@@ -93,6 +97,7 @@ __all__ = [
     "TrainSettings",
     "TrainingStoppedError",
     "attach",
+    "forced_log_probs",
     "load_model",
     "mask_log_probs",
     "merge",

@@ -69,7 +69,7 @@ def predict(
     found: list[tuple[str, list[int], float]] = [("", [], 0.0)] * len(inputs)
     if task == "masked" and tokenizer.mask_token_id is None:
         raise ValueError("a masked model fills mask tokens, and this tokenizer has none.")
-    with torch.inference_mode(), _evaluating(model), quiet():
+    with torch.inference_mode(), evaluating(model), quiet():
         for start in range(0, len(order), generation.batch_size):
             places = order[start : start + generation.batch_size]
             batch = [inputs[place] for place in places]
@@ -125,7 +125,7 @@ def mask_log_probs(
     _check_lengths(model, inputs)
     order = sorted(range(len(inputs)), key=lambda place: -len(inputs[place]))
     found: list[list[float]] = [[] for _ in inputs]
-    with torch.inference_mode(), _evaluating(model):
+    with torch.inference_mode(), evaluating(model):
         for start in range(0, len(order), batch_size):
             places = order[start : start + batch_size]
             ids, mask = _padded([inputs[at] for at in places], _pad_id(tokenizer), model.device, left=False)
@@ -173,7 +173,8 @@ def _column(rows: Any, names: list[str]) -> list[str]:
 
 
 @contextmanager
-def _evaluating(model: "PreTrainedModel") -> Iterator[None]:
+def evaluating(model: "PreTrainedModel") -> Iterator[None]:
+    """No dropout meanwhile; the mode is put back."""
     training = model.training
     model.train(mode=False)
     try:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from distill_datakit.report import DataReport
     from distill_datakit.splitting import split
     from distill_datakit.streaming import prepare
-    from distill_datakit.tokenization import TokenizedData, tokenize
+    from distill_datakit.tokenization import TokenizedData, share_cut, tokenize
     from distill_datakit.training import TokenizerKind, train_tokenizer
 
     __version__: str
@@ -46,7 +46,7 @@ _HOME = {
     "report": ("DataReport",),
     "splitting": ("split",),
     "streaming": ("prepare",),
-    "tokenization": ("TokenizedData", "tokenize"),
+    "tokenization": ("TokenizedData", "share_cut", "tokenize"),
     "training": ("TokenizerKind", "train_tokenizer"),
 }
 _MODULES = {name: module for module, names in _HOME.items() for name in names}
@@ -79,6 +79,7 @@ __all__ = [
     "prepare_dataset_dict",
     "prepare_tokenized_dataset",
     "read_generations",
+    "share_cut",
     "split",
     "tokenize",
     "train_tokenizer",

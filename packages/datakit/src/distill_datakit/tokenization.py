@@ -92,6 +92,29 @@ def tokenize(
     )
 
 
+def share_cut(
+    data: "Dataset", tokenizer: "PreTrainedTokenizerBase", task: Task, **how: Unpack[TokenizeArguments]
+) -> float:
+    """Share of the rows, 0 to 1, that the limits of ``tokenize`` shorten.
+
+    Args:
+        data: Raw rows.
+        tokenizer: As for ``tokenize``, and so are the others and the errors.
+        task: What the rows are for.
+        how: Limits and so on; 0 without limits.
+    """
+    limits = ("max_source_length", "max_target_length")
+    if not len(data) or all(how.get(limit) is None for limit in limits):
+        return 0.0
+    free: TokenizeArguments = {**how, "max_source_length": None, "max_target_length": None}
+    kept, whole = (tokenize(data, tokenizer, task, **one).data for one in (how, free))
+    cut = [
+        any(len(short[name]) < len(full[name]) for name in ("input_ids", "labels") if name in full)
+        for short, full in zip(kept, whole, strict=True)
+    ]
+    return sum(cut) / len(cut)
+
+
 class Tally:
     """Counts rows, and those with something to learn, while batches pass."""
 

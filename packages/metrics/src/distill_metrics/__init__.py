@@ -4,7 +4,16 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from distill_metrics.agreement import Agreement, ece, entropy_gap, kl, top1_agreement
+    from distill_metrics.agreement import (
+        Agreement,
+        Calibration,
+        PlaceAgreement,
+        ReliabilityBin,
+        ece,
+        entropy_gap,
+        kl,
+        top1_agreement,
+    )
     from distill_metrics.baseline import compute_baseline, read_baseline, write_baseline
     from distill_metrics.bertscore import bertscore_f1, bertscore_precision, bertscore_recall
     from distill_metrics.classification import accuracy, f1
@@ -72,6 +81,9 @@ _HOME = {
     ),
     "agreement": (
         "Agreement",
+        "Calibration",
+        "PlaceAgreement",
+        "ReliabilityBin",
         "ece",
         "entropy_gap",
         "kl",
@@ -134,6 +146,7 @@ __all__ = [
     "METRIC_NAMES",
     "MODEL_METRIC_NAMES",
     "Agreement",
+    "Calibration",
     "Comparison",
     "EmptyPredictionsWarning",
     "EmptyTextError",
@@ -145,7 +158,9 @@ __all__ = [
     "MetricInfo",
     "MetricResult",
     "MissingExtraError",
+    "PlaceAgreement",
     "Reference",
+    "ReliabilityBin",
     "RunningMetric",
     "SettingError",
     "ShapeError",

@@ -1,6 +1,7 @@
 """How far a student says what its teacher says, and how far a model knows what it knows."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from distill_metrics.arrays import IGNORED, as_array
@@ -15,22 +16,44 @@ if TYPE_CHECKING:
 _BLOCK = 1 << 20
 
 
+@dataclass(frozen=True, kw_only=True)
+class PlaceAgreement:
+    """How far a student follows its teacher at some places of a text.
+
+    Attributes:
+        first: The first place, from 0.
+        last: The last one.
+        n: Positions there.
+        kl: Mean KL(teacher || student), nats.
+        top1_agreement: Share of them where both find the same token likeliest, percent.
+    """
+
+    first: int
+    last: int
+    n: int
+    kl: float
+    top1_agreement: float
+
+
 class Agreement:
     """Top-1 agreement, KL and entropy gap of a student and its teacher, gathered batch by batch.
 
-    Three numbers a position are kept, never the probabilities.
+    Three numbers a position, and its place, are kept, never the probabilities.
     """
 
     def __init__(self) -> None:
         self._rows: list[NDArray[np.float64]] = []
+        self._places: list[NDArray[np.int64]] = []
 
-    def add(self, student: object, teacher: object, *, mask: object = None) -> None:
+    def add(self, student: object, teacher: object, *, mask: object = None, places: object = None) -> None:
         """Count one batch.
 
         Args:
             student: Logits or log-probabilities ``(..., vocabulary)``, an array or a tensor of any dtype.
             teacher: The same of the teacher, for the same positions and vocabulary.
             mask: True where a position counts, of the shape without the vocabulary; None counts all.
+            places: How far each position is from the start of its text, 0 or more, of the shape without the
+                vocabulary; for :meth:`by_place`, which leaves out batches without.
 
         Raises:
             ShapeError: The shapes differ, the mask is not boolean, or a position holds NaN or no probability.
@@ -42,6 +65,9 @@ class Agreement:
                 f"Student {_shape(student)} and teacher {_shape(teacher)} differ in shape; both are "
                 "needed for the same positions and the same vocabulary."
             )
+        where: NDArray[np.int64] | None = None if places is None else as_array(places).astype(np.int64)
+        if where is not None and where.shape != _shape(student)[:-1]:
+            raise ShapeError(f"Places of shape {where.shape} do not fit log-probabilities {_shape(student)}.")
         for rows in _blocks(student, mask):
             ours, theirs = _log_probabilities(student, rows), _log_probabilities(teacher, rows)
             p, q = np.exp(ours), np.exp(theirs)
@@ -50,6 +76,7 @@ class Agreement:
                 gap = (np.where(q > 0, q * theirs, 0.0) - np.where(p > 0, p * ours, 0.0)).sum(axis=1)
             same = (ours.argmax(axis=1) == theirs.argmax(axis=1)) * 100.0
             self._rows.append(np.stack([same, np.maximum(divergence, 0.0), gap], axis=1))
+            self._places.append(np.full(len(rows), -1) if where is None else where.reshape(-1)[rows])
 
     def results(self) -> dict[str, MetricResult]:
         """``top1_agreement`` in percent, ``kl`` and ``entropy_gap`` in nats; means over positions.
@@ -81,6 +108,23 @@ class Agreement:
             for column, (name, unit, detail) in enumerate(described)
         }
 
+    def by_place(self) -> tuple[PlaceAgreement, ...]:
+        """The same by the place in the text: 0, 1, 2 to 3, 4 to 7 and so on, where there are positions.
+
+        A student that drifts from its teacher shows it in the later places.
+        """
+        import numpy as np
+
+        rows = np.concatenate([*self._rows, np.zeros((0, 3))])
+        places = np.concatenate([*self._places, np.zeros(0, dtype=np.int64)])
+        bins = np.where(places < 0, -1, np.floor(np.log2(np.maximum(places, 0.5))).astype(np.int64) + 1)
+        found = []
+        for number in np.unique(bins[bins >= 0]).tolist():
+            (same, divergence, _), n = rows[bins == number].mean(axis=0).tolist(), int((bins == number).sum())
+            first, last = (2**number) // 2, max(0, 2**number - 1)
+            found.append(PlaceAgreement(first=first, last=last, n=n, kl=divergence, top1_agreement=same))
+        return tuple(found)
+
 
 def top1_agreement(student: object, teacher: object, *, mask: object = None) -> MetricResult:
     """Share of positions where both find the same token likeliest, in percent; see :class:`Agreement`."""
@@ -103,48 +147,115 @@ def _agreement(student: object, teacher: object, mask: object) -> dict[str, Metr
     return gathered.results()
 
 
-def ece(log_probs: object, labels: object, *, bins: int = 15) -> MetricResult:
-    """Expected calibration error: how far confidence and accuracy are apart, in percent.
+@dataclass(frozen=True, kw_only=True)
+class ReliabilityBin:
+    """Positions whose likeliest token was given a probability within ``low`` to ``high``.
 
-    Positions are sorted into ``bins`` of equal width by the probability of their likeliest token; the gaps
-    between mean probability and accuracy of each bin are averaged, weighted by its positions.
+    Attributes:
+        low: The lower end, itself outside, but for 0.
+        high: The upper end.
+        n: Positions.
+        confidence: Mean probability of their likeliest tokens, 0 to 1.
+        accuracy: Share of them where that token is right, 0 to 1.
+    """
+
+    low: float
+    high: float
+    n: int
+    confidence: float
+    accuracy: float
+
+
+class Calibration:
+    """Whether a model is as often right as it is sure, gathered batch by batch.
+
+    Positions are sorted into ``bins`` of equal width by the probability of their likeliest token; only sums
+    are kept.
 
     Args:
-        log_probs: Logits or log-probabilities ``(..., vocabulary)``.
-        labels: The right token of each position, -100 where it does not count.
         bins: Number of bins.
 
     Raises:
-        ShapeError: The shapes differ, no position counts, or one holds NaN.
         ValueError: ``bins`` is not positive.
 
     Source:
         Guo et al. 2017, arXiv:1706.04599, equation 3.
     """
-    import numpy as np
 
-    if bins < 1:
-        raise ValueError(f"{bins} bins were asked for; at least 1 is needed.")
-    given = as_array(labels)
-    right = given.reshape(-1)
-    sums = np.zeros((bins, 3))
-    for rows in _blocks(log_probs, given != IGNORED):
-        found = _log_probabilities(log_probs, rows)
-        confidence = np.exp(found.max(axis=1))
-        hit = found.argmax(axis=1) == right[rows]
-        # Bins are open below and closed above, as in the paper.
-        place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-        for column, weights in enumerate((None, confidence, hit)):
-            sums[:, column] += np.bincount(place, weights=weights, minlength=bins)
-    n = int(sums[:, 0].sum())
-    if not n:
-        raise ShapeError(f"None of the {right.size} labels counts: all are {IGNORED}, or there are none.")
-    return MetricResult(
-        value=100.0 * float(np.abs(sums[:, 1] - sums[:, 2]).sum()) / n,
-        unit="percent",
-        n=n,
-        signature=f"ece|bins:{bins}, equal width|float64",
-    )
+    def __init__(self, bins: int = 15) -> None:
+        import numpy as np
+
+        if bins < 1:
+            raise ValueError(f"{bins} bins were asked for; at least 1 is needed.")
+        self._sums = np.zeros((bins, 3))
+        self._seen = 0
+
+    def add(self, log_probs: object, labels: object) -> None:
+        """Count one batch.
+
+        Args:
+            log_probs: Logits or log-probabilities ``(..., vocabulary)``.
+            labels: The right token of each position, -100 where it does not count.
+
+        Raises:
+            ShapeError: The shapes differ, or a position holds NaN.
+        """
+        import numpy as np
+
+        given, bins = as_array(labels), len(self._sums)
+        right = given.reshape(-1)
+        self._seen += right.size
+        for rows in _blocks(log_probs, given != IGNORED):
+            found = _log_probabilities(log_probs, rows)
+            confidence = np.exp(found.max(axis=1))
+            hit = found.argmax(axis=1) == right[rows]
+            # Bins are open below and closed above, as in the paper.
+            place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+            for column, weights in enumerate((None, confidence, hit)):
+                self._sums[:, column] += np.bincount(place, weights=weights, minlength=bins)
+
+    def result(self) -> MetricResult:
+        """``ece``, percent: gaps between probability and accuracy of the bins, weighted by their positions.
+
+        Raises:
+            ShapeError: No position was counted.
+        """
+        import numpy as np
+
+        n = int(self._sums[:, 0].sum())
+        if not n:
+            raise ShapeError(f"None of the {self._seen} labels counts: all are {IGNORED}, or there are none.")
+        return MetricResult(
+            value=100.0 * float(np.abs(self._sums[:, 1] - self._sums[:, 2]).sum()) / n,
+            unit="percent",
+            n=n,
+            signature=f"ece|bins:{len(self._sums)}, equal width|float64",
+        )
+
+    def bins(self) -> tuple[ReliabilityBin, ...]:
+        """The bins that hold positions, from low to high."""
+        count = len(self._sums)
+        return tuple(
+            ReliabilityBin(
+                low=number / count,
+                high=(number + 1) / count,
+                n=int(n),
+                confidence=sure / n,
+                accuracy=hits / n,
+            )
+            for number, (n, sure, hits) in enumerate(self._sums.tolist())
+            if n
+        )
+
+
+def ece(log_probs: object, labels: object, *, bins: int = 15) -> MetricResult:
+    """Expected calibration error: how far confidence and accuracy are apart, in percent.
+
+    See :class:`Calibration`, whose arguments and errors these are.
+    """
+    gathered = Calibration(bins)
+    gathered.add(log_probs, labels)
+    return gathered.result()
 
 
 def _shape(values: Any) -> tuple[int, ...]:
