@@ -34,6 +34,7 @@ COMMANDS = {
     "distill-eval --help": {},
     "distill-eval --version": {},
     "distill-eval --dta": {},
+    "distill-eval --te<TAB>": {**COMPLETING, "COMP_LINE": "distill-eval --te", "COMP_POINT": "17"},
     "distill-edge --help": {},
     "distill-edge rum": {},
 }

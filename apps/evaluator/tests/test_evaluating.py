@@ -161,7 +161,7 @@ def test_a_damaged_model_is_a_failure_in_one_line(
     assert main(arguments) == 1
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err.splitlines()[-1].startswith("distill-eval: ")
+    assert printed.err.splitlines()[-1].startswith("error: ")
     with pytest.raises(Exception, match="broken failed: "):
         main([*arguments, "--debug"])
 
@@ -193,7 +193,7 @@ def test_an_interruption_is_exit_130_and_leaves_nothing(
     assert code == 130
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err.endswith("distill-eval: interrupted; nothing was written\n")
+    assert printed.err.endswith("error: interrupted; nothing was written\n")
     assert sorted(tmp_path.iterdir()) == before
 
 

@@ -51,6 +51,16 @@ def test_a_mistake_costs_one_line_and_no_torch(
     assert not (workplace / "runs").exists()
 
 
+def test_a_reporter_that_is_not_installed_is_refused_with_what_installs_it(workplace: Path) -> None:
+    """Before torch is imported and before a folder is made."""
+    done = probe("run", "tiny.toml", "--set", 'run.report_to=["swanlab"]')
+    assert done.stdout.strip() == "2 ['pydantic']"
+    error, fix = done.stderr.strip().splitlines()
+    assert error.startswith("error: run.report_to = 'swanlab' needs swanlab, which is not installed.")
+    assert fix == "fix:   pip install 'swanlab'"
+    assert not (workplace / "runs").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [("--help", 0), ("run --help", 0), ("--version", 0), ("examples", 0), ("completion bash", 0), ("rum", 2),

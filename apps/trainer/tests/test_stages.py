@@ -92,6 +92,26 @@ def test_a_refused_export_exits_with_4_and_leaves_nothing_that_looks_finished(
     assert [path.suffix for path in (workplace / "runs").iterdir()] == [".partial"]
 
 
+@pytest.mark.extra("tensorboard")  # noqa: S610 - a marker, not a query
+def test_a_reporter_gets_the_losses_of_the_run(workplace: Path, head: str) -> None:
+    """TensorBoard's own reader finds the loss of the training in the run folder, step by step."""
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    extra = "\n[stages.teacher.train.extra]\nlogging_steps = 4\n"
+    text = head.replace('name = "tiny"', 'name = "tiny"\nreport_to = ["tensorboard"]') + extra
+    (workplace / "tiny.toml").write_text(text, encoding="utf-8")
+    assert main(["run", "tiny.toml"]) == 0
+    (file,) = workplace.glob("runs/*/logs/teacher/**/events.out.tfevents.*")
+    losses = {
+        event.step: value.tensor.float_val[0]
+        for event in EventFileLoader(str(file)).Load()
+        for value in event.summary.value
+        if value.tag == "train/loss"
+    }
+    assert sorted(losses) == [1, 4, 8, 12]
+    assert losses[12] < losses[1]
+
+
 def test_an_adapter_is_trained_merged_and_scored(workplace: Path, head: str) -> None:
     """LoRA on a saved model; merging changes no answer."""
     (workplace / "teacher.toml").write_text(head, encoding="utf-8")

@@ -1,16 +1,20 @@
+# PYTHON_ARGCOMPLETE_OK
 """``distill-eval MODEL... --data FILE``: predict, score, compare, write down."""
 
 import argparse
 import json
+import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from distill_app_evaluator.errors import UsageError, words_of
+from distill_app_evaluator.errors import Fix, Option, Retype, UsageError, words_of, written
 from distill_app_evaluator.folders import TASKS, nearest
 from distill_app_evaluator.request import EvaluationRequest, check_request
 
 _FAILED, _USAGE, _INTERRUPTED = 1, 2, 130
+_SHELLS = ("bash", "zsh", "fish")
 
 _EXAMPLES = """\
 examples:
@@ -24,7 +28,12 @@ exit codes: 0 done; 1 the evaluation failed; 2 it cannot be done as asked, nothi
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}. See distill-eval --help.")
+        fix: Fix = "distill-eval --help"
+        wrong = re.match(r"argument (--[\w-]+): (invalid int value|.* is no OURS=THEIRS)", message)
+        if wrong is not None:
+            usual = self._option_string_actions[wrong[1]].default
+            fix = Option(wrong[1], None if usual is None else str(usual))
+        raise UsageError(f"{message}. See distill-eval --help.", fix=fix)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,7 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if "--debug" in given:
             raise
-        return _complain(words_of(error), _USAGE if isinstance(error, UsageError) else _FAILED)
+        fix = getattr(error, "fix", None)
+        code = _USAGE if isinstance(error, UsageError) else _FAILED
+        return _complain(words_of(error), code, None if fix is None else written(fix, given))
     return 0
 
 
@@ -57,9 +68,18 @@ def _run(given: Sequence[str]) -> None:
 
         print(f"distill-eval {version('distill-app-evaluator')}")
         return
+    if "--completion" in given:
+        from argcomplete.shell_integration import shellcode
+
+        shell = next(iter(given[given.index("--completion") + 1 :]), "")
+        if shell not in _SHELLS:
+            right = Option("--completion", nearest(shell, _SHELLS) or _SHELLS[0])
+            raise UsageError(f"--completion {shell!r}: allowed are {', '.join(_SHELLS)}.", fix=right)
+        print(shellcode(["distill-eval"], shell=shell))
+        return
     arguments = vars(_parsed(given))
     as_json = arguments.pop("json")
-    for only_here in ("debug", "version"):
+    for only_here in ("debug", "version", "completion"):
         del arguments[only_here]
     _evaluate(check_request(**arguments), as_json=as_json)
 
@@ -83,9 +103,11 @@ def _evaluate(request: EvaluationRequest, *, as_json: bool) -> None:
         say(f"Wrote {request.out}: the predictions, and metrics.json.")
 
 
-def _complain(text: str, code: int) -> int:
-    """One line, whatever the message holds."""
-    print(f"distill-eval: {' '.join(text.split())}", file=sys.stderr)
+def _complain(text: str, code: int, fix: str | None = None) -> int:
+    """One line, whatever the message holds, and one for what mends it."""
+    print(f"error: {' '.join(text.split())}", file=sys.stderr)
+    if fix is not None:
+        print(f"fix:   {fix}", file=sys.stderr)
     return code
 
 
@@ -98,10 +120,16 @@ def _parsed(given: Sequence[str]) -> argparse.Namespace:
         allow_abbrev=False,
     )
     known = {flag for action in _add_arguments(parser) for flag in action.option_strings}
+    if "_ARGCOMPLETE" in os.environ:
+        import argcomplete
+
+        argcomplete.autocomplete(parser, always_complete_options="long")
     for flag in (one.partition("=")[0] for one in given if one.startswith("--") and one != "--"):
-        near = None if flag in known else nearest(flag, known)
-        if near is not None:
-            raise UsageError(f"There is no option {flag}. Did you mean {near}?")
+        if flag not in known:
+            near = nearest(flag, known)
+            hint = f" Did you mean {near}?" if near else ""
+            allowed = ", ".join(sorted(one for one in known if one.startswith("--")))
+            raise UsageError(f"There is no option {flag}.{hint} Allowed: {allowed}.", fix=Retype(flag, near))
     return parser.parse_intermixed_args(given)
 
 
@@ -122,7 +150,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> list[argparse.Action]:
         add("--split", default="all", help="all: every row (default); test: the held-out tenth (seed 42)"),
     ]
     shown = [
-        add(
+        metrics := add(
             "--metrics",
             type=_names,
             default=(),
@@ -140,6 +168,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> list[argparse.Action]:
         add("--out", metavar="DIR", help="new folder for the predictions and metrics.json"),
         add("--json", action="store_true", help="print one JSON object in place of tables"),
     ]
+    metrics.completer = _metric_names  # type: ignore[attr-defined]  # argcomplete looks for it
     answering = [
         add("--task", metavar="TASK", help=f"{', '.join(TASKS)}; else the model's configuration tells"),
         add("--prefix", default="", metavar="TEXT", help="put before every input, such as 'translate: '"),
@@ -148,8 +177,17 @@ def _add_arguments(parser: argparse.ArgumentParser) -> list[argparse.Action]:
         add("--batch-size", type=int, default=64, metavar="N", help="rows predicted at once (64)"),
         add("--debug", action="store_true", help="show where an error comes from"),
         add("--version", action="store_true", help="print the version"),
+        add("--completion", metavar="SHELL", help=f"print code that completes: {', '.join(_SHELLS)}"),
     ]
     return [*what, *shown, *answering, *parser._actions[:1]]
+
+
+def _metric_names(prefix: str, **_: object) -> list[str]:
+    """What the last of the names could become."""
+    from distill_metrics.names import METRIC_GROUPS, METRIC_NAMES
+
+    before = prefix[: prefix.rfind(",") + 1]
+    return [before + name for name in (*METRIC_NAMES, *METRIC_GROUPS)]
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from distill_app_evaluator.errors import UsageError
+from distill_app_evaluator.errors import Fix, Option, UsageError
 from distill_app_evaluator.request import EvaluationRequest, Rows
 
 Reference = str | list[str]
@@ -38,10 +38,8 @@ def read_examples(rows: Rows) -> Examples:
             than ``MOST_PARTS`` parts.
     """
     columns = _columns(rows)
-    inputs = [_text(value, rows.input, row) for row, value in enumerate(columns[rows.input], start=1)]
-    references = [
-        _reference(value, rows.reference, row) for row, value in enumerate(columns[rows.reference], start=1)
-    ]
+    inputs = [_text(value, rows, rows.input, row) for row, value in enumerate(columns[rows.input], start=1)]
+    references = [_reference(value, rows, row) for row, value in enumerate(columns[rows.reference], start=1)]
     return Examples(inputs=inputs, references=references, parts=_parts(rows, columns, references))
 
 
@@ -60,7 +58,11 @@ def usable_metrics(request: EvaluationRequest, references: Sequence[Reference], 
             score(perfect, references, metrics=[name], interval=None)
         except EmptyTextError as error:
             if request.metrics:
-                raise UsageError(f"{name} cannot score {request.rows.path}: {error}") from None
+                others = ",".join(one for one in request.metrics if one != name)
+                raise UsageError(
+                    f"{name} cannot score {request.rows.path}: {error}",
+                    fix=Option("--metrics", others or "exact_match"),
+                ) from None
             say(f"Left out {name}: {error}")
             continue
         usable.append(name)
@@ -75,24 +77,37 @@ def _columns(rows: Rows) -> dict[str, list[object]]:
         part = split(dataset)["test"] if rows.split == "test" else dataset
     except DataError as error:
         hint = " Or take every row: --split all." if rows.split == "test" and error.file is None else ""
-        raise UsageError(f"{error}{hint}") from error
+        fix = Option("--split", "all") if hint else _delete(rows, error.row)
+        raise UsageError(f"{error}{hint}", fix=fix) from error
     return {name: list(part[name]) for name in part.column_names}
 
 
-def _text(value: object, column: str, row: int) -> str:
+def _delete(rows: Rows, row: int | None) -> Fix | None:
+    """An edit that takes a row out of a file with a row a line."""
+    lines = rows.split == "all" and rows.path.suffix in (".jsonl", ".csv", ".tsv")
+    if row is None or not lines:
+        return None
+    return f"{rows.path}:{row + (rows.path.suffix != '.jsonl')}: delete"
+
+
+def _text(value: object, rows: Rows, column: str, row: int) -> str:
     if isinstance(value, str):
         return value
     raise UsageError(
-        f"Row {row}, column {column!r}: {_shown(value)} where a text is needed; write it as one."
+        f"Row {row}, column {column!r}: {_shown(value)} where a text is needed; write it as one.",
+        fix=_delete(rows, row),
     )
 
 
-def _reference(value: object, column: str, row: int) -> Reference:
+def _reference(value: object, rows: Rows, row: int) -> Reference:
     if not isinstance(value, list):
-        return _text(value, column, row)
+        return _text(value, rows, rows.reference, row)
     if not value:
-        raise UsageError(f"Row {row}, column {column!r}: an empty list; at least one text is needed.")
-    return [_text(one, column, row) for one in value]
+        raise UsageError(
+            f"Row {row}, column {rows.reference!r}: an empty list; at least one text is needed.",
+            fix=_delete(rows, row),
+        )
+    return [_text(one, rows, rows.reference, row) for one in value]
 
 
 def _shown(value: object) -> str:
@@ -113,6 +128,7 @@ def _parts(
     if different > MOST_PARTS:
         raise UsageError(
             f"--slices {rows.slices}: {different} different values in {len(values)} rows; at most "
-            f"{MOST_PARTS} parts are compared. Name a column with fewer, or --slices length."
+            f"{MOST_PARTS} parts are compared. Name a column with fewer, or --slices length.",
+            fix=Option("--slices", "length"),
         )
     return slice_rows(references, values)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from distill_app_evaluator.errors import UsageError
+from distill_app_evaluator.errors import Fix, Option, Retype, UsageError
 
 Task = Literal["causal", "seq2seq", "masked"]
 Kind = Literal["model", "adapter", "export"]
@@ -21,6 +21,7 @@ _MARKS: tuple[tuple[str, Kind], ...] = (
     ("config.json", "model"),
 )
 _WEIGHTS = (".safetensors", ".bin", ".onnx", ".onnx_data")
+_READABLE = (".jsonl", ".csv", ".tsv", ".parquet", ".gz")
 _VOCABULARIES = ("tokenizer*", "vocab*", "*.model", "*.spm")
 
 
@@ -69,7 +70,10 @@ def find_systems(models: Sequence[str], teacher: str | None, task: Task | None) 
     places = [Path(os.path.abspath(one)) for one in given]  # noqa: PTH100 - links keep their names
     for number, place in enumerate(places):
         if place in places[:number]:
-            raise UsageError(f"{given[number]} is named twice; name each model once, the teacher too.")
+            raise UsageError(
+                f"{given[number]} is named twice; name each model once, the teacher too.",
+                fix=_without(given, number, teacher),
+            )
     names = _names(places)
     systems = tuple(
         _system(name, model, task, "teacher" if number == len(models) else "model")
@@ -78,19 +82,41 @@ def find_systems(models: Sequence[str], teacher: str | None, task: Task | None) 
     masked = [one.name for one in systems if one.task == "masked"]
     if masked and len(masked) < len(systems):
         other = next(one for one in systems if one.task != "masked")
+        apart = next(number for number, one in enumerate(systems) if one.task != systems[0].task)
         raise UsageError(
             f"{masked[0]} fills masks and {other.name} is {other.task}: they cannot answer the same rows. "
-            "Evaluate them apart, or give --task."
+            "Evaluate them apart, or give --task.",
+            fix=_without(given, apart, teacher),
         )
     return systems
+
+
+def _without(given: Sequence[str], number: int, teacher: str | None) -> Fix:
+    """The command line without one of the models, or without the teacher."""
+    last = teacher is not None and number == len(given) - 1
+    return Option("--teacher", None) if last else Retype(given[number], None)
+
+
+def neighbour(path: Path) -> str | None:
+    """What lies there under a similar name."""
+    if not path.parent.is_dir():
+        return None
+    near = nearest(path.name, [entry.name for entry in path.parent.iterdir()])
+    return None if near is None else str(path.parent / near)
+
+
+def readable(path: Path) -> list[str]:
+    """Files of examples that lie where a path points, or above."""
+    above = next(place for place in path.parents if place.is_dir())
+    return [str(one) for one in sorted(above.iterdir()) if one.is_file() and one.suffix in _READABLE]
 
 
 def neighbours(path: Path) -> str:
     """A hint to what lies there under a similar name."""
     if not path.parent.is_dir():
         return f" Nor is there a folder {path.parent}."
-    near = nearest(path.name, [entry.name for entry in path.parent.iterdir()])
-    return f" Did you mean {path.parent / near}?" if near else ""
+    near = neighbour(path)
+    return f" Did you mean {near}?" if near else ""
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str | None:
@@ -108,6 +134,15 @@ def _names(places: Sequence[Path]) -> list[str]:
 
 
 def _system(name: str, model: str, task: Task | None, role: Role) -> System:
+    try:
+        return _found(name, model, task, role)
+    except UsageError as error:
+        if error.fix is None and (sound := _sound_beside(Path(model))) is not None:
+            error.fix = Option("--teacher", sound) if role == "teacher" else Retype(model, sound)
+        raise
+
+
+def _found(name: str, model: str, task: Task | None, role: Role) -> System:
     folder, kind = _folder(model)
     base = None
     if kind == "export":
@@ -121,13 +156,30 @@ def _system(name: str, model: str, task: Task | None, role: Role) -> System:
     return System(name=name, path=folder, kind=kind, task=told, role=role, base=base)
 
 
+def _sound_beside(folder: Path) -> str | None:
+    """A whole model below a folder or beside it, the one of the nearest name first."""
+    for above in (folder, *folder.parents):
+        sound = [str(one) for one in sorted(above.iterdir()) if _is_sound(one)] if above.is_dir() else []
+        if sound:
+            return nearest(str(folder), sound) or sound[0]
+    return None
+
+
+def _is_sound(folder: Path) -> bool:
+    try:
+        return folder.is_dir() and bool(_found("", str(folder), None, "model"))
+    except UsageError:
+        return False
+
+
 def _folder(model: str) -> tuple[Path, Kind]:
     folder = Path(model)
     if not folder.exists():
-        hint = neighbours(folder)
+        hint, fix = neighbours(folder), None
         if not hint and model.count("/") == 1:
-            hint = f" A model of the hub is fetched with: hf download {model} --local-dir {folder.name}"
-        raise UsageError(f"There is no folder {model}.{hint}")
+            fix = f"hf download {model} --local-dir {folder.name}"
+            hint = f" A model of the hub is fetched with: {fix}"
+        raise UsageError(f"There is no folder {model}.{hint}", fix=fix)
     if not folder.is_dir():
         raise UsageError(f"{model} is a file; the folder of a model is needed.")
     for mark, kind in _MARKS:
@@ -184,7 +236,10 @@ def _model_task(folder: Path, source: Path) -> Task:
     except HardwareError as error:
         raise UsageError(f"{folder}: {error}") from None
     if task is None:
-        raise UsageError(f"The task of {folder} cannot be told; give --task causal, seq2seq or masked.")
+        raise UsageError(
+            f"The task of {folder} cannot be told; give --task causal, seq2seq or masked.",
+            fix=Option("--task", "causal"),
+        )
     return task
 
 
@@ -196,10 +251,11 @@ def _base_of(adapter: Path) -> Path:
     for place in (Path(name), adapter / name):
         if place.is_dir():
             return place
-    fix = "Put it back there."
+    said, fix = "Put it back there.", None
     if not Path(name).is_absolute() and name.count("/") == 1:
-        fix = f"Fetch it with: hf download {name} --local-dir {name}"
-    raise UsageError(f"The base of {adapter} is {name}, and there is no such folder. {fix}")
+        fix = f"hf download {name} --local-dir {name}"
+        said = f"Fetch it with: {fix}"
+    raise UsageError(f"The base of {adapter} is {name}, and there is no such folder. {said}", fix=fix)
 
 
 def _json(file: Path) -> dict[str, object]:

@@ -6,8 +6,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from distill_app_evaluator.errors import UsageError
-from distill_app_evaluator.folders import TASKS, System, Task, find_systems, nearest, neighbours
+from distill_app_evaluator.errors import Option, UsageError
+from distill_app_evaluator.folders import (
+    TASKS,
+    System,
+    Task,
+    find_systems,
+    nearest,
+    neighbour,
+    neighbours,
+    readable,
+)
 from distill_metrics.names import METRIC_GROUPS, METRIC_NAMES
 
 Split = Literal["test", "all"]
@@ -126,7 +135,10 @@ def check_request(
         ("batch-size", batch_size, 1),
     ):
         if number < least:
-            raise UsageError(f"--{name} {number} was asked for; at least {least} is needed.")
+            raise UsageError(
+                f"--{name} {number} was asked for; at least {least} is needed.",
+                fix=Option(f"--{name}", str(least)),
+            )
     return EvaluationRequest(
         metrics=_metrics(metrics),
         rows=_rows(data, columns or {}, _split(split), slices),
@@ -145,7 +157,10 @@ def _metrics(asked: Sequence[str]) -> tuple[str, ...]:
     try:
         check_metric_names(asked, allowed=(*METRIC_NAMES, *METRIC_GROUPS))
     except UnknownMetricError as error:
-        raise UsageError(str(error)) from None
+        known = (*METRIC_NAMES, *METRIC_GROUPS)
+        right = [name if name in known else nearest(name, known) for name in asked]
+        names = ",".join(dict.fromkeys(name for name in right if name is not None))
+        raise UsageError(str(error), fix=Option("--metrics", names or None)) from None
     return tuple(dict.fromkeys(full for name in asked for full in METRIC_GROUPS.get(name, (name,))))
 
 
@@ -154,26 +169,35 @@ def _rows(data: str, columns: Mapping[str, str], split: Split, slices: str | Non
 
     path = Path(data)
     if not path.is_file():
-        raise UsageError(f"There is no file {data}.{neighbours(path)}")
+        near = neighbour(path) or next(iter(readable(path)), None)
+        raise UsageError(
+            f"There is no file {data}.{neighbours(path)}",
+            fix=None if near is None else Option("--data", near),
+        )
     try:
         theirs = inspect_columns(path)
     except (DataError, OSError) as error:
         raise UsageError(str(error)) from None
     for ours, column in columns.items():
         if column not in theirs:
-            raise UsageError(f"--columns {ours}={column}: {_lacks(data, column, theirs)}")
+            right = nearest(column, theirs) or (ours if ours in theirs else next(iter(theirs)))
+            raise UsageError(
+                f"--columns {ours}={column}: {_lacks(data, column, theirs)}",
+                fix=_map({**columns, ours: right}),
+            )
     renamed = {column: ours for ours, column in columns.items()}
     found = [renamed.get(column, column) for column in theirs]
     if slices not in (None, "length", *found):
         raise UsageError(
             f"--slices {slices}: {_lacks(data, str(slices), ('length', *found))} "
-            "'length' parts by the length of the references."
+            "'length' parts by the length of the references.",
+            fix=Option("--slices", nearest(str(slices), ("length", *found)) or "length"),
         )
     return Rows(
         path=path,
         columns=dict(columns),
-        input=_first(data, INPUTS, found),
-        reference=_first(data, REFERENCES, found),
+        input=_first(data, INPUTS, found, columns),
+        reference=_first(data, REFERENCES, found, columns),
         split=split,
         slices=slices,
     )
@@ -185,13 +209,21 @@ def _lacks(data: str, column: str, found: Sequence[str]) -> str:
     return f"{data} has no column {column!r}.{hint} Allowed: {', '.join(found)}."
 
 
-def _first(data: str, wanted: Sequence[str], found: Sequence[str]) -> str:
+def _map(columns: Mapping[str, str]) -> Option:
+    return Option("--columns", ",".join(f"{ours}={theirs}" for ours, theirs in columns.items()))
+
+
+def _first(data: str, wanted: Sequence[str], found: Sequence[str], columns: Mapping[str, str]) -> str:
     for name in wanted:
         if name in found:
             return name
+    ours = "source" if wanted is INPUTS else "target"
+    free = [name for name in found if name not in (*INPUTS, *REFERENCES)]
+    like = [name for name in free if nearest(name, wanted)] or free
     raise UsageError(
         f"{data} lacks a column: one of {', '.join(wanted)} is needed; found: {', '.join(found) or 'none'}. "
-        f"Say which one it is, as in --columns {wanted[0] if wanted is INPUTS else 'target'}=THEIR_NAME."
+        f"Say which one it is, as in --columns {ours}=THEIR_NAME.",
+        fix=_map({**columns, ours: like[0]}) if like else None,
     )
 
 
@@ -200,7 +232,10 @@ def _split(split: str) -> Split:
         if split == allowed:
             chosen: Split = allowed
             return chosen
-    raise UsageError(f"--split {split!r} was asked for; allowed: {', '.join(get_args(Split))}.")
+    raise UsageError(
+        f"--split {split!r} was asked for; allowed: {', '.join(get_args(Split))}.",
+        fix=Option("--split", nearest(split, get_args(Split)) or "all"),
+    )
 
 
 def _task(task: str | None) -> Task | None:
@@ -209,7 +244,10 @@ def _task(task: str | None) -> Task | None:
     for allowed in TASKS:
         if task == allowed:
             return allowed
-    raise UsageError(f"--task {task!r} was asked for; allowed: {', '.join(TASKS)}.")
+    raise UsageError(
+        f"--task {task!r} was asked for; allowed: {', '.join(TASKS)}.",
+        fix=Option("--task", nearest(task, TASKS)),
+    )
 
 
 def _out(out: str | None) -> Path | None:
@@ -218,8 +256,19 @@ def _out(out: str | None) -> Path | None:
         return None
     folder = Path(out)
     if folder.exists():
-        raise UsageError(f"{out} exists; name a new folder for the results, or remove it first.")
+        raise UsageError(
+            f"{out} exists; name a new folder for the results, or remove it first.", fix=_free(folder)
+        )
     above = next(place for place in Path(os.path.abspath(out)).parents if place.exists())  # noqa: PTH100
     if not above.is_dir() or not os.access(above, os.W_OK):
-        raise UsageError(f"--out {out}: nothing can be written into {above}; name another folder.")
+        raise UsageError(
+            f"--out {out}: nothing can be written into {above}; name another folder.",
+            fix=_free(Path("results")) if os.access(Path.cwd(), os.W_OK) else None,
+        )
     return folder
+
+
+def _free(folder: Path) -> Option:
+    """The folder under the first name that is not taken."""
+    names = (folder, *(folder.with_name(f"{folder.name}-{number}") for number in range(2, 1000)))
+    return Option("--out", str(next(name for name in names if not name.exists())))
