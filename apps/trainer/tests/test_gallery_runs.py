@@ -1,6 +1,6 @@
 """The mistakes that show only when models are trained or read: each is mended by the command that is printed.
 
-Five by default; ``nox -s gallery`` runs all of them.
+Six by default; ``nox -s gallery`` runs all of them.
 """
 
 import json
@@ -55,6 +55,7 @@ def cut_off(pattern: str) -> Work:
 
 # What is set when the run is begun, what the error has to hold, and its exit code.
 TRAINED: dict[str, tuple[tuple[str, ...], str, int]] = {
+    "a learning rate that breaks training": (("stages.student.train.learning_rate=1e30",), "nan", 1),
     "an export below its floor": (
         ("stages.edge.kind=export", "stages.edge.model=student", "stages.edge.floor=1.1"),
         "floor",
@@ -87,7 +88,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> tuple[str, list[str]]:
 def test_what_fails_in_training_is_mended_by_the_printed_command(
     mistake: str, workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The same run anew, with the setting that helps."""
+    """The same run anew, with the setting that helps: a rate that trains, an export that is accepted."""
     settings, expected, code = TRAINED[mistake]
     assert main(["run", "tiny.toml", *SHORT, *(word for one in settings for word in ("--set", one))]) == code
     error, fix = said(capsys)

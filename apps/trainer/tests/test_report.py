@@ -231,6 +231,10 @@ def test_curves_and_sizes_are_drawn_where_they_are() -> None:
     assert big.x > small.x
     assert big.y < small.y
     assert big.high < big.y < big.low
+    assert (big.named, small.named) == (True, True)
+    crowded = trade({"one": system(8_000_000, 60.0), "two": system(8_000_000, 60.1)})
+    assert crowded is not None
+    assert [dot.named for dot in crowded.dots] == [True, False]
     assert curves({}) is None
     assert trade({"alone": system(1, 1.0)}) is None
 

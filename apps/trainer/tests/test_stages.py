@@ -95,7 +95,9 @@ def test_a_refused_export_exits_with_4_and_leaves_nothing_that_looks_finished(
 @pytest.mark.extra("tensorboard")  # noqa: S610 - a marker, not a query
 def test_a_reporter_gets_the_losses_of_the_run(workplace: Path, head: str) -> None:
     """TensorBoard's own reader finds the loss of the training in the run folder, step by step."""
-    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+    from tensorboard.backend.event_processing.event_file_loader import (  # type: ignore[import-untyped]  # no types
+        EventFileLoader,
+    )
 
     extra = "\n[stages.teacher.train.extra]\nlogging_steps = 4\n"
     text = head.replace('name = "tiny"', 'name = "tiny"\nreport_to = ["tensorboard"]') + extra

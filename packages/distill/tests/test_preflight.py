@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from distill_adapters import NonFiniteError
 from distill_kd import DistillationTrainer, LiveTeacher, Objective, WorseTeacherError
 
 
@@ -64,6 +65,12 @@ def test_a_teacher_no_better_than_the_baseline_stops_the_run(make_trainer: Any, 
     assert all(torch.equal(value, before[key]) for key, value in trainer.model.state_dict().items())
     assert make_trainer(baseline=0.5, accept_worse_teacher=True).train().global_step == 1
     assert make_trainer(baseline=teacher + 0.01).train().global_step == 1
+
+
+def test_a_student_that_the_learning_rate_breaks_is_not_blamed_on_its_teacher(make_trainer: Any) -> None:
+    """The rate is named; the run ends before its first step."""
+    with pytest.raises(NonFiniteError, match="nan after 1 steps on labels alone"):
+        make_trainer(arguments={"learning_rate": 1e30}).train()
 
 
 def test_the_baseline_is_the_student_after_a_tenth_of_the_steps_without_the_teacher(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 640, 240
+_TOLD_APART = 8  # colours; of more curves only the losses are drawn, without their parts
 _LEFT, _BOTTOM, _TOP, _RIGHT = 56, 32, 12, 16
 
 
@@ -82,6 +83,8 @@ def curves(stages: Mapping[str, object]) -> Curves | None:
         for part, points in parts.items():
             if len(points) > 1:
                 found[name if part == "loss" else f"{name}: {part}"] = [(x, y) for x, y in points]
+    if len(found) > _TOLD_APART:
+        found = {name: points for name, points in found.items() if ": " not in name} or found
     if not found:
         return None
     values = [y for points in found.values() for _, y in points]
@@ -130,7 +133,10 @@ def places(systems: Mapping[str, object]) -> tuple[list[str], list[tuple[str, li
 
 @dataclass(frozen=True)
 class Dot:
-    """A system in the plane of cost and quality, with its interval; one of another run is only hinted at."""
+    """A system in the plane of cost and quality, with its interval; one of another run is only hinted at.
+
+    Named are those whose name does not lie on that of one before.
+    """
 
     name: str
     x: float
@@ -138,6 +144,7 @@ class Dot:
     low: float
     high: float
     other: bool
+    named: bool
 
 
 @dataclass(frozen=True)
@@ -186,17 +193,18 @@ def trade(
     axes = Axes(
         x=(0.0, 1.1 * max(costs.values())), y=(0.0, 1.1 * max(high for _, high in bounds.values()) or 1.0)
     )
-    dots = [
-        Dot(
-            name,
-            *axes.at(x, values[name]["value"]),
-            axes.at(x, bounds[name][0])[1],
-            axes.at(x, bounds[name][1])[1],
-            other=name in more,
-        )
-        for name, x in costs.items()
-    ]
+    dots: list[Dot] = []
+    for name, cost_of in costs.items():
+        across, up = axes.at(cost_of, values[name]["value"])
+        free = not any(one.named and _overlap(one, across, up, name) for one in dots)
+        low, high = (axes.at(cost_of, bound)[1] for bound in bounds[name])
+        dots.append(Dot(name, across, up, low, high, other=name in more, named=free and name not in more))
     return Trade(metric, cost, axes, tuple(dots))
+
+
+def _overlap(dot: Dot, across: float, up: float, name: str) -> bool:
+    """Whether the name of another dot would lie on that of this one; letters are about 7 wide."""
+    return abs(dot.y - up) < 12 and abs(dot.x - across) < 7 * max(len(dot.name), len(name))
 
 
 def marked(answer: str, right: str | Sequence[str]) -> list[tuple[str, bool]]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from distill_adapters import TrainSettings
-from distill_app_trainer.config import STAGE_KINDS, DistillStage, FinetuneStage, RunConfig
+from distill_app_trainer.config import STAGE_KINDS, DistillStage, FinetuneStage, LabelStage, RunConfig
 from distill_app_trainer.errors import Fix, Setting, near
 from distill_app_trainer.jobs import Job
 
@@ -112,7 +112,8 @@ def for_failure(config: RunConfig, folder: Path, job: Job | None, error: Excepti
         return f"{again} --set stages.{job.stage}.train.learning_rate={rate:g}"
     if job is not None and "ExportRefusedError" in names:
         return f"{again} --set stages.{job.stage}.accept=true"
-    return again if str(folder) in str(error) else None
+    # A labelling that gives nothing gives nothing again.
+    return again if str(folder) in str(error) and not isinstance(stage, LabelStage) else None
 
 
 def _for_model(keys: tuple[str, ...], said: str, raw: Mapping[str, object]) -> Fix | None:

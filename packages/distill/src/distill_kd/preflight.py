@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from distill_adapters import SafeTrainer
+from distill_adapters import NonFiniteError, SafeTrainer
 from distill_kd import kernels
 from distill_kd.chunked import rows_of
 from distill_kd.errors import VocabularyError, WorseTeacherError
@@ -173,6 +173,9 @@ def baseline_loss(trainer: "DistillationTrainer") -> tuple[float, int]:
     """Validation loss of a copy of the student after some steps on labels alone, and how many.
 
     As many as a tenth of the run's, 100 at most. Nothing of the trainer is changed, random states included.
+
+    Raises:
+        NonFiniteError: It is no finite number: the learning rate is too high.
     """
     args = trainer.args
     batches = len(trainer.get_train_dataloader()) / args.gradient_accumulation_steps
@@ -188,7 +191,13 @@ def baseline_loss(trainer: "DistillationTrainer") -> tuple[float, int]:
             verify_gradients=False,
         )
         plain.train()
-        return float(plain.evaluate()["eval_loss"]), steps
+        loss = float(plain.evaluate()["eval_loss"])
+    if not math.isfinite(loss):
+        raise NonFiniteError(
+            f"the student's loss on validation is {loss} after {steps} steps on labels alone. Lower the "
+            "learning rate."
+        )
+    return loss, steps
 
 
 def _say(trainer: "DistillationTrainer", line: str) -> None:
