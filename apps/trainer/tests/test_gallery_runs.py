@@ -120,5 +120,7 @@ def test_what_is_wrong_with_an_unfinished_run_is_mended_by_the_printed_command(
 def test_more_that_is_wrong_with_an_unfinished_run(
     mistake: str, workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Answers, weights and stores, flipped or cut off."""
+    """Answers, and weights that a later stage reads, flipped or cut off."""
+    with Path("tiny.toml").open("a", encoding="utf-8") as stream:
+        stream.write('[stages.scores]\nkind = "evaluate"\nsystems = ["teacher"]\nmetrics = ["per"]\n')
     resumed(*MORE[mistake], workplace, capsys)

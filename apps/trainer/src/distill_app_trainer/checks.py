@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from distill_app_trainer.columns import check_columns, columns_of
 from distill_app_trainer.config import (
     DistillStage,
     EvaluateStage,
@@ -14,14 +15,7 @@ from distill_app_trainer.config import (
     Task,
 )
 from distill_app_trainer.errors import Edit, Fix, Move, RunFileError, Setting, near, nearest
-from distill_app_trainer.materials import (
-    check_columns,
-    check_hardware,
-    check_model,
-    check_tokenizers,
-    columns_of,
-    task_of,
-)
+from distill_app_trainer.materials import check_hardware, check_model, check_tokenizers, task_of
 from distill_app_trainer.references import (
     before,
     data_before,

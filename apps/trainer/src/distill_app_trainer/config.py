@@ -24,11 +24,12 @@ class RunSettings:
     """``[run]``: what the run is called and how it is seeded.
 
     Attributes:
-        name: Of the run folder, letters, digits, ``-``, ``_`` and ``.``.
+        name: Of the run folder: letters, digits, ``-``, ``_``, ``.``.
         seed: Of everything random.
-        task: What the models do; ``auto`` reads it from them.
+        task: ``"causal"``, ``"seq2seq"``, ``"masked"``; auto reads it from the models.
         folder: Where run folders are made, relative to the working directory.
-        report_to: Where training reports to as well, such as ``tensorboard``.
+        report_to: Where training reports to as well: ``"tensorboard"`` (the extra of that name; curves in the
+            run's ``logs``), ``"wandb"``, ``"mlflow"``, ``"trackio"``, ``"comet_ml"``, ``"swanlab"``.
     """
 
     __pydantic_config__: ClassVar[Mapping[str, str]] = FORBID
@@ -54,8 +55,8 @@ class DataSource:
     """One file of ``[data]``.
 
     Attributes:
-        path: Relative to the run file.
-        columns: Our name -> the file's name.
+        path: The file, relative to the run file.
+        columns: Our name of a column -> the file's.
     """
 
     __pydantic_config__: ClassVar[Mapping[str, str]] = FORBID
@@ -66,7 +67,12 @@ class DataSource:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """``[data.limits]``: lengths in tokens beyond which texts are cut; None cuts nothing."""
+    """``[data.limits]``: lengths beyond which texts are cut.
+
+    Attributes:
+        max_source_length: Tokens beyond which sources, prompts and texts are cut; None cuts nothing.
+        max_target_length: Tokens beyond which targets and completions are cut; None cuts nothing.
+    """
 
     __pydantic_config__: ClassVar[Mapping[str, str]] = FORBID
 
@@ -96,10 +102,12 @@ class ModelSource:
     """``[models.NAME]``: a folder, or the configuration and tokenizer of a fresh model.
 
     Attributes:
-        path: Folder of a saved model, relative to the run file, ``packaged:NAME``, or a name on the hub.
-        config: Configuration of a fresh model, with its ``model_type``.
-        tokenizer: A model's name, a folder or a name on the hub; a saved model brings its own.
-        adapter: What is trained of it.
+        path: A ``save_pretrained`` folder, relative to the run file, ``packaged:NAME`` among the files that
+            ship, or a name on the hub such as ``google-t5/t5-small``.
+        config: A fresh model: ``model_type`` and further keys of its transformers configuration.
+        tokenizer: A model's name, a folder or a name on the hub; a fresh model needs it, a saved one brings
+            its own.
+        adapter: ``"full"``, ``"lora"``, ``"qlora"``: what is trained of it; auto asks the policy.
     """
 
     __pydantic_config__: ClassVar[Mapping[str, str]] = FORBID
@@ -128,7 +136,14 @@ Names = str | tuple[str, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneStage:
-    """Train ``model`` on ``data``."""
+    """Train ``model`` on ``data``.
+
+    Attributes:
+        model: What is trained.
+        data: A name or a list of names.
+        seeds: Repeats the stage for each seed; none takes the run's.
+        train: See below.
+    """
 
     __pydantic_config__: ClassVar[Mapping[str, str]] = FORBID
 
@@ -141,7 +156,16 @@ class FinetuneStage:
 
 @dataclass(frozen=True, kw_only=True)
 class DistillStage:
-    """Train ``model`` on ``data`` and on what ``teacher``, a model or a store stage, says about it."""
+    """Train ``model`` on ``data`` and on what ``teacher`` says about it.
+
+    Attributes:
+        model: The student.
+        teacher: Whose distributions it follows: a model, or a store stage.
+        data: A name or a list of names.
+        seeds: Repeats the stage for each seed; none takes the run's.
+        train: See below.
+        objective: See below.
+    """
 
     __pydantic_config__: ClassVar[Mapping[str, str]] = FORBID
 
@@ -156,7 +180,15 @@ class DistillStage:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelStage:
-    """Let ``model`` answer ``data``; the answers are data under the stage's name."""
+    """Let ``model`` answer ``data``.
+
+    Attributes:
+        model: Who answers.
+        data: What is answered, a name or a list of names; the answers are data under the stage's name.
+        max_new_tokens: Longest answer.
+        beams: Of the search; 1 is greedy.
+        batch_size: Texts generated at once.
+    """
 
     __pydantic_config__: ClassVar[Mapping[str, str]] = FORBID
 
@@ -173,7 +205,9 @@ class StoreStage:
     """Write down the distributions of ``model`` over ``data`` once; a distill stage names it as teacher.
 
     Attributes:
-        cache: How much of each distribution is kept.
+        model: Whose distributions are stored.
+        data: Over what, a name or a list of names.
+        cache: How much of each distribution is kept: see below.
     """
 
     __pydantic_config__: ClassVar[Mapping[str, str]] = FORBID
@@ -186,7 +220,11 @@ class StoreStage:
 
 @dataclass(frozen=True, kw_only=True)
 class MergeStage:
-    """Merge the adapter of ``model`` into its base."""
+    """Merge the adapter of ``model`` into its base.
+
+    Attributes:
+        model: The stage, or the model of the file, whose adapter is merged.
+    """
 
     __pydantic_config__: ClassVar[Mapping[str, str]] = FORBID
 
@@ -196,7 +234,18 @@ class MergeStage:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateStage:
-    """Score ``systems`` on the raw texts of ``data`` and compare them by pairs."""
+    """Score ``systems`` on the raw texts of ``data`` and compare them by pairs.
+
+    Attributes:
+        systems: Models to score; a stage with seeds stands for all of them.
+        data: On which texts.
+        metrics: Names of ``distill_metrics.METRIC_NAMES``, ``accuracy`` (the share of whole answers that are
+            right) or, of masked models, ``nll``.
+        compare: Pairs of systems; the further seeds of a stage are ``NAME_seedN``.
+        max_new_tokens: Longest answer.
+        beams: Of the search; 1 is greedy.
+        batch_size: Texts generated at once.
+    """
 
     __pydantic_config__: ClassVar[Mapping[str, str]] = FORBID
 
@@ -212,7 +261,18 @@ class EvaluateStage:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportStage:
-    """Export ``model`` so that it runs without torch, compared with it on held-out ``data``."""
+    """Export ``model`` so that it runs without torch, compared with it on held-out ``data``.
+
+    Attributes:
+        model: What is exported; an adapter is merged first.
+        format: ``"ctranslate2"`` (causal, seq2seq), ``"onnx"`` (masked); auto knows.
+        precision: Or ``"fp32"``.
+        data: Held-out texts for the certificate.
+        metrics: The export is scored by them as a system of its own; they need ``data``.
+        floor: Least share of equal tokens, 0 to 1; None takes 0.99, of masked models 0.97.
+        accept: Keep an export that misses its floor.
+        max_new_tokens: Longest answer.
+    """
 
     __pydantic_config__: ClassVar[Mapping[str, str]] = FORBID
 

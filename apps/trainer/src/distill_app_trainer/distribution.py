@@ -4,8 +4,8 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from distill_app_trainer.bench import Workbench
+from distill_app_trainer.columns import NEEDED
 from distill_app_trainer.config import EvaluateStage
-from distill_app_trainer.materials import NEEDED
 from distill_app_trainer.texts import joined
 
 if TYPE_CHECKING:

@@ -4,9 +4,9 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from distill_app_trainer.columns import INPUTS, TARGETS
 from distill_app_trainer.config import RunConfig, Task
 from distill_app_trainer.errors import RunFileError, Setting
-from distill_app_trainer.materials import INPUTS, TARGETS
 from distill_app_trainer.references import is_split
 
 if TYPE_CHECKING:

@@ -40,14 +40,16 @@ class DistillSettings:
     Attributes:
         weight: Share of the divergence in the loss, 0 to 1; the labels' cross-entropy has the rest.
         temperature: Softens both distributions, > 0; the divergence is multiplied by its square.
-        divergence: A name in ``DIVERGENCE_NAMES``.
+        divergence: A name in ``DIVERGENCE_NAMES``: ``"alpha_beta"``, ``"forward_kl"``, ``"jensen_shannon"``,
+            ``"logit_mse"``, ``"reverse_kl"``, ``"skew_kl"``, ``"skew_reverse_kl"``, ``"top_k_kl"``,
+            ``"total_variation"``.
         alpha: Share of the mixture, between 0 and 1: the teacher's in ``skew_kl``, the student's in
             ``skew_reverse_kl``; the teacher's exponent in ``alpha_beta``, > 0. Not used otherwise.
         beta: The teacher's share of the mixture in ``jensen_shannon``, between 0 and 1; the student's
             exponent in ``alpha_beta``, > 0. Not used otherwise.
         k: Tokens told apart in ``top_k_kl``, > 0. Not used otherwise.
-        labels: "data" takes the data's labels; "teacher" puts the teacher's likeliest token in the place of
-            each: hard labels.
+        labels: ``"data"`` takes the data's labels; ``"teacher"`` puts the teacher's likeliest token in the place
+            of each: hard labels.
 
     Raises:
         ValueError: A value is outside its range, or the divergence is unknown.
