@@ -48,8 +48,8 @@ class DistillSettings:
         beta: The teacher's share of the mixture in ``jensen_shannon``, between 0 and 1; the student's
             exponent in ``alpha_beta``, > 0. Not used otherwise.
         k: Tokens told apart in ``top_k_kl``, > 0. Not used otherwise.
-        labels: ``"data"`` takes the data's labels; ``"teacher"`` puts the teacher's likeliest token in the place
-            of each: hard labels.
+        labels: ``"data"`` takes the data's labels; ``"teacher"`` puts the teacher's likeliest token in the
+            place of each: hard labels.
 
     Raises:
         ValueError: A value is outside its range, or the divergence is unknown.
