@@ -135,12 +135,34 @@ def report() -> Report:
             "evaluations": {"scores": {"data": "test", "n": 4, "systems": systems}},
             "comparisons": {"student_vs_teacher": {"exact_match": comparison}},
             "stages": {
+                "stored": {
+                    "kind": "store",
+                    "tokens": 1200,
+                    "k": None,
+                    "bytes_per_token": 278.0,
+                    "kl_error": 0.0,
+                },
                 "student": {
                     "memory_bytes": 300_000_000,
                     "curves": {"loss": [[1, 3.0], [10, 1.0]], "kd": [[1, 2.0], [10, 0.5]]},
+                },
+            },
+            "exports": {
+                "edge": {
+                    "format": "onnx",
+                    "precision": "int8",
+                    "model": "student",
+                    "size_bytes": 1_000_000,
+                    "certificate": {
+                        "verified": True,
+                        "token_agreement": 0.9968085106382979,
+                        "positions": 1880,
+                        "degenerate": False,
+                        "doubts": [],
+                        "warnings": ["few rows", "<b>"],
+                    },
                 }
             },
-            "exports": {},
             "samples": {"rows": [row], "worst": [row], "worst_of": "student"},
             "notes": [],
             "versions": {"torch": "2"},
@@ -163,6 +185,7 @@ def test_the_page_is_whole_refers_to_nothing_outside_and_shows_texts_as_texts(re
     assert "55 s had been forecast" in reader.text
     for shown in ("12.5 %", "also in train", "200", "300", "0123abcd", "tiny-000000: student"):
         assert shown in reader.text
+    assert "1,200 positions stored, all tokens each at 278 bytes" in reader.text
     assert len(page) < 500_000
 
 
@@ -185,9 +208,24 @@ def test_calibration_and_distance_from_the_teacher_are_shown_with_the_figures_of
     assert places({"none": {}}) == ([], [])
 
 
+def test_a_certificate_is_written_for_a_person(report: Report) -> None:
+    """Digits that mean something, yes and no, and texts that stay texts."""
+    reader = Balanced()
+    reader.feed(report.html())
+    text = " ".join(reader.text.split())
+    for shown in (
+        "token agreement0.9968 ",
+        "positions1,880 ",
+        "degenerateno ",
+        "doubtsnone ",
+        "few rows; <b>",
+    ):
+        assert shown in text
+
+
 def test_the_verdict_says_what_is_kept_at_what_size_and_speed(report: Report) -> None:
     """First what the student keeps of its teacher, then who is better."""
-    kept, better = report.statements()
+    kept, better, _ = report.statements()
     assert kept.startswith("student keeps 80.00 [79.00, 81.00] % of teacher's exact_match, ")
     assert kept.endswith("at 25 % of its size and 1.0 times its speed.")
     assert better == "teacher is better than student."

@@ -16,6 +16,17 @@ def shown_metric(value: object) -> str:
     return f"{value['value']:.2f}{interval}{unit}"
 
 
+def plain(value: object) -> str:
+    """A value of a certificate for a person: ``yes``, ``1,880``, ``0.9968``, ``none``."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "; ".join(map(str, value)) or "none" if isinstance(value, list | tuple) else str(value)
+
+
 def render(name: str, /, **values: object) -> str:
     """Fill in a template of this app; HTML is escaped, and ``toml`` writes a string for a run file."""
     import jinja2
@@ -29,5 +40,6 @@ def render(name: str, /, **values: object) -> str:
     )
     environment.filters["metric"] = shown_metric
     environment.filters["marked"] = marked
+    environment.filters["plain"] = plain
     environment.filters["toml"] = lambda text: json.dumps(text, ensure_ascii=False)
     return environment.get_template(name).render(**values)
