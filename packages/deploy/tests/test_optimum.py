@@ -74,10 +74,11 @@ def test_its_runtime_streams_stops_and_batches(t5: ExportedModel) -> None:
 @pytest.mark.parametrize(
     ("kind", "asked", "said"),
     [
-        ("llama", {"exporter": "optimum"}, "no causal models here; exporter='own' does, as ctranslate2"),
-        ("bert", {"format": "ctranslate2"}, "through Optimum .* as onnx"),
+        ("llama", {"format": "onnx", "exporter": "optimum"}, "through Optimum .* as openvino"),
+        ("t5", {"format": "openvino"}, "through Optimum .* as onnx"),
         ("t5", {"exporter": "own", "isolated": True}, "need no environment"),
         ("t5", {"format": "onnx", "precision": "fp16"}, "onnx on a CPU has fp32, int8"),
+        ("bert", {"format": "openvino", "precision": "int3"}, "openvino on a CPU has fp32, fp16, int8"),
     ],
 )
 def test_what_optimum_has_no_path_for_is_said(
@@ -91,8 +92,8 @@ def test_what_optimum_has_no_path_for_is_said(
 
 def test_nothing_is_started_unasked(trained: Trained, tmp_path: Path) -> None:
     """Where Optimum is not installed, the error names --isolated and the extra."""
-    with pytest.raises(MissingExtraError, match=r"--isolated.*distill-deploy\[optimum-onnx\]"):
-        export(trained("bert"), tmp_path / "e", exporter="optimum")
+    with pytest.raises(MissingExtraError, match=r"--isolated.*distill-deploy\[optimum-intel\]"):
+        export(trained("bert"), tmp_path / "e", format="openvino")
 
 
 def test_a_rotary_embedding_is_written_where_older_transformers_look() -> None:

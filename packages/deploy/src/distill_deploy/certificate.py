@@ -109,7 +109,7 @@ def _carried(
     source: Source, facts: Mapping[str, object], runtime: TextGenerator | MaskFiller, evidence: Evidence
 ) -> list[str]:
     """What the folder should carry and does not: tokenizer, template, special ids, generation defaults."""
-    failures = []
+    failures = [f"the backend does not compute in float32: {said}" for said in runtime.roundings]
     tokenizer = source.tokenizer
     if [runtime.encode(text) for text in evidence.texts if text] != [
         row for text, row in zip(evidence.texts, evidence.rows, strict=True) if text
@@ -269,6 +269,8 @@ def _versions() -> dict[str, str]:
         "distill-deploy",
         "ctranslate2",
         "onnxruntime",
+        "openvino",
+        "openvino-genai",
         "tokenizers",
         "torch",
         "transformers",

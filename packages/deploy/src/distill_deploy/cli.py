@@ -55,7 +55,7 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="a save_pretrained folder")
     parser.add_argument("out", type=Path)
     parser.add_argument("--task", choices=["causal", "seq2seq", "masked"])
-    parser.add_argument("--format", choices=["auto", "ctranslate2", "onnx"], default="auto")
+    parser.add_argument("--format", choices=["auto", "ctranslate2", "onnx", "openvino"], default="auto")
     parser.add_argument("--precision", choices=["fp32", "fp16", "int8"], default="int8")
     parser.add_argument("--exporter", choices=["auto", "own", "optimum"], default="auto")
     parser.add_argument(

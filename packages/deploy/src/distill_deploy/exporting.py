@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from distill_deploy.backend_onnx import DECODER, ENCODER
+from distill_deploy.backend_openvino import MODEL
 from distill_deploy.certificate import Evidence, Metric, Request, certify, record
 from distill_deploy.conversion import (
     Source,
@@ -29,7 +30,7 @@ from distill_deploy.verification import verify
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-Format = Literal["auto", "ctranslate2", "onnx"]
+Format = Literal["auto", "ctranslate2", "onnx", "openvino"]
 Exporter = Literal["auto", "own", "optimum"]
 Precision = Literal["fp32", "fp16", "int8"]
 
@@ -37,6 +38,7 @@ CERTIFICATE = "certificate.json"
 PRECISIONS: Mapping[str, tuple[str, ...]] = {
     "ctranslate2": ("fp32", "fp16", "int8"),
     "onnx": ("fp32", "int8"),
+    "openvino": ("fp32", "fp16", "int8"),
 }
 OWN: Mapping[str, tuple[str, ...]] = {
     "causal": ("ctranslate2",),
@@ -83,9 +85,10 @@ def export(
         folder: A ``save_pretrained`` folder; it is verified first and never changed.
         out: Where the export shall stand.
         task: "causal", "seq2seq" or "masked"; None reads it from the configuration.
-        format: "ctranslate2" (causal, seq2seq), "onnx" (masked; through Optimum seq2seq too), or "auto".
-        precision: "fp32", "fp16" (weights; ctranslate2), or "int8" (weights, and activations too where the
-            export then still reaches its floor).
+        format: "ctranslate2" (causal, seq2seq), "onnx" (masked; through Optimum seq2seq too), "openvino"
+            (through Optimum: causal, masked), or "auto".
+        precision: "fp32", "fp16" (weights; ctranslate2, openvino), or "int8" (weights, and activations too
+            where the export then still reaches its floor).
         exporter: "own", "optimum", or "auto": our own where it has the format, else Optimum's.
         isolated: Run Optimum in an environment of its own, which uv makes once and keeps in the user's cache.
         held_out: Texts to compare on: sources, prompts or texts (masks in them, else 15 % are masked).
@@ -163,7 +166,7 @@ def _export(
         versions: dict[str, str] = {}
         if request.exporter == "optimum":
             versions = convert_optimum(
-                source, legacy(), converted, evidence.texts[:16], request.format,
+                source, legacy(), converted, evidence.texts[:16], request.format, request.precision,
                 isolated=request.isolated,
             )  # fmt: skip
         elif request.format == "onnx":
@@ -218,8 +221,11 @@ def _made(source: Source, request: Request, converted: Path) -> list[Path]:
     """The files of an exporter that the runtime reads and that are not in the export yet."""
     if request.format == "ctranslate2":
         return []
-    names = (ENCODER, DECODER) if source.task == "seq2seq" else ("model.onnx",)
-    return [converted / name for name in names]
+    names = {
+        "openvino": (MODEL, "openvino_model.bin", "config.json", "generation_config.json"),
+        "onnx": (ENCODER, DECODER) if source.task == "seq2seq" else ("model.onnx",),
+    }[request.format]
+    return [converted / name for name in names if (converted / name).exists()]
 
 
 def _check(
@@ -257,12 +263,10 @@ def _path(
     if exporter == "own" and isolated:
         raise ExportError("isolated is for Optimum's exporters; ours need no environment of their own")
     there = own if exporter == "own" else optimum
-    if not there:
-        raise ExportError(f"Optimum exports no {task} models here; exporter='own' does, as {', '.join(own)}")
     if asked not in ("auto", *there):
         raise ExportError(
             f"format {asked!r} was asked for a {task} model, which is exported as {', '.join(own)}, "
-            f"or through Optimum (exporter='optimum') as {', '.join(optimum) or 'nothing'}"
+            f"or through Optimum (exporter='optimum') as {', '.join(optimum)}"
         )
     chosen = there[0] if asked == "auto" else asked
     if precision not in PRECISIONS[chosen]:

@@ -1,4 +1,4 @@
-"""Filling masks with an export in onnxruntime, without torch: one pass, no loop."""
+"""Filling masks with an export in onnxruntime or OpenVINO, without torch: one pass, no loop."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from distill_deploy.backend_onnx import open_session
+from distill_deploy.backend_openvino import compiled, roundings
 from distill_deploy.tokens import batches, read_tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -26,16 +27,29 @@ class Fill:
     probability: float
 
 
+def _backend(
+    folder: Path, form: str, threads: int
+) -> tuple[list[str], Callable[[dict[str, NDArray[np.int64]]], NDArray[np.float32]], list[str]]:
+    """The names of a model's inputs, what computes its logits from them, and where that rounds unasked."""
+    if form == "openvino":
+        model = compiled(folder, threads)
+        inputs = [next(iter(entry.names)) for entry in model.inputs]
+        rounded = roundings(model, ("INFERENCE_PRECISION_HINT",))
+        return inputs, lambda feed: np.array(model(feed)["logits"]), rounded
+    session = open_session(folder / "model.onnx", threads)
+    inputs = [entry.name for entry in session.get_inputs()]
+    return inputs, lambda feed: np.asarray(session.run(["logits"], feed)[0]), []
+
+
 class MaskFiller:
-    """A masked model in onnxruntime: one pass, no loop."""
+    """A masked model in onnxruntime or OpenVINO: one pass, no loop."""
 
     task: Literal["masked"] = "masked"
 
     def __init__(self, folder: Path, facts: Mapping[str, Any], *, threads: int) -> None:
         self.tokenizer = read_tokenizer(folder)
         self._facts = facts
-        self._session = open_session(folder / "model.onnx", threads)
-        self._inputs = [entry.name for entry in self._session.get_inputs()]
+        self._inputs, self._scores, self.roundings = _backend(folder, facts["format"], threads)
 
     def logits(self, rows: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         """Scores of every token at every position, ``(batch, longest row, vocab)``."""
@@ -46,10 +60,7 @@ class MaskFiller:
             ids[number, : len(row)] = row
             attention[number, : len(row)] = 1
         feed = {"input_ids": ids, "attention_mask": attention, "token_type_ids": np.zeros_like(ids)}
-        scores: NDArray[np.float32] = self._session.run(
-            ["logits"], {name: feed[name] for name in self._inputs}
-        )[0]
-        return scores
+        return self._scores({name: feed[name] for name in self._inputs})
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, special tokens included."""

@@ -63,6 +63,11 @@ class TextGenerator(ABC):
         self.tokenizer = read_tokenizer(folder)
         self._folder, self._facts = folder, facts
 
+    @property
+    def roundings(self) -> list[str]:
+        """Where the backend computes in less than float32 unasked; most never do."""
+        return []
+
     @abstractmethod
     def forced_logits(self, prompt: Sequence[int], ids: Sequence[int]) -> NDArray[np.float32]:
         """Logits that predict each of ``ids`` after ``prompt``, ``(len(ids), vocab)``: teacher forcing."""

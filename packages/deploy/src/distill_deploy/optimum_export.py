@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from distill_deploy.conversion import Source
 
 OPTIMUM: Mapping[str, tuple[str, ...]] = {
-    "causal": (),
+    "causal": ("openvino",),
     "seq2seq": ("onnx",),
-    "masked": ("onnx",),
+    "masked": ("onnx", "openvino"),
 }
 # Settings for this Python; without compiled modules each start of the other would take half a minute.
 _OURS = frozenset({"PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE"})
-PACKAGES: Mapping[str, str] = {"onnx": "optimum-onnx"}
+PACKAGES: Mapping[str, str] = {"onnx": "optimum-onnx", "openvino": "optimum-intel"}
 
 
 def check_optimum(form: str, *, isolated: bool) -> None:
@@ -52,10 +52,12 @@ def lacking(source: Source, form: str) -> None:
     """Refuse generation defaults that the backend would silently leave out.
 
     Raises:
-        ExportError: The model punishes repetition, and the runtime of ``form`` cannot.
+        ExportError: The model suppresses tokens or punishes repetition, and the runtime of ``form`` cannot.
     """
     facts = runtime_facts(source)
     defaults, lost = facts["generation"], []
+    if form == "openvino" and source.task == "causal" and facts["suppress_token_ids"]:
+        lost = ["suppress_tokens"]
     if form == "onnx" and source.task == "seq2seq" and isinstance(defaults, dict):
         usual = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
         lost = [name for name, value in usual.items() if defaults[name] != value]
@@ -72,6 +74,7 @@ def convert_optimum(
     out: Path,
     texts: Sequence[str],
     form: str,
+    precision: str,
     *,
     isolated: bool,
 ) -> dict[str, str]:
@@ -82,14 +85,15 @@ def convert_optimum(
         legacy: Its copy for the older transformers, from :func:`distill_deploy.legacy.write_legacy`.
         out: An empty folder.
         texts: A few texts, of which both tokenizers must make the same ids.
-        form: "onnx".
+        form: "onnx" or "openvino".
+        precision: "fp32", "fp16" or "int8"; ONNX files are written in float32 and made smaller afterwards.
         isolated: Whether to run in an environment of its own.
 
     Raises:
         ExportError: Optimum cannot export this, or reads configuration or tokenizer otherwise.
     """
     request = {
-        "folder": str(legacy), "out": str(out), "task": source.task, "format": form,
+        "folder": str(legacy), "out": str(out), "task": source.task, "format": form, "precision": precision,
         "package": PACKAGES[form], "texts": list(texts),
         "ids": [list(source.tokenizer(text).input_ids) for text in texts],
         "rope_theta": _rope_theta(source),

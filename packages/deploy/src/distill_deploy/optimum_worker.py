@@ -25,7 +25,7 @@ def main() -> None:
     faults = lost(request)
     if not faults:
         try:
-            onnx(request)
+            (openvino if request["format"] == "openvino" else onnx)(request)
         except Exception as error:  # noqa: BLE001 - told in the answer, whatever it is
             faults = [f"{type(error).__name__}: {error}", supported(request)]
     (out / "facts.json").write_text(json.dumps({**facts, "faults": faults}), encoding="utf-8")
@@ -62,11 +62,24 @@ def onnx(request: dict[str, Any]) -> None:
     )
 
 
+def openvino(request: dict[str, Any]) -> None:
+    """By optimum-intel; int8 rounds the weights alone."""
+    from optimum.intel import OVModelForCausalLM, OVModelForMaskedLM, OVWeightQuantizationConfig
+
+    loader: Any = OVModelForCausalLM if request["task"] == "causal" else OVModelForMaskedLM
+    rounded = {"quantization_config": OVWeightQuantizationConfig(bits=8)}
+    options = rounded if request["precision"] == "int8" else {"load_in_8bit": False}
+    model = loader.from_pretrained(request["folder"], export=True, compile=False, **options)
+    if request["precision"] == "fp16":
+        model.half()
+    model.save_pretrained(request["out"])
+
+
 def supported(request: dict[str, Any]) -> str:
     """The architectures that this exporter has for the task."""
     from optimum.exporters.tasks import TasksManager
 
-    task = ONNX_TASKS[request["task"]]
+    task = {"causal": "text-generation"}.get(request["task"]) or ONNX_TASKS[request["task"]]
     known = TasksManager.get_supported_model_type_for_task(task.removesuffix("-with-past"), request["format"])
     return f"what {request['package']} exports for {request['task']}: {', '.join(sorted(known))}"
 

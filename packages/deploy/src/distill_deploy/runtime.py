@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from distill_deploy.backend_ctranslate2 import CTranslate2Generator
 from distill_deploy.backend_onnx import OnnxTranslator
+from distill_deploy.backend_openvino import OpenVinoGenerator
 from distill_deploy.errors import IntegrityError
 from distill_deploy.filling import Fill, MaskFiller
 from distill_deploy.generating import TextGenerator
@@ -53,6 +54,8 @@ def open_runtime(
     """The runtime for the task and format that ``facts``, the content of runtime.json, name."""
     if facts["task"] == "masked":
         return MaskFiller(root, facts, threads=threads)
+    if facts["format"] == "openvino":
+        return OpenVinoGenerator(root, facts, threads=threads, seed=seed)
     if facts["format"] == "onnx":
         return OnnxTranslator(root, facts, threads=threads)
     return CTranslate2Generator(root, facts, threads=threads, seed=seed)

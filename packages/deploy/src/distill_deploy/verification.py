@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("distill_deploy")
 _PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill", ".msgpack"})
 
+_PICKLE_HEADS = frozenset({b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"})
+
 
 @dataclass(frozen=True)
 class Verification:
@@ -91,17 +93,20 @@ def _compare(root: Path, present: Mapping[str, Path], listed: Mapping[str, Entry
 
 
 def _is_pickle(path: Path) -> bool:
-    """Whether a file has the suffix of a pickle and is not CTranslate2's ``model.bin``.
+    """Whether a file has the suffix of a pickle and is neither CTranslate2's ``model.bin`` nor OpenVINO's.
 
-    That begins with its version, a small little-endian 32-bit number; no pickle and no zip archive begins
-    with a byte under 0x20.
+    CTranslate2's begins with its version, a small little-endian 32-bit number; no pickle and no zip archive
+    begins with a byte under 0x20. OpenVINO's ``openvino_model.bin`` is bare weights beside an XML file that
+    describes them, and is accepted unless it begins as a pickle or a zip archive does.
     """
     if path.suffix.lower() not in _PICKLES:
         return False
-    if path.name != "model.bin":
+    if path.name not in ("model.bin", "openvino_model.bin"):
         return True
     with path.open("rb") as file:
         head = file.read(4)
+    if path.name == "openvino_model.bin":
+        return not path.with_suffix(".xml").is_file() or head[:2] in _PICKLE_HEADS
     return not (len(head) == 4 and 0 < head[0] < 0x20 and head[1:] == b"\0\0\0")
 
 
