@@ -6,8 +6,9 @@ on all. The limit is the time to read the weights once, at the bandwidth measure
     python benchmarks/edge.py [MODEL TEXTS.txt] ...
 
 Each MODEL is a saved folder and TEXTS.txt holds a held-out text a line; without any, the phoneme teacher
-that ships with the trainer. A causal MODEL is first trained for ``--move`` steps on half of its texts:
-weights that come from a 4-bit file would otherwise be friendlier to int8 than any others.
+that ships with the trainer (a Marian), and a T5 that is trained on the same task first. A causal MODEL is
+first trained for ``--move`` steps on half of its texts: weights that come from a 4-bit file would otherwise
+be friendlier to int8 than any others.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import gzip
 import json
 import os
 import platform
+import random
 import statistics
 import tempfile
 import time
@@ -46,6 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("models", nargs="*", help="MODEL TEXTS.txt pairs")
     parser.add_argument("--move", type=int, default=8, help="training steps of a causal model")
+    parser.add_argument("--steps", type=int, default=600, help="training steps of the T5")
     arguments = parser.parse_args()
     cast("Any", transformers.utils.logging).disable_progress_bar()
     packages = ("torch", "transformers", "ctranslate2", "distill-deploy")
@@ -55,7 +58,7 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as scratch:
         named = arguments.models
-        cases = list(zip(named[::2], named[1::2], strict=True)) or [_phonemes(Path(scratch))]
+        cases = list(zip(named[::2], named[1::2], strict=True)) or _phonemes(Path(scratch), arguments.steps)
         for number, (folder, texts) in enumerate(cases):
             _compare(Path(folder), _lines(Path(texts)), Path(scratch, str(number)), arguments.move)
 
@@ -73,11 +76,50 @@ def _lines(path: Path) -> list[str]:
     return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
-def _phonemes(scratch: Path) -> tuple[str, str]:
-    rows = gzip.decompress((PHONEMES / "test.jsonl.gz").read_bytes()).decode().splitlines()
-    words = [json.loads(row)["source"] for row in rows]
-    (scratch / "words.txt").write_text("\n".join(words[:400]), encoding="utf-8")
-    return str(PHONEMES / "teacher"), str(scratch / "words.txt")
+def _phonemes(scratch: Path, steps: int) -> list[tuple[str, str]]:
+    words = scratch / "words.txt"
+    words.write_text("\n".join(row["source"] for row in _rows("test")[:400]), encoding="utf-8")
+    return [(str(PHONEMES / "teacher"), str(words)), (str(_train_t5(scratch / "t5", steps)), str(words))]
+
+
+def _rows(name: str) -> list[dict[str, str]]:
+    lines = gzip.decompress((PHONEMES / f"{name}.jsonl.gz").read_bytes()).decode().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def _train_t5(out: Path, steps: int) -> Path:
+    """A T5 that learns to spell phonemes; the validation loss is printed."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(PHONEMES / "tokenizer")
+    pad, eos = tokenizer.pad_token_id, tokenizer.eos_token_id
+    torch.manual_seed(0)
+    model = cast("Any", transformers.T5ForConditionalGeneration)(
+        transformers.T5Config(
+            vocab_size=len(tokenizer), d_model=192, d_kv=32, d_ff=512, num_layers=3, num_heads=6,
+            dropout_rate=0.0, feed_forward_proj="gated-gelu", pad_token_id=pad, eos_token_id=eos,
+            decoder_start_token_id=pad,
+        )
+    )  # fmt: skip
+
+    def loss(rows: Sequence[dict[str, str]]) -> Any:
+        inputs = tokenizer([row["source"] for row in rows], padding=True, return_tensors="pt")
+        wanted = tokenizer(text_target=[row["target"] for row in rows], padding=True, return_tensors="pt")
+        labels = wanted.input_ids.masked_fill(wanted.attention_mask == 0, -100)
+        fed = {"input_ids": inputs.input_ids, "attention_mask": inputs.attention_mask}
+        return model(**fed, labels=labels).loss
+
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
+    draw, rows = random.Random(0), _rows("dictionary")  # noqa: S311  # no secret
+    for _ in range(steps):
+        loss(draw.sample(rows, 128)).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+    with torch.inference_mode():
+        held = float(loss(_rows("validation")[:500]))
+    print(f"T5 trained for {steps} steps: {held:.3f} nats a token of the validation rows")
+    return save(model.eval(), tokenizer, out)
 
 
 def _compare(folder: Path, texts: list[str], scratch: Path, move: int) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ from typing import Any
 import pytest
 
 from distill_deploy import ExportedModel, ExportError, MissingExtraError, TextGenerator, export, load_runtime
+from distill_deploy.isolation import isolated_python
 from distill_deploy.legacy import legacy_config, legacy_tokenizer, write_legacy
 
 pytestmark = pytest.mark.extra("export")  # noqa: S610
@@ -69,6 +73,34 @@ def test_its_runtime_streams_stops_and_batches(t5: ExportedModel) -> None:
     for wrong in ({"beams": 2}, {"temperature": 1.0}):
         with pytest.raises(ValueError, match="it has greedy decoding, stop texts"):
             runtime.generate(["abc"], **wrong)
+
+
+HERE = """
+import sys
+from distill_deploy import export
+made = export(
+    sys.argv[1], sys.argv[2], exporter="optimum", precision="fp32", held_out=sys.argv[3:], max_new_tokens=12
+)
+print(made.certificate["verified"], made.certificate["isolated"], made.certificate["reason"])
+"""
+
+
+@pytest.mark.slow
+def test_optimum_is_run_where_it_is_installed(trained: Trained, held_out: Texts, tmp_path: Path) -> None:
+    """In an environment with its older transformers, which then also records the reference."""
+    spec = importlib.util.find_spec("distill_deploy")
+    assert spec is not None
+    assert spec.origin is not None
+    there = {**os.environ, "PYTHONPATH": str(Path(spec.origin).parents[1]), "PYTHONNOUSERSITE": "1"}
+    done = subprocess.run(
+        [
+            str(isolated_python("optimum-onnx")), "-W", "ignore", "-c", HERE, str(trained("t5")),
+            str(tmp_path / "e"), *held_out("t5"),
+        ],
+        capture_output=True, text=True, check=False, env=there,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("True False optimum-onnx in this environment was asked for")
 
 
 @pytest.mark.parametrize(

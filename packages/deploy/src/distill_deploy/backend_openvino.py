@@ -38,7 +38,7 @@ class OpenVinoGenerator(TextGenerator):
         self._genai, self._threads = openvino_genai, threads
         self._seeds = np.random.default_rng(secrets.randbits(63) if seed is None else seed)
         self._pipeline = openvino_genai.LLMPipeline(
-            str(folder), "CPU", {**EXACT, "INFERENCE_NUM_THREADS": threads}
+            str(folder), "CPU", **EXACT, INFERENCE_NUM_THREADS=threads
         )
         self._forced: Any = None
 
