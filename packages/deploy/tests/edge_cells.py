@@ -29,7 +29,7 @@ from conftest import (  # type: ignore[import-not-found]  # beside this file, wh
 )
 
 from distill_deploy import export, save
-from distill_deploy.exporting import PRECISIONS
+from distill_deploy.choosing import PRECISIONS
 
 GENERATING = ("t5", "marian", "bart", "gpt2", "llama", "qwen3")
 WORDS = "the of a model language small that is and it to in text word as with for says from where".split()  # noqa: SIM905

@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from distill_deploy.choosing import ExportPath, export_path
     from distill_deploy.errors import (
         DeployError,
         ExportError,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "DeployError": "errors",
     "ExportError": "errors",
+    "ExportPath": "choosing",
     "ExportRefusedError": "errors",
     "ExportedModel": "exporting",
     "IntegrityError": "errors",
@@ -35,6 +37,7 @@ _HOMES = {
     "TextGenerator": "runtime",
     "Verification": "verification",
     "export": "exporting",
+    "export_path": "choosing",
     "load": "saving",
     "load_runtime": "runtime",
     "save": "saving",
@@ -46,6 +49,7 @@ _HOMES = {
 __all__ = [
     "DeployError",
     "ExportError",
+    "ExportPath",
     "ExportRefusedError",
     "ExportedModel",
     "IntegrityError",
@@ -56,6 +60,7 @@ __all__ = [
     "TextGenerator",
     "Verification",
     "export",
+    "export_path",
     "load",
     "load_runtime",
     "save",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from distill_deploy.backend_onnx import DECODER, ENCODER
 from distill_deploy.backend_openvino import MODEL
 from distill_deploy.certificate import Evidence, Metric, Request, certify, record
+from distill_deploy.choosing import export_path
 from distill_deploy.conversion import (
     Source,
     Task,
@@ -24,7 +25,7 @@ from distill_deploy.errors import ExportError, ExportRefusedError
 from distill_deploy.folders import staged
 from distill_deploy.legacy import write_legacy
 from distill_deploy.onnx_weights import quantize_weights
-from distill_deploy.optimum_export import OPTIMUM, PACKAGES, check_optimum, convert_optimum, lacking
+from distill_deploy.optimum_export import check_optimum, convert_optimum, lacking
 from distill_deploy.verification import verify
 
 if TYPE_CHECKING:
@@ -35,16 +36,6 @@ Exporter = Literal["auto", "own", "optimum"]
 Precision = Literal["fp32", "fp16", "int8"]
 
 CERTIFICATE = "certificate.json"
-PRECISIONS: Mapping[str, tuple[str, ...]] = {
-    "ctranslate2": ("fp32", "fp16", "int8"),
-    "onnx": ("fp32", "int8"),
-    "openvino": ("fp32", "fp16", "int8"),
-}
-OWN: Mapping[str, tuple[str, ...]] = {
-    "causal": ("ctranslate2",),
-    "seq2seq": ("ctranslate2",),
-    "masked": ("onnx",),
-}
 # What the runtime computes in, the fastest first; the next is tried where one misses the floor. With int8
 # activations are rounded as well; with float32 the weights alone are int8 (weight-only).
 _BOTH, _EXACT = ("int8", "float32"), ("float32",)
@@ -123,13 +114,14 @@ def export(
 
 def _chosen(source: Source, request: Request) -> Request:
     """The request with format, exporter and reason settled."""
-    form, by, reason = _path(
-        source, request.format, request.precision, request.exporter, isolated=request.isolated
-    )
-    if by == "optimum":
-        check_optimum(form, isolated=request.isolated)
-        lacking(source, form)
-    return replace(request, format=form, exporter=by, reason=reason)
+    path = export_path(
+        source.task, format=request.format, precision=request.precision, exporter=request.exporter,
+        isolated=request.isolated,
+    )  # fmt: skip
+    if path.exporter == "optimum":
+        check_optimum(path.format, isolated=request.isolated)
+        lacking(source, path.format)
+    return replace(request, format=path.format, exporter=path.exporter, reason=path.reason)
 
 
 def _opened(folder: Path, task: Task | None, scratch: Path) -> tuple[Source, Callable[[], Path]]:
@@ -250,38 +242,4 @@ def _refusal(asked: str, failures: Sequence[object], rejected: Path) -> ExportRe
     return ExportRefusedError(
         f"{asked} was refused: {'; '.join(map(str, failures))}. "
         f"It stands at {rejected}; try fp32, or pass accept=True (--accept) to keep it"
-    )
-
-
-def _path(
-    source: Source, asked: str, precision: str, exporter: str, *, isolated: bool
-) -> tuple[str, str, str]:
-    """Format and exporter for the task, and why."""
-    task, own, optimum = source.task, OWN[source.task], OPTIMUM[source.task]
-    if exporter == "auto":
-        exporter = "optimum" if isolated or (asked in optimum and asked not in own) else "own"
-    if exporter == "own" and isolated:
-        raise ExportError("isolated is for Optimum's exporters; ours need no environment of their own")
-    there = own if exporter == "own" else optimum
-    if asked not in ("auto", *there):
-        raise ExportError(
-            f"format {asked!r} was asked for a {task} model, which is exported as {', '.join(own)}, "
-            f"or through Optimum (exporter='optimum') as {', '.join(optimum)}"
-        )
-    chosen = there[0] if asked == "auto" else asked
-    if precision not in PRECISIONS[chosen]:
-        raise ExportError(
-            f"precision {precision!r} was asked for; {chosen} on a CPU has {', '.join(PRECISIONS[chosen])}"
-        )
-    if exporter == "own":
-        return (
-            chosen,
-            exporter,
-            f"{chosen} runs {task} models without torch, and its library owns the computation",
-        )
-    place = "an environment of its own" if isolated else "this environment"
-    return (
-        chosen,
-        exporter,
-        f"{PACKAGES[chosen]} in {place} was asked for; its {task} models run in {chosen} without torch",
     )

@@ -11,23 +11,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from distill_deploy.choosing import PACKAGES
 from distill_deploy.conversion import runtime_facts
 from distill_deploy.errors import ExportError, MissingExtraError
 from distill_deploy.isolation import isolated_python
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from distill_deploy.conversion import Source
 
-OPTIMUM: Mapping[str, tuple[str, ...]] = {
-    "causal": ("openvino",),
-    "seq2seq": ("onnx",),
-    "masked": ("onnx", "openvino"),
-}
 # Settings for this Python; without compiled modules each start of the other would take half a minute.
 _OURS = frozenset({"PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE"})
-PACKAGES: Mapping[str, str] = {"onnx": "optimum-onnx", "openvino": "optimum-intel"}
 
 
 def check_optimum(form: str, *, isolated: bool) -> None:
