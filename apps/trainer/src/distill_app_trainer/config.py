@@ -265,7 +265,10 @@ class ExportStage:
 
     Attributes:
         model: What is exported; an adapter is merged first.
-        format: ``"ctranslate2"`` (causal, seq2seq), ``"onnx"`` (masked); auto knows.
+        format: ``"ctranslate2"`` (causal, seq2seq), ``"onnx"`` (masked), or what Optimum makes: ``"onnx"``
+            (seq2seq, masked), ``"openvino"`` (causal, masked); auto knows.
+        exporter: ``"own"``, ``"optimum"``, or auto: our own where it has the format.
+        isolated: Run Optimum in an environment of its own, which uv makes once.
         precision: Or ``"fp32"``.
         data: Held-out texts for the certificate.
         metrics: The export is scored by them as a system of its own; they need ``data``.
@@ -278,7 +281,9 @@ class ExportStage:
 
     kind: Literal["export"]
     model: str
-    format: Literal["auto", "ctranslate2", "onnx"] = "auto"
+    format: Literal["auto", "ctranslate2", "onnx", "openvino"] = "auto"
+    exporter: Literal["auto", "own", "optimum"] = "auto"
+    isolated: bool = False
     precision: Literal["int8", "fp32"] = "int8"
     data: str | None = None
     metrics: tuple[str, ...] = ()

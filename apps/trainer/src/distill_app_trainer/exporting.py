@@ -27,6 +27,8 @@ def run_export(bench: Workbench, name: str, stage: ExportStage) -> str:
         bench.folder.export(name),
         task=bench.plan.task,
         format=stage.format,
+        exporter=stage.exporter,
+        isolated=stage.isolated,
         precision=stage.precision,
         held_out=held_out,
         references=references,

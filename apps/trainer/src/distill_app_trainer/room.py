@@ -50,19 +50,33 @@ def check_extras(config: RunConfig, task: Task) -> None:
         _need(*REPORTERS[name], f"run.report_to = {name!r}")
     for name, stage in config.stages.items():
         if isinstance(stage, ExportStage):
-            _check_format(name, stage, task)
-            module = "onnxruntime" if task == "masked" else "ctranslate2"
-            extra = "onnx" if task == "masked" else "ctranslate2"
-            _need(module, f"distill-deploy[{extra}]", f"stages.{name}: an export of a {task} model")
+            _check_export(name, stage, task)
 
 
-def _check_format(name: str, stage: ExportStage, task: Task) -> None:
-    right = "onnx" if task == "masked" else "ctranslate2"
-    if stage.format not in ("auto", right):
+def _check_export(name: str, stage: ExportStage, task: Task) -> None:
+    """Refuse an export that has no path, or whose exporter or runtime is not there."""
+    from distill_deploy import ExportError, export_path
+
+    at = ("stages", name)
+    try:
+        path = export_path(task, format=stage.format, exporter=stage.exporter, isolated=stage.isolated)
+    except ExportError as error:
+        own = stage.exporter == "own" and stage.isolated
+        key, right = ("exporter", "optimum") if own else ("format", "auto")
         raise RunFileError(
-            f"stages.{name}.format = {stage.format!r}, but {task} models are exported to {right}. Set it to "
-            f"{right!r}, or 'auto'.",
-            fix=Setting(("stages", name, "format"), right),
+            f"stages.{name}: {error}. Set {key} to {right!r}.", fix=Setting((*at, key), right)
+        ) from error
+    module = {"onnx": "onnxruntime", "openvino": "openvino_genai"}.get(path.format, path.format)
+    _need(module, f"distill-deploy[{path.format}]", f"stages.{name}: an export to {path.format}")
+    if path.exporter == "own":
+        return
+    if stage.isolated and shutil.which("uv") is None:
+        _need("uv", "uv", f"stages.{name}.isolated")
+    if not stage.isolated and importlib.util.find_spec("optimum") is None:
+        raise RunFileError(
+            f"stages.{name}: Optimum, which exports {task} models to {path.format}, is not installed here. Set "
+            "isolated to true: uv then makes it an environment of its own, some 6 GB, once.",
+            fix=Setting((*at, "isolated"), value=True),
         )
 
 
