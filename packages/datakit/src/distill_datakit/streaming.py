@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack, cast
+from typing import TYPE_CHECKING, Self, Unpack, cast
 
 from distill_datakit.encoding import Columns, Encoder, Preprocessing, Task, TokenizeArguments
 from distill_datakit.errors import DataError
@@ -21,12 +21,15 @@ from distill_datakit.splitting import NAMES, check_fractions, part_at, place_of,
 from distill_datakit.tokenization import BATCH, Tally, TokenizedData, record_batch, schema_of, shown
 
 if TYPE_CHECKING:
+    import pyarrow as pa  # type: ignore[import-untyped]  # it publishes no types
     from transformers import PreTrainedTokenizerBase
 
     from distill_datakit.reading import Source
 
 _FORMAT = 1  # of the files; another number makes old ones be written anew
 _MANIFEST = "manifest.json"
+# A mapped file costs a few resident pages for each block of rows in it, so blocks are not small.
+_BLOCK_BYTES = 16 * 2**20
 
 
 def prepare(
@@ -110,7 +113,7 @@ class _Pass:
 
     def write(self, folder: Path, workers: int) -> dict[str, object]:
         """Write ``PART.arrow`` into the folder and return what the manifest holds."""
-        import pyarrow as pa  # type: ignore[import-untyped]  # it publishes no types
+        import pyarrow as pa
 
         schema, fractions = schema_of(self._encoder), self._fractions
         names = ["data"] if fractions is None else [n for n, f in zip(NAMES, fractions, strict=True) if f]
@@ -119,7 +122,8 @@ class _Pass:
                 name: stack.enter_context(pa.OSFile(str(folder / f"{name}.arrow"), "wb")) for name in names
             }
             writers = {
-                name: stack.enter_context(pa.ipc.new_stream(sink, schema)) for name, sink in sinks.items()
+                name: stack.enter_context(_Blocks(stack.enter_context(pa.ipc.new_stream(sink, schema))))
+                for name, sink in sinks.items()
             }
             for columns in shown(self._encoded(workers)):
                 parts, ids = self._placed.pop(0)
@@ -127,7 +131,7 @@ class _Pass:
                     some = [index for index, part in enumerate(parts) if part == name]
                     if some:
                         kept = {field: [values[n] for n in some] for field, values in columns.items()}
-                        writers[name].write_batch(record_batch(kept, [ids[n] for n in some], schema))
+                        writers[name].add(record_batch(kept, [ids[n] for n in some], schema))
         if fractions is not None:
             refuse_empty(fractions, [self._counts[name] for name in NAMES], exact=False)
         self._tally.refuse_nothing_learnt(self._rows.name)
@@ -181,6 +185,34 @@ class _Pass:
             raise DataError(f"no such column to split by; there are {', '.join(row)}.", field=self._key)
         place = place_of(row if self._key is None else row[self._key], self._seed)
         return NAMES[part_at(place, self._fractions)]
+
+
+class _Blocks:
+    """Gathers record batches until they are worth a block of the file."""
+
+    def __init__(self, stream: "pa.RecordBatchStreamWriter") -> None:
+        self._stream = stream
+        self._batches: list[pa.RecordBatch] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._flush()
+
+    def add(self, batch: "pa.RecordBatch") -> None:
+        """Keep it, and write what is kept once that is enough."""
+        self._batches.append(batch)
+        if sum(one.nbytes for one in self._batches) >= _BLOCK_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        if self._batches:
+            self._stream.write_table(pa.Table.from_batches(self._batches).combine_chunks())
+            self._batches.clear()
 
 
 def _first_columns(source: "Source", columns: Mapping[str, str] | None, on_error: OnError) -> list[str]:
