@@ -28,6 +28,8 @@ USABLE_SHARE = 0.85
 # they run, with what is kept in small pieces.
 IMPORTS_BYTES = 870 * 2**20
 CPU_RUNTIME_BYTES = IMPORTS_BYTES + 90 * 2**20
+# What bitsandbytes takes beside (measured in the same way).
+QUANTIZED_RUNTIME_BYTES = 40 * 2**20
 # A CUDA context is a few hundred MB, not measured here.
 DEVICE_RUNTIME_BYTES = 600 * 2**20
 # int8 keeps a float32 scale a row; nf4 with double quantization 0.516 bytes a weight (QLoRA,
@@ -216,6 +218,8 @@ def estimate(
     """Estimate one workload; ``estimate_memory`` is the same from a policy."""
     weights = weight_bytes(facts, storage_dtype=workload.storage_dtype, quantization=workload.quantization)
     runtime = CPU_RUNTIME_BYTES if workload.device == "cpu" else DEVICE_RUNTIME_BYTES
+    if workload.device == "cpu" and workload.quantization != "none":
+        runtime += QUANTIZED_RUNTIME_BYTES
     if not workload.training:
         passing = int(max(layer_bytes(facts, replace(workload, adapter="full"))))
         scores = scored(workload) * facts.vocab_size * 4

@@ -59,11 +59,15 @@ class ModelFacts:
     @property
     def unquantized_parameters(self) -> int:
         """Parameters that stay in full type under int8 and nf4."""
-        if self.embedding_parameters is not None:
-            return min(self.embedding_parameters, self.parameters)
-        return min(self.vocab_size * self.hidden_size, self.parameters)
+        tables = self.embedding_parameters
+        kept = self.vocab_size * self.hidden_size if tables is None else tables
+        if self.family in _FLOAT_OUTPUT:
+            kept += self.layers * self.intermediate_size * self.hidden_size
+        return min(kept, self.parameters)
 
 
+# transformers keeps their feed-forward's output layer in float32 (_keep_in_fp32_modules).
+_FLOAT_OUTPUT = frozenset({"mt5", "t5", "umt5"})
 # The classes' own defaults in transformers 5.24 (configuration_*.py), for keys that a configuration leaves
 # out.
 # hidden, layers (encoder, decoder), heads, inner width, vocabulary, positions, tied embeddings

@@ -7,7 +7,7 @@ these parts, and the largest is the peak:
 - ``loss``: all that autograd keeps, and the scores.
 - ``head``: the gradient of the scores and of the table that made them, while all activations still live.
 - ``blocks``: with recomputing, one block anew beside the inputs of the others, or beside the gradients.
-- ``update``: all gradients; of a table that is embedding and head in one, three while they are added up.
+- ``update``: all gradients; of a table that is embedding and head in one, up to three while they are added.
 - ``check``: the gradient check before training, on up to four rows, beside a copy of what is trained.
 - ``teacher``: its forward pass, before the student's.
 """
@@ -33,10 +33,13 @@ CHUNK_BYTES, BLOCK_BYTES = 128 * 2**20, 7 * 2**19
 CACHED_TOKENS, CACHED_ENTRY_BYTES = 47, 24
 # Masked models learn from this share of the positions (distill_datakit.collator's default).
 MASKED_SHARE = 0.15
-# Tensors below this live in the heap of the C library (distill_adapters.allocating), and glibc before 2.38
-# finds no hole that is large enough for an aligned block of the same size: what is made and freed in turn
-# takes twice its size, and four fifths of it stay.
+# With recomputing tensors below this live in the heap of the C library (distill_adapters.allocating), and
+# glibc before 2.38 finds no hole that is large enough for an aligned block of the same size: what is made and
+# freed in turn takes twice its size, and four fifths of it stay.
 HEAP_BYTES, HEAP_STAYS = 2**18, 0.8
+# Without, all but the largest do, and the holes between them are a share of what autograd keeps; weights that
+# are dequantized for a moment leave more. Fitted (benchmarks/memory.py).
+HOLES, QUANTIZED_HOLES = 0.7, 0.9
 # The gradient check takes so many rows (distill_adapters.SafeTrainer).
 CHECKED_ROWS = 4
 
@@ -90,7 +93,7 @@ def _step(
     """Return the parts of one forward and backward pass, without states."""
     kept, scores = float(activation_bytes(facts, work)), float(logits_bytes(facts, work))
     loose = _loose(facts, work)
-    left = HEAP_STAYS * loose * (_block(facts, work) if work.checkpointing else kept)
+    left = HEAP_STAYS * loose * _block(facts, work) if work.checkpointing else loose * kept
     kept *= 1 + loose
     if work.distillation != "none":
         # The objective makes the table's gradient together with the loss, unless it was given all scores.
@@ -101,15 +104,21 @@ def _step(
     if work.checkpointing:
         block = (1 + loose) * _block(facts, work) + _passing(facts, work)
         found["blocks"] = max(waiting + kept + trained.table, trained.gradients) + block
-    summed = 2 * trained.table if trained.tied else trained.table if waiting else 0.0
+    # Autograd adds in place to what the objective made, and not to what a matrix product left transposed.
+    beside = 2 if work.distillation in ("none", "full") else 1
+    summed = beside * trained.table if trained.tied else trained.table if waiting else 0.0
     found["update"] = trained.gradients + summed + left
     return found
 
 
 def _loose(facts: "ModelFacts", work: "Workload") -> float:
-    """Return the share of activations in tensors that are small enough for the heap."""
+    """Return what the heap holds beside activations, as a share of them."""
+    if work.device != "cpu":
+        return 0.0
+    if not work.checkpointing:
+        return HOLES if work.quantization == "none" else QUANTIZED_HOLES
     tokens = BYTES_OF[work.compute_dtype] * max(_tokens(work))
-    if work.device != "cpu" or tokens * facts.hidden_size >= HEAP_BYTES:
+    if tokens * facts.hidden_size >= HEAP_BYTES:
         return 0.0
     return 1.0 if tokens * facts.intermediate_size < HEAP_BYTES else 0.5
 
