@@ -74,8 +74,8 @@ def _check_export(name: str, stage: ExportStage, task: Task) -> None:
         _need("uv", "uv", f"stages.{name}.isolated")
     if not stage.isolated and importlib.util.find_spec("optimum") is None:
         raise RunFileError(
-            f"stages.{name}: Optimum, which exports {task} models to {path.format}, is not installed here. Set "
-            "isolated to true: uv then makes it an environment of its own, some 6 GB, once.",
+            f"stages.{name}: Optimum, which exports {task} models to {path.format}, is not installed here. "
+            "Set isolated to true: uv then makes it an environment of its own, some 6 GB, once.",
             fix=Setting((*at, "isolated"), value=True),
         )
 
