@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -57,3 +58,11 @@ def test_settings_become_an_objective() -> None:
     pure = jensen_shannon(student, teacher, mask=mask, temperature=2, beta=0.2)
     assert parts.total.item() == pytest.approx(4 * pure.item() / 3)
     assert DistillSettings().objective("causal") == distill_kd.Objective("causal")
+
+
+def test_a_divergence_keeps_its_own_arguments_unless_they_are_given() -> None:
+    """The exponents of ``alpha_beta`` are not a mixture's shares."""
+    assert DistillSettings(divergence="alpha_beta").objective("causal").divergence == "alpha_beta"
+    given = DistillSettings(divergence="alpha_beta", alpha=1.5).objective("causal").divergence
+    assert isinstance(given, partial)
+    assert given.keywords == {"alpha": 1.5}

@@ -44,9 +44,10 @@ class DistillSettings:
             ``"logit_mse"``, ``"reverse_kl"``, ``"skew_kl"``, ``"skew_reverse_kl"``, ``"top_k_kl"``,
             ``"total_variation"``.
         alpha: Share of the mixture, between 0 and 1: the teacher's in ``skew_kl``, the student's in
-            ``skew_reverse_kl``; the teacher's exponent in ``alpha_beta``, > 0. Not used otherwise.
-        beta: The teacher's share of the mixture in ``jensen_shannon``, between 0 and 1; the student's
-            exponent in ``alpha_beta``, > 0. Not used otherwise.
+            ``skew_reverse_kl``, where None takes 0.1; the teacher's exponent in ``alpha_beta``, > 0, where
+            None takes 0.2. Not used otherwise.
+        beta: The teacher's share of the mixture in ``jensen_shannon``, between 0 and 1, where None takes 0.5;
+            the student's exponent in ``alpha_beta``, > 0, where None takes 0.7. Not used otherwise.
         k: Tokens told apart in ``top_k_kl``, > 0. Not used otherwise.
         labels: ``"data"`` takes the data's labels; ``"teacher"`` puts the teacher's likeliest token in the
             place of each: hard labels.
@@ -60,8 +61,8 @@ class DistillSettings:
     weight: float = 0.5
     temperature: float = 1.0
     divergence: str = "forward_kl"
-    alpha: float = 0.1
-    beta: float = 0.5
+    alpha: float | None = None
+    beta: float | None = None
     k: int = 64
     labels: Labels = "data"
 
@@ -73,9 +74,11 @@ class DistillSettings:
         check_labels(self.labels)
         check_k(self.k)
         if self.divergence == "alpha_beta":
-            check_exponents(self.alpha, self.beta)
-        else:
+            check_exponents(*(1.0 if given is None else given for given in (self.alpha, self.beta)))
+            return
+        if self.alpha is not None:
             check_alpha(self.alpha)
+        if self.beta is not None:
             check_beta(self.beta)
 
     def objective(self, task: Task) -> "Objective":
@@ -85,7 +88,8 @@ class DistillSettings:
         from distill_kd.divergences import divergence_named
         from distill_kd.objective import Objective
 
-        arguments = {name: getattr(self, name) for name in _ARGUMENTS.get(self.divergence, ())}
+        named = {name: getattr(self, name) for name in _ARGUMENTS.get(self.divergence, ())}
+        arguments = {name: value for name, value in named.items() if value is not None}
         return Objective(
             task,
             divergence=partial(divergence_named(self.divergence), **arguments)
