@@ -27,6 +27,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+import ctranslate2  # before torch, to have threads of its own, as where there is no torch: shared ones wait
 import numpy as np
 import torch
 import transformers
@@ -51,7 +52,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=600, help="training steps of the T5")
     arguments = parser.parse_args()
     cast("Any", transformers.utils.logging).disable_progress_bar()
-    packages = ("torch", "transformers", "ctranslate2", "distill-deploy")
+    packages = ("torch", "transformers", ctranslate2.__name__, "distill-deploy")
     print(f"{_cpu()}, {os.cpu_count()} cores; {', '.join(f'{name} {version(name)}' for name in packages)}")
     print(
         f"{ROUNDS} rounds in turn, median (lowest to highest), up to {NEW_TOKENS} new tokens, batch 1, greedy"

@@ -75,7 +75,7 @@ FITTED = (
     Cell("t5", "m", "full", 2, 128),
     Cell("marian", "s", "lora", 8, 128, 128),
     Cell("llama", "m", "qlora", 2, 128),
-    Cell("bert", "m", "qlora", 1, 192, checkpointing=True),
+    Cell("bert", "m", "qlora", 1, 192, 128, checkpointing=True),
 )
 
 

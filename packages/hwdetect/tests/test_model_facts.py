@@ -110,3 +110,18 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, content: str
         file.write_text(content, encoding="utf-8")
     with pytest.raises(ModelConfigError, match=r"config\.json"):
         read_model_facts(tmp_path)
+
+
+def test_t5_keeps_a_layer_of_each_block_out_of_quantization() -> None:
+    """Its feed-forward's output stays in float32, so a wider one adds to it; BART's does not."""
+    t5 = {"model_type": "t5", "vocab_size": 100, "d_model": 8, "num_layers": 2, "num_decoder_layers": 3}
+    bart = {"model_type": "bart", "vocab_size": 100, "d_model": 8}
+    grown = {
+        str(shape["model_type"]): read_model_facts({**shape, **wide}).unquantized_parameters
+        - read_model_facts({**shape, **narrow}).unquantized_parameters
+        for shape, narrow, wide in (
+            (t5, {"d_ff": 32}, {"d_ff": 64}),
+            (bart, {"encoder_ffn_dim": 32}, {"encoder_ffn_dim": 64}),
+        )
+    }
+    assert grown == {"t5": (2 + 3) * 32 * 8, "bart": 0}
