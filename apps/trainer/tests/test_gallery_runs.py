@@ -62,6 +62,7 @@ TRAINED: dict[str, tuple[tuple[str, ...], str, int]] = {
         4,
     ),
 }
+UNLEARNT = (("stages.teacher.train.learning_rate=0.5",), "nothing to teach", 1)
 # What happens to a run that stopped after its store stage, and what the error of its resumption has to hold.
 RESUMED: dict[str, tuple[Work, str]] = {
     "data that has changed": (rows_added, "begun with other data"),
@@ -84,12 +85,14 @@ def said(capsys: pytest.CaptureFixture[str]) -> tuple[str, list[str]]:
     return lines[-2], lines[-1].removeprefix("fix:   distill-train ").split()
 
 
-@pytest.mark.parametrize("mistake", TRAINED)
+@pytest.mark.parametrize(
+    "mistake", [*TRAINED.values(), pytest.param(UNLEARNT, marks=pytest.mark.slow)], ids=[*TRAINED, "teacher"]
+)
 def test_what_fails_in_training_is_mended_by_the_printed_command(
-    mistake: str, workplace: Path, capsys: pytest.CaptureFixture[str]
+    mistake: tuple[tuple[str, ...], str, int], workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The same run anew, with the setting that helps: a rate that trains, an export that is accepted."""
-    settings, expected, code = TRAINED[mistake]
+    """The same run anew, with the setting that helps: a rate that trains, an export or teacher accepted."""
+    settings, expected, code = mistake
     assert main(["run", "tiny.toml", *SHORT, *(word for one in settings for word in ("--set", one))]) == code
     error, fix = said(capsys)
     assert expected in error

@@ -165,6 +165,7 @@ class DistillStage:
         seeds: Repeats the stage for each seed; none takes the run's.
         train: See below.
         objective: See below.
+        accept_worse_teacher: Go on with a teacher that is no better on validation than the student alone.
     """
 
     __pydantic_config__: ClassVar[Mapping[str, str]] = FORBID
@@ -176,6 +177,7 @@ class DistillStage:
     seeds: tuple[int, ...] = ()
     train: TrainSettings = field(default_factory=TrainSettings)
     objective: DistillSettings = field(default_factory=DistillSettings)
+    accept_worse_teacher: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

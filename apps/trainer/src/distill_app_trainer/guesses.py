@@ -110,6 +110,8 @@ def for_failure(config: RunConfig, folder: Path, job: Job | None, error: Excepti
     if job is not None and broke and isinstance(stage, FinetuneStage | DistillStage):
         rate = min(stage.train.learning_rate / 10, TrainSettings().learning_rate)
         return f"{again} --set stages.{job.stage}.train.learning_rate={rate:g}"
+    if job is not None and "WorseTeacherError" in names:
+        return f"{again} --set stages.{job.stage}.accept_worse_teacher=true"
     if job is not None and "ExportRefusedError" in names:
         return f"{again} --set stages.{job.stage}.accept=true"
     # A labelling that gives nothing gives nothing again.

@@ -166,6 +166,7 @@ def _distiller(
         data_collator=collate,
         processing_class=loaded.tokenizer,
         on_progress=bench.progress(job.system),
+        accept_worse_teacher=stage.accept_worse_teacher,
     )
 
 
