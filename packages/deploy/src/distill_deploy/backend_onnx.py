@@ -9,7 +9,7 @@ import numpy as np
 
 from distill_deploy.errors import MissingExtraError
 from distill_deploy.generating import Decoding, TextGenerator
-from distill_deploy.tokens import Pieces
+from distill_deploy.tokens import Pieces, padded
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -96,12 +96,7 @@ class OnnxTranslator(TextGenerator):
             yield column
 
     def _encode(self, prompts: list[list[int]]) -> _State:
-        longest = max(map(len, prompts))
-        ids = np.full((len(prompts), longest), self._facts["pad_token_id"] or 0, np.int64)
-        mask = np.zeros_like(ids)
-        for number, prompt in enumerate(prompts):
-            ids[number, : len(prompt)] = prompt
-            mask[number, : len(prompt)] = 1
+        ids, mask = padded(prompts, self._facts["pad_token_id"] or 0)
         hidden = self._encoder.run(["last_hidden_state"], {"input_ids": ids, "attention_mask": mask})[0]
         past = {
             name: np.zeros((len(prompts), shape[1], 1, shape[3]), np.float32)  # shapes that are not read yet

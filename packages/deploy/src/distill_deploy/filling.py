@@ -9,7 +9,7 @@ import numpy as np
 
 from distill_deploy.backend_onnx import open_session
 from distill_deploy.backend_openvino import compiled, roundings
-from distill_deploy.tokens import batches, read_tokenizer
+from distill_deploy.tokens import batches, padded, read_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -53,12 +53,7 @@ class MaskFiller:
 
     def logits(self, rows: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         """Scores of every token at every position, ``(batch, longest row, vocab)``."""
-        longest = max(map(len, rows))
-        ids = np.full((len(rows), longest), self._facts["pad_token_id"] or 0, np.int64)
-        attention = np.zeros_like(ids)
-        for number, row in enumerate(rows):
-            ids[number, : len(row)] = row
-            attention[number, : len(row)] = 1
+        ids, attention = padded(rows, self._facts["pad_token_id"] or 0)
         feed = {"input_ids": ids, "attention_mask": attention, "token_type_ids": np.zeros_like(ids)}
         return self._scores({name: feed[name] for name in self._inputs})
 

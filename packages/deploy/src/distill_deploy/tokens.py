@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
     from tokenizers import Tokenizer
 
 CHAT_TEMPLATE = "chat_template.jinja"
@@ -88,6 +90,18 @@ def batches(lengths: Sequence[int], size: int, *, equal: bool) -> Iterator[list[
         batch.append(row)
     if batch:
         yield batch
+
+
+def padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Ids of rows, filled up at their ends, and 1 where an id is not filling; ``(batch, longest row)``."""
+    import numpy as np
+
+    ids = np.full((len(rows), max(map(len, rows))), pad, np.int64)
+    mask = np.zeros_like(ids)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)] = row
+        mask[number, : len(row)] = 1
+    return ids, mask
 
 
 def usable_cores() -> int:
