@@ -99,7 +99,8 @@ def cell(case: Case, out: Path, precision: Any, options: dict[str, Any]) -> tupl
             **case.options, **options,
         ).certificate  # fmt: skip
     except (ValueError, ImportError) as error:
-        reason = " ".join(str(error).split()).replace(str(case.folder), "it").replace("|", "/")
+        reason = " ".join(str(error).split()).replace("|", "/")
+        reason = reason.replace(str(case.folder), "it").replace(f"{out.parent}/", "")
         return False, f"{reason[:200]} | | | {time.monotonic() - began:.0f}"
     doubts = f" (unverified: {found['doubts']})" if found["doubts"] else ""
     return bool(found["verified"]), (
