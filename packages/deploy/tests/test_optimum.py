@@ -20,7 +20,13 @@ pytestmark = pytest.mark.extra("export")  # noqa: S610
 Trained = Callable[[str], Path]
 Texts = Callable[[str], list[str]]
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-UNREACHABLE = ("dns error", "error sending request", "Failed to fetch", "Could not connect", "timed out")
+# What uv says where no answer came. "Failed to fetch" alone is also said of a package that is gone (404).
+UNREACHABLE = ("error sending request for url", "operation timed out", "the network was disabled")
+
+
+def unreachable(error: ExportError) -> bool:
+    """Whether uv got no answer from the index."""
+    return any(said in str(error) for said in UNREACHABLE)
 
 
 def through_optimum(folder: Path, out: Path, texts: list[str], **options: Any) -> ExportedModel:
@@ -30,7 +36,7 @@ def through_optimum(folder: Path, out: Path, texts: list[str], **options: Any) -
             folder, out, exporter="optimum", isolated=True, held_out=texts, max_new_tokens=12, **options
         )
     except ExportError as error:
-        if any(said in str(error) for said in UNREACHABLE):
+        if unreachable(error):
             pytest.skip(f"the package index cannot be reached: {error}")
         raise
 
@@ -73,6 +79,20 @@ def test_its_runtime_streams_stops_and_batches(t5: ExportedModel) -> None:
     for wrong in ({"beams": 2}, {"temperature": 1.0}):
         with pytest.raises(ValueError, match="it has greedy decoding, stop texts"):
             runtime.generate(["abc"], **wrong)
+
+
+@pytest.mark.parametrize(
+    ("cause", "skipped"),
+    [
+        ("error sending request for url (https://index/simple/six/)", True),
+        ("HTTP status client error (404 Not Found) for url (https://index/six.whl)", False),
+        ("Hash mismatch for `six==1.0`", False),
+    ],
+)
+def test_only_an_index_that_does_not_answer_is_skipped(cause: str, skipped: bool) -> None:
+    """A pinned package that is gone, or another than it was, is a failure: users would meet it too."""
+    error = ExportError(f"uv could not make the exporter's environment: Failed to fetch: cause: {cause}")
+    assert unreachable(error) == skipped
 
 
 HERE = """
