@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import shlex
 import shutil
 import subprocess
@@ -24,6 +25,7 @@ from distill_hwdetect import detect
 
 WriteRows = Callable[[Path, Sequence[Mapping[str, object]]], Path]
 
+_MOST_CPU_SECONDS = 0.150
 _ASK = ["model", "--data", "examples.jsonl"]
 
 
@@ -223,6 +225,32 @@ def test_asking_what_there_is_imports_nothing_heavy(arguments: list[str]) -> Non
     )
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def _cpu_seconds(arguments: Sequence[str]) -> tuple[float, int]:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    code = "import sys; from distill_app_evaluator.cli import main; sys.exit(main())"
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done.returncode
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--help"], 0),
+        (["--version"], 0),
+        (["model", "--datas", "x"], 2),
+        (["modl", "--data", "examples.jsonl"], 2),
+    ],
+)
+def test_help_version_and_usage_errors_take_at_most_150_ms_of_cpu(
+    arguments: list[str], code: int, place: Path
+) -> None:
+    """The best of three, since others may use this machine."""
+    found = [_cpu_seconds(arguments) for _ in range(3)]
+    assert {exit_code for _, exit_code in found} == {code}
+    assert min(seconds for seconds, _ in found) <= _MOST_CPU_SECONDS
 
 
 def test_help_shows_every_option_and_version_the_version(capsys: pytest.CaptureFixture[str]) -> None:
