@@ -1,7 +1,7 @@
 """How far is the memory estimate of distill-hwdetect from the peak of real training runs on a CPU?
 
 Each cell is a training run in a process of its own, as the trainer app runs its stages: a model is made from
-a configuration and saved, loaded under the policy that plan() gives, checked and trained for two steps by
+a configuration and saved, loaded under the policy of choose_policy(), checked and trained for two steps by
 this project's trainers. What is counted is the peak of all resident memory (VmHWM) from when the models are
 loaded: what the libraries take once imported, which is printed in the head, and what the run adds to that.
 The ratio that counts is of the latter: the estimate without its constant for imports, against the peak
@@ -135,11 +135,11 @@ def facts(cell: Cell, *, deeper: bool = False) -> ModelFacts:
 
 def policy_of(cell: Cell, profile: HardwareProfile) -> ExecutionPolicy:
     """The plan of a cell, which prescribes the batch and what is recomputed."""
-    from distill_hwdetect import Requirements, plan
+    from distill_hwdetect import Requirements, choose_policy
 
     words: Any = (TASKS[cell.family], cell.adapter, cell.distillation)
     task, adapter, how = words
-    return plan(
+    return choose_policy(
         profile,
         Requirements(
             task=task,
@@ -198,7 +198,7 @@ def trainer_of(cell: Cell, policy: ExecutionPolicy, folder: Path) -> Any:
     from distill_adapters import (
         AdapterConfig,
         FineTuner,
-        TrainSettings,
+        TrainConfig,
         attach,
         load_model,
         training_arguments,
@@ -211,7 +211,7 @@ def trainer_of(cell: Cell, policy: ExecutionPolicy, folder: Path) -> Any:
     adapter: Any = cell.adapter
     if adapter != "full":
         loaded = attach(loaded, AdapterConfig(kind=adapter))
-    settings = TrainSettings(
+    settings = TrainConfig(
         steps=STEPS, batch_size=cell.batch * cell.accumulation, learning_rate=1e-4, warmup=0.0
     )
     data = Dataset.from_list(rows(cell))

@@ -66,9 +66,9 @@ def rows_of(tokenizer: Any, *, evaluated: bool) -> Dataset:
 
 def policy_of(folder: Path, kind: Any, **overrides: object) -> Any:
     """This machine's plan for one way to train."""
-    from distill_hwdetect import Requirements, detect, plan, read_model_facts
+    from distill_hwdetect import Requirements, choose_policy, detect, read_model_facts
 
-    return plan(
+    return choose_policy(
         detect(),
         Requirements(
             task="causal",
@@ -106,7 +106,7 @@ def loss_of(loaded: LoadedModel, rows: Dataset) -> float:
 
 def train(folder: Path, kind: str, steps: int) -> dict[str, float]:
     """Fine-tune one way; what it took and what came of it."""
-    from distill_adapters import AdapterConfig, FineTuner, TrainSettings, attach, load_model
+    from distill_adapters import AdapterConfig, FineTuner, TrainConfig, attach, load_model
 
     policy = policy_of(folder, kind)
     loaded = load_model(folder, policy)
@@ -117,7 +117,7 @@ def train(folder: Path, kind: str, steps: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as work:
         FineTuner(
             adapted,
-            settings=TrainSettings(steps=steps, batch_size=1, learning_rate=3e-4),
+            settings=TrainConfig(steps=steps, batch_size=1, learning_rate=3e-4),
             policy=policy,
             output_dir=work,
             on_progress=lambda _: ends.append(time.process_time()),
@@ -137,7 +137,7 @@ def main() -> None:
     import transformers
 
     from distill_adapters import load_model, save_model
-    from distill_hwdetect import ModelFacts, Requirements, detect, plan
+    from distill_hwdetect import ModelFacts, Requirements, choose_policy, detect
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=20)
@@ -147,7 +147,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "smollm2"
         unknown = ModelFacts(parameters=1, layers=1, hidden_size=1, vocab_size=1, intermediate_size=1)
-        anywhere = plan(
+        anywhere = choose_policy(
             detect(),
             Requirements(task="causal", model=unknown, training=False, overrides={"device": "cpu"}),
         )

@@ -66,7 +66,7 @@ def test_student_beats_its_undistilled_twin_with_an_interval_clear_of_zero(
 ) -> None:
     """The comparison on all test words says that distillation paid; every figure has its interval."""
     report = json.loads((quickstart[0] / "report.json").read_text(encoding="utf-8"))
-    assert list(report["systems"]) == ["teacher", "student", "twin", "exported"]
+    assert list(report["systems"]) == ["teacher", "student", "baseline", "exported"]
     for entry in report["systems"].values():
         assert entry["parameters"] > 0
         assert entry["bytes"] > 0
@@ -125,13 +125,13 @@ def test_it_prints_what_the_readme_shows(quickstart: tuple[Path, str]) -> None:
 def test_two_runs_with_one_seed_end_with_equal_weights_and_scores(tmp_path: Path) -> None:
     """Also side by side in processes; the second run takes a folder of its own."""
     fewer = str(DATA / "validation.jsonl.gz")
-    short = [f"stages.{name}.train.steps=6" for name in ("student", "twin")]
+    short = [f"stages.{name}.train.steps=6" for name in ("student", "baseline")]
     short += [f"data.unlabelled={fewer}", f"data.test={fewer}", "stages.edge.accept=true"]
     arguments = [argument for text in short for argument in ("--set", text)]
     for _ in range(2):
         distill_train(tmp_path, "quickstart", *arguments)
     first, second = sorted(tmp_path.glob("runs/quickstart*"))
-    for name in ("student", "twin"):
+    for name in ("student", "baseline"):
         weights = [(run / "models" / name / "model.safetensors").read_bytes() for run in (first, second)]
         assert weights[0] == weights[1], name
     scores = [

@@ -78,7 +78,7 @@ def _csv(header: str, *more: str) -> str:
 
 def _saved(path: str, more: str = "") -> tuple[tuple[str, str], ...]:
     """A saved model that the evaluate stage scores too."""
-    systems = '["teacher", "student", "twin"'
+    systems = '["teacher", "student", "baseline"'
     return (("", f'[models.saved]\npath = "{path}"\n{more}'), (f"{systems}]", f'{systems}, "saved"]'))
 
 

@@ -9,9 +9,9 @@ import inspect
 import json
 import re
 
-from distill_adapters import TrainSettings
-from distill_app_trainer import config
-from distill_kd import CacheSettings, DistillSettings
+from distill_adapters import TrainConfig
+from distill_app_trainer.runfile import schema as config
+from distill_kd import CacheConfig, DistillConfig
 from workspace import ROOT
 
 PAGE = ROOT / "docs" / "run-file.md"
@@ -22,9 +22,9 @@ TABLES: dict[str, type] = {
     "[data.split]": config.Split,
     "[models.NAME]": config.ModelSource,
     **{kind: stage for kind, stage in config.STAGE_KINDS.items() if kind != "report"},
-    "train": TrainSettings,
-    "objective": DistillSettings,
-    "cache": CacheSettings,
+    "train": TrainConfig,
+    "objective": DistillConfig,
+    "cache": CacheConfig,
 }
 
 

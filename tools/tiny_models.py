@@ -144,14 +144,14 @@ def train(
     """
     from datasets import Dataset
 
-    from distill_adapters import AdapterConfig, FineTuner, TrainSettings, attach, load_model
+    from distill_adapters import AdapterConfig, FineTuner, TrainConfig, attach, load_model
 
     loaded = load_model(folder, policy, task)
     adapter = str(policy.value("adapter"))
     if adapter != "full":
         loaded = attach(loaded, AdapterConfig(kind=adapter))
     observed = Observed()
-    settings = TrainSettings(steps=steps, batch_size=effective_batch, learning_rate=1e-3, warmup=0.0)
+    settings = TrainConfig(steps=steps, batch_size=effective_batch, learning_rate=1e-3, warmup=0.0)
     tuner = FineTuner(loaded, settings=settings, policy=policy, output_dir=out, seed=7, callbacks=[observed])
     outcome = tuner.train({"train": Dataset.from_list(rows(task, effective_batch * min(steps, 4)))})
     if not math.isfinite(outcome.loss) or not observed.changed or outcome.steps != steps:

@@ -90,7 +90,7 @@ def run_one(family: str, policy: ExecutionPolicy, folder: Path, *, cpu: bool) ->
 
 def main() -> int:
     """Detect, plan, train; 1 where nothing but a CPU is there."""
-    from distill_hwdetect import Requirements, detect, plan, read_model_facts
+    from distill_hwdetect import Requirements, choose_policy, detect, read_model_facts
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cpu", action="store_true", help="check this script on a CPU")
@@ -100,7 +100,7 @@ def main() -> int:
     def policy_of(family: str, adapter: Any, overrides: dict[str, object]) -> ExecutionPolicy:
         task: Any = TASKS[family]
         model = read_model_facts({"model_type": family, **shape(family, cpu=arguments.cpu)})
-        return plan(
+        return choose_policy(
             profile,
             Requirements(
                 task=task,

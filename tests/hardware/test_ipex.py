@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from distill_hwdetect import Requirements, detect, plan, read_model_facts
+from distill_hwdetect import Requirements, choose_policy, detect, read_model_facts
 from tiny_models import CONFIGS, save_tiny, train
 
 ipex: Any = pytest.importorskip("intel_extension_for_pytorch", reason="only nox -s ipex installs it")
@@ -21,7 +21,7 @@ def request(**overrides: object) -> Requirements:
 
 def test_auto_says_why_ipex_is_used_or_not() -> None:
     """The choice carries a reason either way."""
-    chosen = plan(detect(), request()).ipex
+    chosen = choose_policy(detect(), request()).ipex
     print(f"\nhardware.ipex = auto -> {chosen.value}: {chosen.reason}")
     assert chosen.reason
 
@@ -36,7 +36,7 @@ def test_on_applies_ipex_optimize_and_takes_a_step(tmp_path: Path, monkeypatch: 
         return real(model, **options)
 
     monkeypatch.setattr(ipex, "optimize", watched)  # watches the library's function, and calls it
-    policy = plan(detect(), request(ipex="on"))
+    policy = choose_policy(detect(), request(ipex="on"))
     seen, _ = train(
         save_tiny("llama", tmp_path / "model"),
         policy,

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from distill_hwdetect import ModelFacts, RawObservations, Requirements, plan, read_model_facts
+from distill_hwdetect import ModelFacts, RawObservations, Requirements, choose_policy, read_model_facts
 from distill_hwdetect.probing import add_deep
 from distill_hwdetect.recorded import interpret
 
@@ -86,7 +86,7 @@ def test_a_card_is_planned_by_its_capability_whatever_is_bf16_supported_says(
     """T4, V100, a MIG slice, GB10 whose driver reports no memory: type and budget."""
     card(free=14 * GIB, total=16 * GIB, **properties)
     profile = interpret(RawObservations(**observed(**raw)))  # type: ignore[arg-type]  # by field name
-    policy = plan(profile, Requirements(task="causal", model=model))
+    policy = choose_policy(profile, Requirements(task="causal", model=model))
     assert policy.value("device") == "cuda:0"
     assert policy.value("compute_dtype") == dtype
     assert policy.memory.budget_bytes == int(usable * 0.85)
@@ -108,14 +108,16 @@ def test_hip_looks_like_cuda_and_is_told_apart(card: Patch, model: ModelFacts) -
     profile = interpret(RawObservations(**observed()))  # type: ignore[arg-type]  # by field name
     (device,) = profile.accelerators
     assert (device.kind, device.target, device.capability) == ("rocm", "gfx1100", None)
-    assert plan(profile, Requirements(task="causal", model=model)).value("compute_dtype") == "bfloat16"
+    assert (
+        choose_policy(profile, Requirements(task="causal", model=model)).value("compute_dtype") == "bfloat16"
+    )
 
 
 def test_a_variable_that_torch_has_obeyed_is_not_obeyed_twice(card: Patch, model: ModelFacts) -> None:
     """Torch names what the process sees: its cuda:0 is not to be looked for at place 1 again."""
     card(free=14 * GIB, total=16 * GIB, name="B", major=8, minor=6, uuid="1")
     profile = interpret(RawObservations(**observed(env={"CUDA_VISIBLE_DEVICES": "1"})))  # type: ignore[arg-type]
-    assert plan(profile, Requirements(task="causal", model=model)).value("device") == "cuda:0"
+    assert choose_policy(profile, Requirements(task="causal", model=model)).value("device") == "cuda:0"
 
 
 def test_what_a_card_cannot_multiply_is_a_note(card: Patch) -> None:

@@ -21,7 +21,7 @@ from distill_hwdetect import (
     ModelFacts,
     Requirements,
     UnsupportedPolicyError,
-    plan,
+    choose_policy,
     profile_from_recorded,
     read_model_facts,
 )
@@ -126,7 +126,7 @@ def kind_of(profile: HardwareProfile) -> str:
 def planned(profile: HardwareProfile, request: Requirements) -> ExecutionPolicy | UnsupportedPolicyError:
     """The policy, or why the machine cannot do what was insisted on; its own choice is never refused."""
     try:
-        return plan(profile, request)
+        return choose_policy(profile, request)
     except UnsupportedPolicyError as error:
         if request.adapter == "auto":
             raise

@@ -54,12 +54,12 @@ learning_rate = 3e-3
 
 REST = """
 [stages.labels]
-kind = "label"
+kind = "pseudo_label"
 model = "teacher"
 data = "spellings"
 max_new_tokens = 8
 [stages.stored]
-kind = "store"
+kind = "cache_teacher"
 model = "teacher"
 data = ["train", "labels"]
 [stages.student]
@@ -71,18 +71,18 @@ data = ["train", "labels"]
 steps = 4
 batch_size = 16
 [stages.student.objective]
-weight = 0.3
-[stages.twin]
+kd_weight = 0.3
+[stages.baseline]
 kind = "finetune"
 model = "small"
 seeds = [1, 2]
-[stages.twin.train]
+[stages.baseline.train]
 steps = 3
 [stages.scores]
 kind = "evaluate"
-systems = ["teacher", "student", "twin"]
+systems = ["teacher", "student", "baseline"]
 metrics = ["per", "exact_match"]
-compare = [["student", "twin"], ["student", "teacher"]]
+compare = [["student", "baseline"], ["student", "teacher"]]
 max_new_tokens = 8
 [stages.edge]
 kind = "export"

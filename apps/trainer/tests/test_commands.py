@@ -7,7 +7,7 @@ import pytest
 
 from distill_app_trainer import check_run, read_run_file
 from distill_app_trainer.cli import main
-from distill_app_trainer.config import STAGE_KINDS
+from distill_app_trainer.runfile.schema import STAGE_KINDS
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_plan_measures_the_trainings_when_asked(workplace: Path, capsys: pytest.
     """Real steps of each stage that can be timed before the run; nothing is written."""
     assert main(["plan", "tiny.toml", "--measure"]) == 0
     said = capsys.readouterr().out
-    for system, steps in (("teacher", 12), ("student", 4), ("twin", 3), ("twin_seed2", 3)):
+    for system, steps in (("teacher", 12), ("student", 4), ("baseline", 3), ("baseline_seed2", 3)):
         assert f"Time     {system}: {steps} steps of " in said
     assert "These trainings take" in said
     assert not (workplace / "runs").exists()

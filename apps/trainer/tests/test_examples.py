@@ -7,7 +7,7 @@ import pytest
 
 from distill_app_trainer import check_run, examples_folder, read_run_file
 from distill_app_trainer.cli import main
-from distill_app_trainer.runfiles import example_names
+from distill_app_trainer.runfile.locate import example_names
 
 # What the hub says of the models that the examples name: enough to plan with.
 HUB: dict[str, dict[str, object]] = {

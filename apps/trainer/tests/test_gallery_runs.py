@@ -19,7 +19,7 @@ SHORT = ("--set", "stages.teacher.train.steps=2", "--set", "stages.student.train
 def short(workplace: Path) -> None:
     """A run that ends with its student, which is all that these mistakes need."""
     file = workplace / "tiny.toml"
-    file.write_text(file.read_text(encoding="utf-8").partition("[stages.twin]")[0], encoding="utf-8")
+    file.write_text(file.read_text(encoding="utf-8").partition("[stages.baseline]")[0], encoding="utf-8")
 
 
 def rows_added(partial: Path) -> None:
@@ -63,7 +63,7 @@ TRAINED: dict[str, tuple[tuple[str, ...], str, int]] = {
     ),
 }
 UNLEARNT = (("stages.teacher.train.learning_rate=0.5",), "nothing to teach", 1)
-# What happens to a run that stopped after its store stage, and what the error of its resumption has to hold.
+# What happens to a run that stopped after caching its teacher, and what resuming it says.
 RESUMED: dict[str, tuple[Work, str]] = {
     "data that has changed": (rows_added, "begun with other data"),
     "a state that was cut off": (cut_off("state.json"), "is damaged"),
@@ -100,7 +100,7 @@ def test_what_fails_in_training_is_mended_by_the_printed_command(
 
 
 def resumed(work: Work, expected: str, workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Stop a run after its store stage, do something to it, and go on."""
+    """Stop a run after its cache_teacher stage, do something to it, and go on."""
     assert main(["cache", "tiny.toml", *SHORT]) == 0
     (partial,) = workplace.glob("runs/*.partial")
     work(partial)

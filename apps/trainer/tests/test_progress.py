@@ -2,8 +2,8 @@
 
 import pytest
 
-from distill_app_trainer.display import Display
-from distill_app_trainer.pace import Pace, sparkline
+from distill_app_trainer.run.display import Display
+from distill_app_trainer.run.throughput import Pace, sparkline
 
 
 def test_words_say_parts_course_rate_memory_and_time_left() -> None:

@@ -9,9 +9,9 @@ import pytest
 from datasets import Dataset
 from huggingface_hub import ModelCard
 
-from distill_app_trainer.charts import curves, marked, places, reliability, trade
-from distill_app_trainer.health import answers_health, data_facts, goes_round
-from distill_app_trainer.report import Report
+from distill_app_trainer.report.charts import curves, marked, places, reliability, trade
+from distill_app_trainer.report.health import answers_health, data_facts, goes_round
+from distill_app_trainer.report.report import Report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 VOID = {"meta", "line", "circle", "polyline", "br", "img"}
@@ -26,7 +26,7 @@ path = "acme/big"
 [models.small]
 path = "acme/small"
 [stages.stored]
-kind = "store"
+kind = "cache_teacher"
 model = "big"
 data = ["train"]
 [stages.student]
@@ -136,7 +136,7 @@ def report() -> Report:
             "comparisons": {"student_vs_teacher": {"exact_match": comparison}},
             "stages": {
                 "stored": {
-                    "kind": "store",
+                    "kind": "cache_teacher",
                     "tokens": 1200,
                     "k": None,
                     "bytes_per_token": 278.0,
@@ -256,7 +256,7 @@ def test_wrong_words_are_marked_against_the_nearest_right_answer() -> None:
 
 def test_curves_and_sizes_are_drawn_where_they_are() -> None:
     """The first step lies left of the last, the higher loss above the lower; a bigger system right."""
-    drawn = curves({"s": {"curves": {"loss": [[0, 4.0], [10, 1.0]]}}, "labels": {"kind": "label"}})
+    drawn = curves({"s": {"curves": {"loss": [[0, 4.0], [10, 1.0]]}}, "labels": {"kind": "pseudo_label"}})
     assert drawn is not None
     (line,) = drawn.lines
     (left, high), (right, low) = (map(float, point.split(",")) for point in line.points.split())

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from distill_app_trainer import check_run, read_run_file
-from distill_app_trainer.forecast import Forecast
-from distill_app_trainer.jobs import jobs_of, ready, side_by_side, waits_for
-from distill_app_trainer.planning import RunPlan, make_plan
+from distill_app_trainer.plan.eta import Forecast
+from distill_app_trainer.plan.plan import RunPlan, make_plan
+from distill_app_trainer.plan.schedule import jobs_of, ready, side_by_side, waits_for
 
 
 @pytest.fixture
@@ -23,21 +23,21 @@ def test_a_stage_waits_for_the_stages_that_it_names_and_a_report_for_all(plan: R
     assert waits_for(config, "teacher") == set()
     assert waits_for(config, "stored") == {"teacher", "labels"}
     assert waits_for(config, "student") == {"stored", "labels"}
-    assert waits_for(config, "scores") == {"teacher", "student", "twin"}
+    assert waits_for(config, "scores") == {"teacher", "student", "baseline"}
     assert waits_for(config, "report") == set(config.stages) - {"report"}
 
 
 def test_jobs_begin_when_all_they_wait_for_is_over(plan: RunPlan) -> None:
     """A stage with two seeds is two jobs, and whoever waits for it waits for both."""
     jobs = jobs_of(plan.config)
-    assert [job.system for job in ready(plan.config, jobs, ())] == ["teacher", "twin", "twin_seed2"]
-    over = ("teacher", "labels", "stored", "student", "twin")
+    assert [job.system for job in ready(plan.config, jobs, ())] == ["teacher", "baseline", "baseline_seed2"]
+    over = ("teacher", "labels", "stored", "student", "baseline")
     waiting = [job for job in jobs if job.system not in over]
-    assert [job.system for job in ready(plan.config, waiting, over)] == ["twin_seed2", "edge"]
+    assert [job.system for job in ready(plan.config, waiting, over)] == ["baseline_seed2", "edge"]
 
 
 def test_only_stages_with_company_ask_to_share_the_machine(plan: RunPlan) -> None:
-    """Teacher and both twins are equally far from the start; scores wait for everybody."""
+    """Teacher and both baselines are equally far from the start; scores wait for everybody."""
     assert {name: side_by_side(plan.config, name) for name in ("teacher", "student", "scores")} == {
         "teacher": 3,
         "student": 3,
@@ -62,16 +62,16 @@ def test_the_forecast_of_a_steady_run_comes_early_and_is_right(plan: RunPlan) ->
         clock=lambda: now,
     )
     forecast.stage("teacher", "finetune", 1, 8)
-    forecast.stage("twin", "finetune", 5, 8)
+    forecast.stage("baseline", "finetune", 5, 8)
     for step in range(1, 13):
         now += 1.0
         forecast.progress("teacher", {"step": step, "total_steps": 12})
         if step <= 3:
-            forecast.progress("twin", {"step": step, "total_steps": 3})
+            forecast.progress("baseline", {"step": step, "total_steps": 3})
     assert said == []  # nobody has labelled anything yet
     forecast.stage_done("teacher", "", 12.0)
-    forecast.stage_done("twin", "", 3.0)
-    forecast.stage("labels", "label", 2, 8)
+    forecast.stage_done("baseline", "", 3.0)
+    forecast.stage("labels", "pseudo_label", 2, 8)
     for row in range(1, 101):
         now += 0.1
         forecast.progress("labels", {"step": row, "total_steps": 100})

@@ -37,7 +37,7 @@ def test_a_run_walks_every_kind_of_stage_and_side_by_side_with_equal_scores(
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
 
     assert report["schema_version"] == 1
-    assert list(report["systems"]) == ["teacher", "student", "twin", "twin_seed2", "exported"]
+    assert list(report["systems"]) == ["teacher", "student", "baseline", "baseline_seed2", "exported"]
     for system in report["systems"].values():
         assert system["parameters"] > 0
         assert system["bytes"] > 0
@@ -51,7 +51,7 @@ def test_a_run_walks_every_kind_of_stage_and_side_by_side_with_equal_scores(
     assert report["stages"]["stored"]["rows"] == 48 + 8 + report["stages"]["labels"]["kept"]
 
     assert 0.0 <= report["data"]["train"]["cut_percent"] <= 100.0
-    for name in ("teacher", "student", "twin", "twin_seed2"):
+    for name in ("teacher", "student", "baseline", "baseline_seed2"):
         found = report["systems"][name]["distribution"]
         assert found["ece"]["n"] == sum(one["n"] for one in found["reliability"])
         assert ("kl" in found) == (name == "student")
@@ -60,7 +60,7 @@ def test_a_run_walks_every_kind_of_stage_and_side_by_side_with_equal_scores(
         found["ece"]["n"] * report["systems"]["student"]["distribution"]["kl"]["value"]
     )
 
-    for name in ("teacher", "student", "twin", "twin_seed2"):
+    for name in ("teacher", "student", "baseline", "baseline_seed2"):
         assert verify(folder / "models" / name, require_manifest=True).sealed
         assert "None" not in (folder / "models" / name / "README.md").read_text(encoding="utf-8")
     assert (folder / "exports" / "edge" / "certificate.json").is_file()
@@ -205,7 +205,7 @@ def test_an_interrupted_run_exits_with_130_says_how_to_go_on_and_ends_as_if_it_n
 def test_stored_distributions_wait_for_the_rest_of_the_run(
     workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """``cache`` stops after the store stage, ``list`` names the run, ``resume`` ends it, ``report`` shows."""
+    """``cache`` stops after cache_teacher, ``list`` names the run, ``resume`` ends it, ``report`` shows."""
     assert main(["cache", "tiny.toml"]) == 0
     (partial,) = workplace.glob("runs/*.partial")
     assert f"distill-train resume runs/{partial.name}" in capsys.readouterr().out
@@ -230,7 +230,7 @@ def test_stored_distributions_wait_for_the_rest_of_the_run(
 
 def test_a_run_in_use_is_not_touched(workplace: Path, head: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A second process is told who writes there."""
-    from distill_app_trainer.folders import RunFolder
+    from distill_app_trainer.run.folder import RunFolder
 
     (workplace / "teacher.toml").write_text(head, encoding="utf-8")
     folder = RunFolder.new(read_run_file(workplace / "teacher.toml"))

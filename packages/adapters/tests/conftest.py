@@ -10,7 +10,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerFast
 
 from distill_adapters import LoadedModel, Task, new_model
-from distill_hwdetect import ExecutionPolicy, Requirements, detect, plan, read_model_facts
+from distill_hwdetect import ExecutionPolicy, Requirements, choose_policy, detect, read_model_facts
 
 _SMALL: dict[str, object] = {
     "hidden_size": 32,
@@ -132,7 +132,7 @@ def _make_policy() -> Callable[..., ExecutionPolicy]:
             adapter=adapter,
             overrides=fixed,
         )
-        return plan(profile, asked)
+        return choose_policy(profile, asked)
 
     return make
 
@@ -196,10 +196,10 @@ def _make_trainer(
         loaded: LoadedModel | None = None,
         **options: Any,
     ) -> Any:
-        from distill_adapters import SafeTrainer, TrainSettings, training_arguments
+        from distill_adapters import SafeTrainer, TrainConfig, training_arguments
 
         task = FAMILIES[family][0]
-        chosen = TrainSettings(
+        chosen = TrainConfig(
             **{"steps": 3, "batch_size": 4, "learning_rate": 0.01, "schedule": "constant", **(settings or {})}
         )
         arguments = training_arguments(

@@ -6,21 +6,21 @@ from typing import Any
 import pytest
 from transformers import Seq2SeqTrainingArguments, TrainingArguments
 
-from distill_adapters import TrainSettings, training_arguments
+from distill_adapters import TrainConfig, training_arguments
 
 
 def test_batches_keep_their_size(make_policy: Any, tmp_path: Path) -> None:
     """Micro-batch times accumulation is the batch that was asked for, whatever the policy planned for."""
     for size in (1, 4, 6, 7, 32):
         policy = make_policy("marian", batch=4, micro_batch=4, accumulation=1)
-        made = training_arguments(TrainSettings(batch_size=size), policy, tmp_path, task="seq2seq", seed=1)
+        made = training_arguments(TrainConfig(batch_size=size), policy, tmp_path, task="seq2seq", seed=1)
         assert made.per_device_train_batch_size * made.gradient_accumulation_steps == size
         assert made.per_device_train_batch_size <= 4
 
 
 def test_every_field_arrives(make_policy: Any, tmp_path: Path) -> None:
     """Steps, rates, intervals; explicit device and types; nobody is reported to."""
-    settings = TrainSettings(
+    settings = TrainConfig(
         steps=50, learning_rate=0.5, warmup=0.1, schedule="linear", evaluate_every=7, save_every=9
     )
     made = training_arguments(settings, make_policy("marian"), tmp_path / "x", task="seq2seq", seed=3)
@@ -32,7 +32,7 @@ def test_every_field_arrives(make_policy: Any, tmp_path: Path) -> None:
     assert made.disable_tqdm
     assert not made.logging_nan_inf_filter
     assert not (tmp_path / "x").exists()
-    plain = training_arguments(TrainSettings(epochs=2), make_policy("bert"), tmp_path, task="masked", seed=0)
+    plain = training_arguments(TrainConfig(epochs=2), make_policy("bert"), tmp_path, task="masked", seed=0)
     assert type(plain) is TrainingArguments
     assert (plain.num_train_epochs, plain.max_steps) == (2, -1)
     assert plain.get_warmup_steps(1000) == 60
@@ -43,9 +43,9 @@ def test_extra_goes_through_or_is_refused(make_policy: Any, tmp_path: Path) -> N
     """What transformers knows and we do not decide; else with the nearest name."""
     policy = make_policy("marian")
     made = training_arguments(
-        TrainSettings(extra={"adam_beta2": 0.98}), policy, tmp_path, task="seq2seq", seed=0
+        TrainConfig(extra={"adam_beta2": 0.98}), policy, tmp_path, task="seq2seq", seed=0
     )
     assert made.adam_beta2 == 0.98
     for extra, said in (({"adam_betta2": 1}, "adam_beta2"), ({"learning_rate": 1}, "is decided by")):
         with pytest.raises(ValueError, match=said):
-            training_arguments(TrainSettings(extra=extra), policy, tmp_path, task="seq2seq", seed=0)
+            training_arguments(TrainConfig(extra=extra), policy, tmp_path, task="seq2seq", seed=0)

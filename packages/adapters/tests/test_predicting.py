@@ -9,7 +9,7 @@ from datasets import Dataset
 from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig
 
-from distill_adapters import Generation, Task, forced_log_probs, mask_log_probs, predict
+from distill_adapters import DecodingConfig, Task, forced_log_probs, mask_log_probs, predict
 
 TEXTS = ["w1 w2", "w3", "w4 w5 w6 w7", "w2 w2 w2", "w9 w1"]
 MASKED = ["w1 <mask> w3", "w2", "<mask> <mask>", "w4 w5 <mask> w7 w8"]
@@ -61,7 +61,7 @@ def test_batches_say_what_texts_alone_say(family: str, task: Any, beams: int, ma
             loaded.tokenizer,
             TEXTS,
             task=task,
-            generation=Generation(max_new_tokens=6, beams=beams, batch_size=size),
+            decoding=DecodingConfig(max_new_tokens=6, beams=beams, batch_size=size),
         )
         assert found.ids == [ids for ids, _ in expected]
         assert found.texts == [loaded.tokenizer.decode(ids, skip_special_tokens=True) for ids in found.ids]
@@ -76,7 +76,7 @@ def test_every_mask_is_filled(family: str, make: Any) -> None:
     mask = loaded.tokenizer.mask_token_id
     for size in (1, 64):
         found = predict(
-            loaded.model, loaded.tokenizer, MASKED, task="masked", generation=Generation(batch_size=size)
+            loaded.model, loaded.tokenizer, MASKED, task="masked", decoding=DecodingConfig(batch_size=size)
         )
         for text, filled, ids, score in zip(MASKED, found.texts, found.ids, found.scores, strict=True):
             given = loaded.tokenizer(text, return_tensors="pt").input_ids
@@ -158,15 +158,15 @@ def test_what_a_model_expects_at_labelled_positions_is_its_own_logits(task: Task
 def test_datasets_are_read_by_column(make: Any) -> None:
     """Token ids where they are there, else source, prompt or text."""
     loaded = make("marian", seed=3)
-    few = Generation(max_new_tokens=4)
-    expected = predict(loaded.model, loaded.tokenizer, TEXTS, task="seq2seq", generation=few)
+    few = DecodingConfig(max_new_tokens=4)
+    expected = predict(loaded.model, loaded.tokenizer, TEXTS, task="seq2seq", decoding=few)
     for name, values in (
         ("source", TEXTS),
         ("text", TEXTS),
         ("input_ids", loaded.tokenizer(TEXTS)["input_ids"]),
     ):
         rows = Dataset.from_dict({name: values})
-        assert predict(loaded.model, loaded.tokenizer, rows, task="seq2seq", generation=few) == expected
+        assert predict(loaded.model, loaded.tokenizer, rows, task="seq2seq", decoding=few) == expected
 
 
 def test_mode_and_tokenizer_are_left_as_they_were(make: Any) -> None:
@@ -175,13 +175,13 @@ def test_mode_and_tokenizer_are_left_as_they_were(make: Any) -> None:
     side = loaded.tokenizer.padding_side
     loaded.model.train()
     first = predict(
-        loaded.model, loaded.tokenizer, TEXTS, task="seq2seq", generation=Generation(max_new_tokens=3)
+        loaded.model, loaded.tokenizer, TEXTS, task="seq2seq", decoding=DecodingConfig(max_new_tokens=3)
     )
     assert loaded.model.training
     assert loaded.tokenizer.padding_side == side
     loaded.model.eval()
     again = predict(
-        loaded.model, loaded.tokenizer, TEXTS, task="seq2seq", generation=Generation(max_new_tokens=3)
+        loaded.model, loaded.tokenizer, TEXTS, task="seq2seq", decoding=DecodingConfig(max_new_tokens=3)
     )
     assert first == again
 
@@ -190,14 +190,14 @@ def test_a_models_own_generation_file_does_not_decide(make: Any) -> None:
     """Sampling and lengths that a folder brings along change nothing."""
     loaded = make("gpt2", seed=3)
     expected = predict(
-        loaded.model, loaded.tokenizer, TEXTS, task="causal", generation=Generation(max_new_tokens=5)
+        loaded.model, loaded.tokenizer, TEXTS, task="causal", decoding=DecodingConfig(max_new_tokens=5)
     )
     loaded.model.generation_config.do_sample = True
     loaded.model.generation_config.temperature = 3.0
     loaded.model.generation_config.max_length = 3
     loaded.model.generation_config.num_beams = 4
     found = predict(
-        loaded.model, loaded.tokenizer, TEXTS, task="causal", generation=Generation(max_new_tokens=5)
+        loaded.model, loaded.tokenizer, TEXTS, task="causal", decoding=DecodingConfig(max_new_tokens=5)
     )
     assert found == expected
 
@@ -234,7 +234,11 @@ def test_generating_ends_where_positions_do(family: str, make: Any) -> None:
     loaded = make(family, seed=4)
     loaded.model.generation_config.eos_token_id = 22  # a token that is hardly ever likeliest
     found = predict(
-        loaded.model, loaded.tokenizer, ["w1 w2"], task=loaded.task, generation=Generation(max_new_tokens=70)
+        loaded.model,
+        loaded.tokenizer,
+        ["w1 w2"],
+        task=loaded.task,
+        decoding=DecodingConfig(max_new_tokens=70),
     )
     assert len(found.ids[0]) <= {"gpt2": 31, "marian": 32, "t5": 70}[family]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from distill_adapters import AdapterConfig, FineTuner, NonFiniteError, TrainSettings, attach
+from distill_adapters import AdapterConfig, FineTuner, NonFiniteError, TrainConfig, attach
 
 DROPOUT = {"marian": {"dropout": 0.2}, "gpt2": {"resid_pdrop": 0.2}, "bert": {"hidden_dropout_prob": 0.2}}
 
@@ -127,7 +127,7 @@ def test_a_fine_tuner_measures_before_it_trains(
     """On the rows it will train on; it leaves no folder."""
     tuner = FineTuner(
         make("llama"),
-        settings=TrainSettings(steps=2, batch_size=4),
+        settings=TrainConfig(steps=2, batch_size=4),
         policy=make_policy("llama"),
         output_dir=tmp_path / "work",
     )

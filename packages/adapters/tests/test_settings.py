@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import distill_adapters
-from distill_adapters import AdapterConfig, Generation, TrainSettings
+from distill_adapters import AdapterConfig, DecodingConfig, TrainConfig
 from distill_adapters.settings import check_task
 
 
@@ -16,7 +16,7 @@ def test_importing_loads_nothing_heavy() -> None:
     """Nor do the settings: a run file is checked before torch is imported."""
     heavy = ("torch", "transformers", "datasets", "peft")
     code = (
-        "import sys, distill_adapters as a; a.TrainSettings(); a.AdapterConfig(); a.Generation(); "
+        "import sys, distill_adapters as a; a.TrainConfig(); a.AdapterConfig(); a.DecodingConfig(); "
         f"a.__version__; print([name for name in {heavy} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -46,7 +46,7 @@ def test_every_public_name_is_there() -> None:
 def test_settings_that_cannot_train_are_refused(values: dict[str, Any], said: str) -> None:
     """Naming field and value."""
     with pytest.raises(ValueError, match=said):
-        TrainSettings(**values)
+        TrainConfig(**values)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_adapters_that_cannot_be_are_refused(values: dict[str, Any], said: str) 
 def test_generation_needs_at_least_one_of_each(name: str) -> None:
     """Of tokens, beams and texts."""
     with pytest.raises(ValueError, match=f"{name} = 0"):
-        Generation(**{name: 0})
+        DecodingConfig(**{name: 0})
 
 
 def test_tasks_are_three() -> None:

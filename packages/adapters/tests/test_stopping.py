@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from distill_adapters import AdapterError, FineTuner, ResumeError, TrainingStoppedError, TrainSettings
+from distill_adapters import AdapterError, FineTuner, ResumeError, TrainConfig, TrainingStoppedError
 from distill_adapters.checkpoints import newest_verified
 
 BOTH = [signal.SIGINT, signal.SIGTERM]
@@ -121,7 +121,7 @@ def test_a_fine_tuner_says_how_to_go_on(make: Any, make_policy: Any, make_rows: 
     def tuner(on_progress: Any = None) -> FineTuner:
         return FineTuner(
             make("llama"),
-            settings=TrainSettings(steps=4, batch_size=4),
+            settings=TrainConfig(steps=4, batch_size=4),
             policy=make_policy("llama"),
             output_dir=tmp_path / "work",
             on_progress=on_progress,

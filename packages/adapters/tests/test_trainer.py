@@ -8,7 +8,7 @@ import torch
 from datasets import Dataset
 from transformers.training_args import OptimizerNames
 
-from distill_adapters import FineTuner, GradientError, LabelError, NonFiniteError, TrainSettings
+from distill_adapters import FineTuner, GradientError, LabelError, NonFiniteError, TrainConfig
 from distill_adapters.gradients import check_gradients
 
 THREE = ("marian", "gpt2", "bert")
@@ -236,7 +236,7 @@ def test_fine_tuning_without_a_collator_learns(
     rows = make_rows("seq2seq" if loaded.task == "seq2seq" else "causal", count=8)
     tuner = FineTuner(
         loaded,
-        settings=TrainSettings(steps=6, batch_size=4, learning_rate=0.01, evaluate_every=3),
+        settings=TrainConfig(steps=6, batch_size=4, learning_rate=0.01, evaluate_every=3),
         policy=make_policy(family),
         output_dir=tmp_path,
     )
@@ -251,7 +251,7 @@ def test_missing_splits_are_named(make: Any, make_policy: Any, make_rows: Any, t
     """``train`` always, ``validation`` where evaluation is asked for."""
     tuner = FineTuner(
         make("marian"),
-        settings=TrainSettings(steps=1, evaluate_every=1),
+        settings=TrainConfig(steps=1, evaluate_every=1),
         policy=make_policy("marian"),
         output_dir=tmp_path,
     )
@@ -267,7 +267,7 @@ def test_packed_rows_need_their_own_collator(
     """Without it one text of a row would read another; nothing is trained."""
     rows = make_rows("causal").map(lambda row: {"position_ids": list(range(len(row["input_ids"])))})
     tuner = FineTuner(
-        make("llama"), settings=TrainSettings(steps=1), policy=make_policy("llama"), output_dir=tmp_path
+        make("llama"), settings=TrainConfig(steps=1), policy=make_policy("llama"), output_dir=tmp_path
     )
     with pytest.raises(ValueError, match=r"the rows hold position_ids.*Give data_collator="):
         tuner.train({"train": rows})
@@ -288,7 +288,7 @@ def test_a_family_without_its_own_shift_trains(
     assert shifted.tolist() == [[start, 5, 6], [start, 7, pad]]
     outcome = FineTuner(
         loaded,
-        settings=TrainSettings(steps=2, batch_size=4),
+        settings=TrainConfig(steps=2, batch_size=4),
         policy=make_policy("marian"),
         output_dir=tmp_path,
     ).train({"train": make_rows("seq2seq")})

@@ -19,10 +19,10 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from distill_deploy import verify
-from distill_kd import CachedTeacher, CacheSettings, LiveTeacher, write_cache
+from distill_kd import CacheConfig, CachedTeacher, LiveTeacher, write_cache
 
 EVENTS = ("open", "os.", "shutil.")  # of sys.audit: what touches files
-SETTINGS = CacheSettings(k=6, shard_tokens=30)
+SETTINGS = CacheConfig(k=6, shard_tokens=30)
 
 
 def collate(rows: list[Any]) -> dict[str, torch.Tensor]:

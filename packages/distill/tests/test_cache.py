@@ -11,10 +11,10 @@ from torch import Tensor
 
 from distill_deploy import IntegrityError
 from distill_kd import (
+    CacheConfig,
     CachedTeacher,
     CacheError,
     CacheMismatchError,
-    CacheSettings,
     DenseTarget,
     DistillationTrainer,
     LiveTeacher,
@@ -46,7 +46,7 @@ def _write(make_model: Any, make_rows: Any, collate: Any, tmp_path: Any) -> Any:
             collator or collate,
             tmp_path / folder,
             task=task,
-            settings=CacheSettings(**settings),
+            settings=CacheConfig(**settings),
             **options,
         )
         return report, teacher, rows
@@ -82,7 +82,7 @@ def test_training_on_a_dense_cache_is_training_on_the_teacher(
         trainer = DistillationTrainer(
             make_model(name),
             teacher=teacher,
-            objective=Objective(FAMILIES[name], weight=0.9, temperature=2.0),  # type: ignore[arg-type]
+            objective=Objective(FAMILIES[name], kd_weight=0.9, temperature=2.0),  # type: ignore[arg-type]
             args=make_arguments(max_steps=6, per_device_train_batch_size=3, optim="sgd"),
             train_dataset=rows,
             data_collator=collate,
@@ -108,7 +108,7 @@ def test_a_truncated_cache_trains_as_its_tokens_and_tail_say(
         trainer = DistillationTrainer(
             make_model(name),
             teacher=teacher,
-            objective=Objective(FAMILIES[name], weight=0.9),  # type: ignore[arg-type]  # a task
+            objective=Objective(FAMILIES[name], kd_weight=0.9),  # type: ignore[arg-type]  # a task
             args=make_arguments(max_steps=4, optim="sgd"),
             train_dataset=rows,
             data_collator=collate,

@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 import torch
+from distill_kd.cache_config import bytes_of, default_k
 from torch import Tensor
 
 from distill_kd import (
+    CacheConfig,
     CachedTeacher,
     CacheError,
     CacheMismatchError,
-    CacheSettings,
     DenseTarget,
     DistillationTrainer,
     LiveTeacher,
@@ -21,7 +22,6 @@ from distill_kd import (
     write_cache,
 )
 from distill_kd.cache_format import decode_top_k, encode_top_k, kl_error, top_k_of
-from distill_kd.cache_settings import bytes_of, default_k
 
 
 class Masks:
@@ -56,7 +56,7 @@ def test_each_stored_epoch_has_its_own_masks(
 ) -> None:
     """The teacher finds the epoch by what the batch holds; one that was not stored is refused."""
     live, rows, masks = LiveTeacher(make_model("Bert", seed=1)), make_rows("causal", count=6), Masks(collate)
-    settings = CacheSettings(epochs=3)
+    settings = CacheConfig(epochs=3)
     report = write_cache(live, rows, masks, tmp_path / "cache", task="masked", settings=settings)
     assert report.rows == 6
     cached = CachedTeacher(tmp_path / "cache")
@@ -85,7 +85,7 @@ def test_masks_that_move_cannot_be_cached(
     teacher, rows = LiveTeacher(make_model("Bert")), make_rows("causal")
     with pytest.raises(CacheError, match="masks that are fixed by row and epoch"):
         write_cache(teacher, rows, Masks(collate, moving=True), tmp_path / "cache", task="masked")
-    rows, settings = make_rows("masked"), CacheSettings(epochs=2)
+    rows, settings = make_rows("masked"), CacheConfig(epochs=2)
     with pytest.raises(CacheError, match="has no set_epoch"):
         write_cache(teacher, rows, collate, tmp_path / "cache", task="masked", settings=settings)
     assert not list(tmp_path.iterdir())
@@ -149,7 +149,7 @@ def test_what_does_not_fit_is_refused_before_a_byte_is_written(
 ) -> None:
     """Beyond ``max_bytes``, or beyond what the disk has free."""
     teacher, rows = LiveTeacher(make_model("Bert")), make_rows("masked")
-    settings = CacheSettings(max_bytes=1000)
+    settings = CacheConfig(max_bytes=1000)
     with pytest.raises(CacheError, match=r"take 1,\d\d\d bytes, and max_bytes = 1,000\. Ask for a smaller k"):
         write_cache(teacher, rows, collate, tmp_path / "cache", task="masked", settings=settings)
     with monkeypatch.context() as patched:
@@ -157,7 +157,7 @@ def test_what_does_not_fit_is_refused_before_a_byte_is_written(
         with pytest.raises(CacheError, match=r"has 999 free\. .* another disk"):
             write_cache(teacher, rows, collate, tmp_path / "cache", task="masked")
     assert not list(tmp_path.iterdir())
-    settings = CacheSettings(max_bytes=2000)
+    settings = CacheConfig(max_bytes=2000)
     write_cache(teacher, rows, collate, tmp_path / "cache", task="masked", settings=settings)
 
 
@@ -169,7 +169,7 @@ def test_an_error_budget_chooses_the_smallest_k_that_keeps_it(
     found: list[Any] = []
     for budget in (0.5, 0.05, 1e-9):
         with caplog.at_level(logging.INFO):
-            settings = CacheSettings(max_kl_error=budget)
+            settings = CacheConfig(max_kl_error=budget)
             report = write_cache(
                 teacher, rows, collate, tmp_path / str(budget), task="causal", settings=settings
             )
@@ -178,7 +178,7 @@ def test_an_error_budget_chooses_the_smallest_k_that_keeps_it(
     assert found[0] < found[1]
     assert found[2] is None
     assert f"k = {found[0]}: {bytes_of(found[0], 200)} bytes a position, KL error " in caplog.text
-    settings = CacheSettings(k=found[1] * 4 // 5 - 1)
+    settings = CacheConfig(k=found[1] * 4 // 5 - 1)
     report = write_cache(teacher, rows, collate, tmp_path / "less", task="causal", settings=settings)
     assert report.kl_error is not None
     assert report.kl_error > 0.05
@@ -230,7 +230,7 @@ def test_rows_that_cannot_be_told_apart_or_teach_nothing_are_refused(
     ):
         with pytest.raises(CacheError, match=message):
             write_cache(teacher, given, collate, tmp_path / "cache", task="causal")
-    settings = CacheSettings(epochs=2)
+    settings = CacheConfig(epochs=2)
     with pytest.raises(CacheError, match="epochs = 2 is for masked models"):
         write_cache(teacher, rows, collate, tmp_path / "cache", task="causal", settings=settings)
     torch.nn.init.constant_(next(teacher.model.parameters()), torch.nan)
@@ -251,7 +251,7 @@ def test_an_unfinished_cache_goes_on_only_as_it_began(
             raise KeyboardInterrupt
 
     def write(k: int, on_progress: Any = None) -> Any:
-        settings = CacheSettings(k=k, shard_tokens=10)
+        settings = CacheConfig(k=k, shard_tokens=10)
         return write_cache(
             teacher,
             rows,
@@ -283,7 +283,7 @@ def test_a_truncated_cache_serves_no_other_temperature(
     live, rows = LiveTeacher(make_model("GPT2", seed=1)), make_rows("causal")
     for k in (4, 24):
         write_cache(
-            live, rows, collate, tmp_path / str(k), task="causal", settings=CacheSettings(k=k, temperature=2)
+            live, rows, collate, tmp_path / str(k), task="causal", settings=CacheConfig(k=k, temperature=2)
         )
     objective = Objective("causal", temperature=1.5)
     options = {"objective": objective, "args": make_arguments(), "train_dataset": rows}
@@ -308,4 +308,4 @@ def test_a_truncated_cache_serves_no_other_temperature(
 def test_settings_outside_their_range_are_refused(arguments: dict[str, Any], message: str) -> None:
     """With the field and what it may be."""
     with pytest.raises(ValueError, match=message):
-        CacheSettings(**arguments)
+        CacheConfig(**arguments)

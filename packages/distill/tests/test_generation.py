@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from distill_adapters import Generation, predict
+from distill_adapters import DecodingConfig, predict
 from distill_kd import Task, generate_teacher
 
 TEXTS = ["w1 w2", "w3", "w4 w5 w6 w7", "w2 w2 w2", "w9 w1"]
-FEW = Generation(max_new_tokens=4, batch_size=2)
+FEW = DecodingConfig(max_new_tokens=4, batch_size=2)
 
 
 @pytest.mark.parametrize(("name", "task"), [("Marian", "seq2seq"), ("Llama", "causal"), ("Bert", "masked")])
@@ -17,11 +17,11 @@ def test_rows_are_what_predict_says(name: str, task: Task, make_model: Any, make
     """Equal texts and scores, whether all inputs go at once or two at a time."""
     model, tokenizer = make_model(name).eval(), make_tokenizer()
     texts = [f"{text} <mask>" for text in TEXTS] if task == "masked" else TEXTS
-    expected = predict(model, tokenizer, texts, task=task, generation=FEW)
+    expected = predict(model, tokenizer, texts, task=task, decoding=FEW)
     for chunk_rows in (2, 100):
         rows = list(
             generate_teacher(
-                model, tokenizer, enumerate(texts), task=task, generation=FEW, chunk_rows=chunk_rows
+                model, tokenizer, enumerate(texts), task=task, decoding=FEW, chunk_rows=chunk_rows
             )
         )
         assert [row["id"] for row in rows] == [0, 1, 2, 3, 4]
@@ -38,7 +38,7 @@ def test_known_ids_are_skipped(make_model: Any, make_tokenizer: Any) -> None:
         make_tokenizer(),
         pairs,
         task="seq2seq",
-        generation=FEW,
+        decoding=FEW,
         skip={"id1", "id3"},
     )
     assert [row["id"] for row in rows] == ["id0", "id2", "id4"]
@@ -55,7 +55,7 @@ def test_inputs_are_read_as_they_are_needed(make_model: Any, make_tokenizer: Any
             yield read, "w1 w2"
 
     rows = generate_teacher(
-        make_model("Marian").eval(), make_tokenizer(), endless(), task="seq2seq", generation=FEW, chunk_rows=3
+        make_model("Marian").eval(), make_tokenizer(), endless(), task="seq2seq", decoding=FEW, chunk_rows=3
     )
     assert next(rows)["id"] == 1
     assert read == 3

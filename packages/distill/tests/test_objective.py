@@ -49,7 +49,7 @@ def test_equals_the_sum_by_hand(task: Task, temperature: float, weight: float) -
     """Every family meets its labels where it should, and the loss is divided once by ``num_items``."""
     student, teacher, labels = batch()
     ce, kd, tokens = by_hand(task, student, teacher, labels, temperature=temperature)
-    objective = Objective(task, weight=weight, temperature=temperature)
+    objective = Objective(task, kd_weight=weight, temperature=temperature)
     parts = objective(student, DenseTarget(teacher), labels, num_items=50)
     assert parts.tokens == tokens == objective.count_tokens(labels)
     assert parts.ce.item() == pytest.approx(ce / 50, rel=1e-12)
@@ -65,7 +65,7 @@ def test_cross_entropy_alone_is_what_transformers_computes(task: Task) -> None:
     from transformers.loss.loss_utils import ForCausalLMLoss, ForMaskedLMLoss
 
     student, teacher, labels = batch(dtype=torch.float32)
-    objective = Objective(task, weight=0.0)
+    objective = Objective(task, kd_weight=0.0)
     tokens = objective.count_tokens(labels)
     parts = objective(student, DenseTarget(teacher), labels, num_items=tokens)
     library = ForCausalLMLoss if task == "causal" else ForMaskedLMLoss
@@ -222,8 +222,8 @@ def test_label_smoothing_touches_the_cross_entropy_only() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"weight": 1.5}, "0 to 1"),
-        ({"weight": -0.1}, "0 to 1"),
+        ({"kd_weight": 1.5}, "0 to 1"),
+        ({"kd_weight": -0.1}, "0 to 1"),
         ({"temperature": 0.0}, "must be positive"),
         ({"divergence": "forward_lk"}, "Did you mean forward_kl"),
         ({"vocab_size": 0}, "at least 1"),

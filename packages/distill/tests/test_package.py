@@ -8,13 +8,13 @@ import pytest
 import torch
 
 import distill_kd
-from distill_kd import DenseTarget, DistillSettings, jensen_shannon
+from distill_kd import DenseTarget, DistillConfig, jensen_shannon
 
 
 def test_import_and_settings_load_nothing_heavy() -> None:
     """Run files are checked before torch is there."""
     code = (
-        "import sys, distill_kd; distill_kd.DistillSettings(divergence='reverse_kl');"
+        "import sys, distill_kd; distill_kd.DistillConfig(divergence='reverse_kl');"
         "distill_kd.VocabularyError; distill_kd.__version__;"
         "print(sorted({'torch', 'transformers', 'datasets', 'accelerate', 'numpy'} & set(sys.modules)))"
     )
@@ -34,7 +34,7 @@ def test_every_public_name_is_there() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"weight": 2}, "0 to 1"),
+        ({"kd_weight": 2}, "0 to 1"),
         ({"temperature": -1}, "must be positive"),
         ({"divergence": "jenson_shannon"}, "Did you mean jensen_shannon"),
         ({"divergence": "x"}, "alpha_beta, forward_kl, jensen_shannon"),
@@ -44,12 +44,12 @@ def test_every_public_name_is_there() -> None:
 def test_settings_outside_their_range_are_refused(arguments: dict[str, float | str], message: str) -> None:
     """With what is allowed and the nearest right spelling."""
     with pytest.raises(ValueError, match=message):
-        DistillSettings(**arguments)  # type: ignore[arg-type]  # one wrong value at a time
+        DistillConfig(**arguments)  # type: ignore[arg-type]  # one wrong value at a time
 
 
 def test_settings_become_an_objective() -> None:
     """Weight, temperature and the mixture's share all arrive."""
-    settings = DistillSettings(weight=1, temperature=2, divergence="jensen_shannon", beta=0.2)
+    settings = DistillConfig(kd_weight=1, temperature=2, divergence="jensen_shannon", beta=0.2)
     student, teacher = torch.randn(2, 1, 3, 7, generator=torch.Generator().manual_seed(0))
     parts = settings.objective("masked")(
         student, DenseTarget(teacher), torch.tensor([[1, 2, 3]]), num_items=3
@@ -57,12 +57,12 @@ def test_settings_become_an_objective() -> None:
     mask = torch.ones(1, 3, dtype=torch.bool)
     pure = jensen_shannon(student, teacher, mask=mask, temperature=2, beta=0.2)
     assert parts.total.item() == pytest.approx(4 * pure.item() / 3)
-    assert DistillSettings().objective("causal") == distill_kd.Objective("causal")
+    assert DistillConfig().objective("causal") == distill_kd.Objective("causal")
 
 
 def test_a_divergence_keeps_its_own_arguments_unless_they_are_given() -> None:
     """The exponents of ``alpha_beta`` are not a mixture's shares."""
-    assert DistillSettings(divergence="alpha_beta").objective("causal").divergence == "alpha_beta"
-    given = DistillSettings(divergence="alpha_beta", alpha=1.5).objective("causal").divergence
+    assert DistillConfig(divergence="alpha_beta").objective("causal").divergence == "alpha_beta"
+    given = DistillConfig(divergence="alpha_beta", alpha=1.5).objective("causal").divergence
     assert isinstance(given, partial)
     assert given.keywords == {"alpha": 1.5}

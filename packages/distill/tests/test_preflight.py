@@ -112,7 +112,7 @@ def test_hard_labels_are_the_teachers_likeliest_tokens(
     trainer = DistillationTrainer(
         student,
         teacher=LiveTeacher(teacher),
-        objective=Objective(task, weight=0.0, labels="teacher"),
+        objective=Objective(task, kd_weight=0.0, labels="teacher"),
         args=make_arguments(),
         data_collator=collate,
     )
@@ -131,13 +131,13 @@ def test_hard_labels_are_the_teachers_likeliest_tokens(
 
 def test_evaluation_lets_the_student_generate(make_trainer: Any, make_tokenizer: Any) -> None:
     """``scores`` is given the student, and what it finds stands among the metrics and in the log."""
-    from distill_adapters import Generation, predict
+    from distill_adapters import DecodingConfig, predict
 
     tokenizer = make_tokenizer()
 
     def scores(model: Any) -> dict[str, float]:
         made = predict(
-            model, tokenizer, ["w1 w2", "w3"], task="causal", generation=Generation(max_new_tokens=4)
+            model, tokenizer, ["w1 w2", "w3"], task="causal", decoding=DecodingConfig(max_new_tokens=4)
         )
         return {"tokens": sum(map(len, made.ids))}
 

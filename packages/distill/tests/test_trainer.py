@@ -73,7 +73,7 @@ def test_first_loss_is_the_oracles_and_it_halves(
     trainer = DistillationTrainer(
         student,
         teacher=LiveTeacher(teacher),
-        objective=Objective(task, weight=0.9, temperature=2.0),
+        objective=Objective(task, kd_weight=0.9, temperature=2.0),
         args=make_arguments(max_steps=30),
         train_dataset=rows,
         data_collator=collate,
@@ -319,7 +319,7 @@ def test_label_smoothing_of_the_arguments_is_heeded(
         trainer = DistillationTrainer(
             student,
             teacher=LiveTeacher(make_model("Bert", seed=1)),
-            objective=Objective("masked", weight=0.0),
+            objective=Objective("masked", kd_weight=0.0),
             args=make_arguments(label_smoothing_factor=smoothing),
             data_collator=collate,
         )

@@ -203,7 +203,7 @@ def test_detecting_and_planning_import_nothing_heavy() -> None:
     code = (
         "import sys; from distill_hwdetect import *\n"
         "facts = read_model_facts({'model_type': 'marian', 'd_model': 128})\n"
-        "plan(detect(), Requirements(task='seq2seq', model=facts, teacher=facts)).to_dict()\n"
+        "choose_policy(detect(), Requirements(task='seq2seq', model=facts, teacher=facts)).to_dict()\n"
         "heavy = {'torch', 'numpy', 'transformers', 'datasets'} & set(sys.modules)\n"
         "heavy |= {'psutil', 'importlib.metadata'} & set(sys.modules) if sys.platform == 'linux' else set()\n"
         "print(sorted(heavy))"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from distill_hwdetect import HardwareProfile, ModelFacts, RawObservations, Requirements, plan
+from distill_hwdetect import HardwareProfile, ModelFacts, RawObservations, Requirements, choose_policy
 from distill_hwdetect.doctor import Finding, diagnose
 from distill_hwdetect.recorded import interpret
 from distill_hwdetect.recording import record, without_identity
@@ -138,7 +138,7 @@ def test_a_recording_is_planned_as_its_machine() -> None:
     facts = ModelFacts(parameters=1000, layers=1, hidden_size=8, vocab_size=16, intermediate_size=16)
     needs = Requirements(task="masked", model=facts)
     here, there = interpret(OWNED), interpret(without_identity(OWNED))
-    assert plan(here, needs) == plan(there, needs)
+    assert choose_policy(here, needs) == choose_policy(there, needs)
     assert [device.hidden_by is None for device in there.accelerators] == [
         device.hidden_by is None for device in here.accelerators
     ]

@@ -12,9 +12,9 @@ from distill_hwdetect import (
     ModelFacts,
     Requirements,
     TorchFacts,
+    choose_policy,
     estimate_memory,
     fit,
-    plan,
     read_model_facts,
 )
 
@@ -34,7 +34,7 @@ def test_what_fits_turns_no_knob(sized: Callable[[str], ModelFacts]) -> None:
     """With room to spare the plan is the plan."""
     needs = Requirements(task="causal", model=sized("0.1b"))
     found = fit(machine(64), needs)
-    assert (found.turned, found.requirements, found.policy) == ((), needs, plan(machine(64), needs))
+    assert (found.turned, found.requirements, found.policy) == ((), needs, choose_policy(machine(64), needs))
 
 
 def test_each_knob_is_named_with_what_it_would_have_been(sized: Callable[[str], ModelFacts]) -> None:
@@ -56,7 +56,7 @@ def test_texts_are_cut_to_the_longest_that_fit(sized: Callable[[str], ModelFacts
     assert found.policy.memory.fits
     assert "source_length" in {knob.name for knob in found.turned}
     longer = replace(found.requirements, source_length=found.requirements.source_length + 1)
-    assert not plan(machine(4), longer).memory.fits
+    assert not choose_policy(machine(4), longer).memory.fits
 
 
 def test_full_scores_give_way_to_chunks_before_texts_are_cut(sized: Callable[[str], ModelFacts]) -> None:
@@ -107,7 +107,7 @@ def test_the_scores_of_a_distillation_are_counted_as_they_are_met(
 ) -> None:
     """Chunked is bounded by 128 MiB, full is four copies and half of that, cached holds no teacher."""
     student, teacher = sized("0.1b"), sized("1b")
-    policy = plan(
+    policy = choose_policy(
         machine(512),
         Requirements(task="causal", model=student, teacher=teacher, effective_batch=1, source_length=tokens),
     )
@@ -134,7 +134,10 @@ def test_a_cached_teacher_is_planned_by_itself(sized: Callable[[str], ModelFacts
     needs = Requirements(
         task="causal", model=sized("1b"), teacher=sized("8b"), distillation="cached", effective_batch=1
     )
-    beside, alone = plan(machine(12), replace(needs, distillation="chunked")), plan(machine(12), needs)
+    beside, alone = (
+        choose_policy(machine(12), replace(needs, distillation="chunked")),
+        choose_policy(machine(12), needs),
+    )
     assert alone.memory.teacher_bytes == 0 < beside.memory.teacher_bytes
     assert alone.memory.total_bytes < beside.memory.total_bytes
 
@@ -142,7 +145,7 @@ def test_a_cached_teacher_is_planned_by_itself(sized: Callable[[str], ModelFacts
 def test_dropout_of_adapters_costs_memory(sized: Callable[[str], ModelFacts]) -> None:
     """Each adapted layer keeps its input a second time, and the mask."""
     model = sized("0.1b")
-    policy = plan(machine(64), Requirements(task="causal", model=model))
+    policy = choose_policy(machine(64), Requirements(task="causal", model=model))
     with_it, without = (
         estimate_memory(model, policy, lora_dropout=rate).activations_bytes for rate in (0.05, 0.0)
     )
@@ -160,19 +163,19 @@ def test_waiting_gradients_cost_what_a_part_of_the_batch_saves(sized: Callable[[
     needs = Requirements(
         task="causal", model=sized("0.1b"), source_length=16, effective_batch=4, adapter="full"
     )
-    whole = plan(machine(64), needs)
-    apart = plan(machine(64), replace(needs, overrides={"micro_batch": 1}))
+    whole = choose_policy(machine(64), needs)
+    apart = choose_policy(machine(64), replace(needs, overrides={"micro_batch": 1}))
     assert (whole.value("micro_batch"), apart.value("accumulation")) == (4, 4)
     assert whole.memory.total_bytes < apart.memory.total_bytes
     between = (whole.memory.total_bytes + apart.memory.total_bytes) / 2 / 0.85 / GIB
-    assert plan(machine(between), needs).value("micro_batch") == 4
+    assert choose_policy(machine(between), needs).value("micro_batch") == 4
 
 
 def test_the_peak_is_named(sized: Callable[[str], ModelFacts]) -> None:
     """Few tokens peak in the update of the weights, many in the loss; a model that is run, in its pass."""
     needs = Requirements(task="causal", model=sized("0.1b"), effective_batch=1, adapter="full")
     peaks = [
-        plan(machine(64), replace(needs, source_length=length, training=training)).memory.peak
+        choose_policy(machine(64), replace(needs, source_length=length, training=training)).memory.peak
         for length, training in ((16, True), (4096, True), (16, False))
     ]
     assert peaks == ["update", "loss", "forward"]
@@ -190,4 +193,4 @@ def test_the_teachers_pass_is_counted() -> None:
         source_length=2048,
         overrides={"gradient_checkpointing": True},
     )
-    assert plan(machine(64), needs).memory.peak == "teacher"
+    assert choose_policy(machine(64), needs).memory.peak == "teacher"

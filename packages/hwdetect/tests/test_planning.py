@@ -19,8 +19,8 @@ from distill_hwdetect import (
     Requirements,
     TorchFacts,
     UnsupportedPolicyError,
+    choose_policy,
     estimate_memory,
-    plan,
     profile_from_recorded,
     read_model_facts,
 )
@@ -51,7 +51,9 @@ def test_every_field_carries_rule_reason_and_source(
 ) -> None:
     """No field is 'because default': each names a row of the table, and the plan survives JSON."""
     model = sized("1b")
-    policy = plan(recorded(name), Requirements(task="causal", model=model, training=training, teacher=model))
+    policy = choose_policy(
+        recorded(name), Requirements(task="causal", model=model, training=training, teacher=model)
+    )
     for each in (policy, policy.teacher):
         assert isinstance(each, ExecutionPolicy)
         assert [field for field, _, _ in each.explain()] == list(POLICY_FIELDS)
@@ -70,7 +72,9 @@ def test_the_effective_batch_is_kept(
     name: str, batch: int, recorded: Callable[[str], HardwareProfile], sized: Callable[[str], ModelFacts]
 ) -> None:
     """micro_batch times accumulation is what was asked for, on every machine."""
-    policy = plan(recorded(name), Requirements(task="causal", model=sized("8b"), effective_batch=batch))
+    policy = choose_policy(
+        recorded(name), Requirements(task="causal", model=sized("8b"), effective_batch=batch)
+    )
     micro, steps = policy.value("micro_batch"), policy.value("accumulation")
     assert isinstance(micro, int)
     assert isinstance(steps, int)
@@ -88,14 +92,17 @@ def test_more_memory_is_never_lossier(
 ) -> None:
     """With more memory the storage is the same or less lossy, and what fitted still fits."""
     needs = Requirements(task="causal", model=sized(size))
-    small, large = plan(cpu("avx2", gib=gib), needs), plan(cpu("avx2", gib=gib + more), needs)
+    small, large = (
+        choose_policy(cpu("avx2", gib=gib), needs),
+        choose_policy(cpu("avx2", gib=gib + more), needs),
+    )
     assert LOSS[str(large.value("quantization"))] <= LOSS[str(small.value("quantization"))]
     assert large.memory.fits >= small.memory.fits
 
 
 def test_what_does_not_fit_comes_back_most_frugal(sized: Callable[[str], ModelFacts]) -> None:
     """A model far too large gives a policy whose memory says that it does not fit."""
-    policy = plan(cpu("avx2", gib=1), Requirements(task="causal", model=sized("70b")))
+    policy = choose_policy(cpu("avx2", gib=1), Requirements(task="causal", model=sized("70b")))
     assert not policy.memory.fits
     assert (policy.value("quantization"), policy.value("micro_batch")) == ("nf4", 1)
     assert policy.value("gradient_checkpointing") is True
@@ -104,8 +111,8 @@ def test_what_does_not_fit_comes_back_most_frugal(sized: Callable[[str], ModelFa
 def test_small_models_are_not_put_into_nf4_unless_asked(sized: Callable[[str], ModelFacts]) -> None:
     """Below half a billion parameters nf4 costs too much to be a rule's choice; a user may ask for it."""
     needs = Requirements(task="causal", model=sized("0.1b"))
-    assert plan(cpu("avx2", gib=0.2), needs).value("quantization") == "int8"
-    asked = plan(cpu("avx2"), replace(needs, adapter="qlora"))
+    assert choose_policy(cpu("avx2", gib=0.2), needs).value("quantization") == "int8"
+    asked = choose_policy(cpu("avx2"), replace(needs, adapter="qlora"))
     assert (asked.value("quantization"), asked.value("adapter")) == ("nf4", "qlora")
     # Paged optimizers are not paged on a CPU.
     assert asked.value("optimizer") == "adamw_torch_fused"
@@ -113,7 +120,7 @@ def test_small_models_are_not_put_into_nf4_unless_asked(sized: Callable[[str], M
 
 def test_full_training_keeps_float32_weights(sized: Callable[[str], ModelFacts]) -> None:
     """Trained weights are stored in float32 even where bfloat16 is computed."""
-    policy = plan(
+    policy = choose_policy(
         cpu("avx2", "avx512_bf16"), Requirements(task="causal", model=sized("0.1b"), adapter="full")
     )
     assert policy.value("compute_dtype") == "bfloat16"
@@ -164,7 +171,7 @@ def test_an_override_that_cannot_work_is_refused_with_the_reason(
     """The error says what was found and what is allowed; it is a ValueError."""
     needs = Requirements(task="causal", model=sized("1b"), overrides=overrides)
     with pytest.raises(UnsupportedPolicyError) as caught:
-        plan(recorded(name), needs)
+        choose_policy(recorded(name), needs)
     assert words in str(caught.value)
     assert isinstance(caught.value, ValueError)
 
@@ -182,7 +189,7 @@ def test_overrides_that_work_are_honoured_and_named(sized: Callable[[str], Model
         "quantization": "int8",
         "device": "auto",
     }
-    policy = plan(cpu("avx2"), Requirements(task="causal", model=sized("1b"), overrides=wishes))
+    policy = choose_policy(cpu("avx2"), Requirements(task="causal", model=sized("1b"), overrides=wishes))
     expected = {**wishes, "compile": True, "gradient_checkpointing": True, "device": "cpu"}
     assert {name: policy.value(name) for name in wishes} == expected
     assert {policy.choice(name).rule for name in wishes if name != "device"} == {"override"}
@@ -196,9 +203,9 @@ def test_missing_bitsandbytes_refuses_quantization_and_keeps_the_rules_away_from
     """Without bitsandbytes nothing is quantized, and asking for it names the package to install."""
     bare = cpu("avx2", gib=3, packages={"torch": "2.15.0"})
     needs = Requirements(task="causal", model=sized("1b"))
-    assert plan(bare, needs).value("quantization") == "none"
+    assert choose_policy(bare, needs).value("quantization") == "none"
     with pytest.raises(UnsupportedPolicyError, match="pip install bitsandbytes"):
-        plan(bare, replace(needs, adapter="qlora"))
+        choose_policy(bare, replace(needs, adapter="qlora"))
 
 
 def test_ipex_is_used_only_where_it_is_installed_matches_and_helps(
@@ -209,29 +216,32 @@ def test_ipex_is_used_only_where_it_is_installed_matches_and_helps(
     training = Requirements(task="causal", model=sized("0.1b"))
     running = replace(training, training=False)
     native = cpu("avx2", "avx512_bf16", packages=packages, torch="2.8.0+cpu")
-    assert plan(native, running).value("ipex") is True
-    assert plan(native, training).value("ipex") is False
-    assert "gains more" in plan(native, training).ipex.reason
-    assert plan(native, replace(training, overrides={"ipex": "on"})).value("ipex") is True
+    assert choose_policy(native, running).value("ipex") is True
+    assert choose_policy(native, training).value("ipex") is False
+    assert "gains more" in choose_policy(native, training).ipex.reason
+    assert choose_policy(native, replace(training, overrides={"ipex": "on"})).value("ipex") is True
     beside = cpu("avx2", packages=packages, torch="2.15.0")
-    assert "needs torch 2.8, found 2.15.0" in plan(beside, training).ipex.reason
+    assert "needs torch 2.8, found 2.15.0" in choose_policy(beside, training).ipex.reason
     with pytest.raises(UnsupportedPolicyError, match=r"needs torch 2\.8"):
-        plan(beside, replace(training, overrides={"ipex": "on"}))
+        choose_policy(beside, replace(training, overrides={"ipex": "on"}))
 
 
 def test_families_without_fused_attention_get_the_eager_one(sized: Callable[[str], ModelFacts]) -> None:
     """``from_pretrained`` refuses sdpa for them; T5 learnt it with transformers 5."""
     facts = replace(sized("bert"), family="deberta-v2")
-    assert plan(cpu("avx2"), Requirements(task="masked", model=facts)).value("attention") == "eager"
+    assert choose_policy(cpu("avx2"), Requirements(task="masked", model=facts)).value("attention") == "eager"
     old = cpu("avx2", packages={"transformers": "4.57.6"})
-    assert plan(old, Requirements(task="seq2seq", model=sized("t5"))).value("attention") == "eager"
-    assert plan(cpu("avx2"), Requirements(task="seq2seq", model=sized("t5"))).value("attention") == "sdpa"
+    assert choose_policy(old, Requirements(task="seq2seq", model=sized("t5"))).value("attention") == "eager"
+    assert (
+        choose_policy(cpu("avx2"), Requirements(task="seq2seq", model=sized("t5"))).value("attention")
+        == "sdpa"
+    )
 
 
 def test_a_teacher_is_planned_beside_the_student(sized: Callable[[str], ModelFacts]) -> None:
     """Its weights count, it is only run, and it reads the student's batch."""
     needs = Requirements(task="causal", model=sized("0.1b"), teacher=sized("1b"), effective_batch=4)
-    policy = plan(cpu("avx2"), needs)
+    policy = choose_policy(cpu("avx2"), needs)
     assert policy.teacher is not None
     assert policy.memory.teacher_bytes == 4 * sized("1b").parameters
     assert policy.teacher.value("micro_batch") == policy.value("micro_batch")
@@ -241,7 +251,7 @@ def test_a_teacher_is_planned_beside_the_student(sized: Callable[[str], ModelFac
 def test_an_estimate_from_a_policy_is_the_policys_own(sized: Callable[[str], ModelFacts]) -> None:
     """``estimate_memory`` on a finished policy gives the bytes that the plan reported."""
     model = sized("1b")
-    policy = plan(cpu("avx2"), Requirements(task="causal", model=model, effective_batch=4))
+    policy = choose_policy(cpu("avx2"), Requirements(task="causal", model=model, effective_batch=4))
     again = estimate_memory(model, policy, task="causal", budget_bytes=policy.memory.budget_bytes)
     assert again == policy.memory
 
@@ -289,7 +299,7 @@ def test_the_estimate_reproduces_measured_peaks(
     needs = Requirements(
         task=facts.task, model=facts, adapter=adapter, effective_batch=batch, overrides=wishes
     )
-    above = (plan(cpu("avx2"), needs).memory.total_bytes - IMPORTS_BYTES) / 2**20
+    above = (choose_policy(cpu("avx2"), needs).memory.total_bytes - IMPORTS_BYTES) / 2**20
     assert 0.92 * measured <= above <= 1.12 * measured
 
 
@@ -301,7 +311,7 @@ def test_a_hidden_gpu_is_not_used() -> None:
         "cpuinfo": {"flags": "avx2"},
     }
     facts = ModelFacts(parameters=1000, layers=1, hidden_size=8, vocab_size=16, intermediate_size=16)
-    policy = plan(profile_from_recorded(raw), Requirements(task="masked", model=facts))
+    policy = choose_policy(profile_from_recorded(raw), Requirements(task="masked", model=facts))
     assert policy.value("device") == "cpu"
     assert "hidden by CUDA_VISIBLE_DEVICES" in policy.device.reason
 
@@ -334,7 +344,7 @@ def test_stages_that_need_not_wait_share_the_cores_of_a_cpu(
     wish = Requirements(
         task="seq2seq", model=sized("marian"), adapter="full", side_by_side=asked, overrides=overrides
     )
-    policy = plan(cpu("avx2", gib=gib), wish)
+    policy = choose_policy(cpu("avx2", gib=gib), wish)
     assert (policy.value("parallel_stages"), policy.value("threads")) == expected
 
 
@@ -343,4 +353,4 @@ def test_stages_never_share_an_accelerator(
 ) -> None:
     """Two trainings on one device only slow each other, and the memory of one is not there for two."""
     wish = Requirements(task="seq2seq", model=sized("marian"), side_by_side=2)
-    assert plan(recorded("nvidia-t4-colab"), wish).value("parallel_stages") == 1
+    assert choose_policy(recorded("nvidia-t4-colab"), wish).value("parallel_stages") == 1

@@ -12,7 +12,7 @@ from distill_hwdetect import (
     ModelFacts,
     Requirements,
     UnsupportedPolicyError,
-    plan,
+    choose_policy,
     profile_from_recorded,
     read_model_facts,
 )
@@ -45,7 +45,7 @@ def requests(sized: Callable[[str], ModelFacts]) -> Iterator[Requirements]:
 def decision(profile: HardwareProfile, request: Requirements) -> object:
     """Value and rule of every field, or the refusal."""
     try:
-        policy = plan(profile, request)
+        policy = choose_policy(profile, request)
     except UnsupportedPolicyError as error:
         return str(error).partition(",")[0]
     return [(name, policy.value(name), policy.choice(name).rule) for name in POLICY_FIELDS]
@@ -59,7 +59,7 @@ def test_turning_a_flag_over_changes_the_decision_where_the_table_says_so(
     profile = MACHINES[name]
     asked = [request for request in requests(sized) if request.teacher is None]
     before = [decision(profile, request) for request in asked]
-    computes = plan(profile, asked[0]).value("device") == "cpu"
+    computes = choose_policy(profile, asked[0]).value("device") == "cpu"
     for flag in FLAGS_READ:
         flags = tuple(sorted(set(profile.cpu.flags) ^ {flag}))
         turned = profile.replace(cpu=profile.cpu.replace(flags=flags))
@@ -90,7 +90,7 @@ def test_what_is_read_of_a_device_decides(name: str, field: str, sized: Callable
     other: dict[str, object] = {"unified": not first.unified, "hidden_by": "CUDA_VISIBLE_DEVICES=''"}
     turned = profile.replace(accelerators=(first.replace(**{field: other[field]}), *profile.accelerators[1:]))
     request = Requirements(task="causal", model=sized("8b"))
-    before, after = plan(profile, request), plan(turned, request)
+    before, after = choose_policy(profile, request), choose_policy(turned, request)
     assert (before.device.reason, before.memory) != (after.device.reason, after.memory)
 
 
@@ -124,7 +124,7 @@ def test_more_memory_never_gives_a_lossier_choice(name: str, sized: Callable[[st
         )
         before: tuple[int, int, bool] | None = None
         for factor in (2.0 ** (step / 4) for step in range(-24, 17)):
-            policy = plan(scaled(MACHINES[name], factor), request)
+            policy = choose_policy(scaled(MACHINES[name], factor), request)
             beside = policy.teacher.value("quantization") if policy.teacher else "none"
             now = (LOSS[str(policy.value("quantization"))], LOSS[str(beside)], not policy.memory.fits)
             if before is not None:
@@ -162,7 +162,7 @@ def test_every_rule_decides_somewhere(sized: Callable[[str], ModelFacts]) -> Non
     for profile in machines:
         for request in (*requests(sized), *overridden(sized)):
             try:
-                policy = plan(profile, request)
+                policy = choose_policy(profile, request)
             except UnsupportedPolicyError:
                 continue
             seen |= {policy.choice(name).rule for name in POLICY_FIELDS}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from distill_hwdetect import HardwareProfile, ModelFacts, RawObservations, Requirements, plan
+from distill_hwdetect import HardwareProfile, ModelFacts, RawObservations, Requirements, choose_policy
 
 # Machine, a model of the size that brings out the expectation ("fit" depends on it), and what must come out:
 # device, compute_dtype, quantization, adapter, optimizer, attention.
@@ -75,7 +75,7 @@ def test_policy_is_the_one_written_from_the_decision_table(
     """A machine of a public report gets exactly the policy that stands beside it."""
     expect = RECORDINGS[name]["expect"]
     model = sized(expect["model"])
-    policy = plan(recorded(name), Requirements(task="causal", model=model, effective_batch=4))
+    policy = choose_policy(recorded(name), Requirements(task="causal", model=model, effective_batch=4))
     expected = {"attention": expect["attn"], **{field: expect[field] for field in FIELDS[:-1]}}
     assert {field: policy.value(field) for field in FIELDS} == expected
 
@@ -108,7 +108,9 @@ def test_policy_is_the_tables(
     """Training a model on a recorded machine takes exactly the row's device, types, adapter and optimizer."""
     size, expected = TABLE[name]
     model = sized(size)
-    policy = plan(recorded(name), Requirements(task=model.task or "causal", model=model, effective_batch=4))
+    policy = choose_policy(
+        recorded(name), Requirements(task=model.task or "causal", model=model, effective_batch=4)
+    )
     assert tuple(policy.value(field) for field in FIELDS) == expected
 
 
@@ -146,7 +148,7 @@ def test_threads_and_memory_match_what_was_recorded(
         task="masked",
         model=ModelFacts(parameters=1000, layers=1, hidden_size=8, vocab_size=16, intermediate_size=16),
     )
-    policy = plan(profile, tiny)
+    policy = choose_policy(profile, tiny)
     if expect["torch_threads"] is not None:
         assert policy.value("threads") == expect["torch_threads"]
     usable = expect["usable_memory_bytes"]
@@ -163,7 +165,7 @@ def test_t5_is_never_computed_in_float16(
     name: str, family: str, recorded: Callable[[str], HardwareProfile], sized: Callable[[str], ModelFacts]
 ) -> None:
     """T5 overflows float16, so a card without bfloat16 computes it in float32, and says so."""
-    policy = plan(recorded(name), Requirements(task="seq2seq", model=sized(family)))
+    policy = choose_policy(recorded(name), Requirements(task="seq2seq", model=sized(family)))
     assert policy.value("compute_dtype") == "float32"
     assert "overflows" in policy.compute_dtype.reason
 
@@ -180,7 +182,7 @@ def test_a_device_that_cannot_be_used_is_explained_with_its_remedy(
     name: str, words: str, recorded: Callable[[str], HardwareProfile], sized: Callable[[str], ModelFacts]
 ) -> None:
     """Falling back to the CPU is never silent."""
-    policy = plan(recorded(name), Requirements(task="causal", model=sized("0.1b")))
+    policy = choose_policy(recorded(name), Requirements(task="causal", model=sized("0.1b")))
     assert policy.value("device") == "cpu"
     assert words in policy.device.reason
     assert policy.device.rejected

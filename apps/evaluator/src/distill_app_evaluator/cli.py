@@ -19,7 +19,7 @@ _SHELLS = ("bash", "zsh", "fish")
 _EXAMPLES = """\
 examples:
   distill-eval runs/student --data test.jsonl --metrics per,exact_match --out results
-  distill-eval runs/student runs/twin --teacher runs/teacher --data test.jsonl --slices length
+  distill-eval runs/student runs/baseline --teacher runs/teacher --data test.jsonl --slices length
   distill-eval runs/student exports/int8 --data test.csv --columns source=word,target=phonemes --samples 5
 
 exit codes: 0 done; 1 the evaluation failed; 2 it cannot be done as asked, nothing was loaded; 130 interrupted

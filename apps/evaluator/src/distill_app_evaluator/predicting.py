@@ -39,12 +39,12 @@ def policy_for(system: System, profile: "HardwareProfile") -> "ExecutionPolicy |
     Raises:
         UsageError: It needs more memory than there is.
     """
-    from distill_hwdetect import Requirements, plan, read_model_facts
+    from distill_hwdetect import Requirements, choose_policy, read_model_facts
 
     if system.kind == "export":
         return None
     facts = read_model_facts(system.base or system.path)
-    policy = plan(profile, Requirements(task=system.task, model=facts, training=False))
+    policy = choose_policy(profile, Requirements(task=system.task, model=facts, training=False))
     memory = policy.memory
     if memory is not None and not memory.fits and memory.budget_bytes is not None:
         raise UsageError(
@@ -117,16 +117,16 @@ def _from_export(system: System, inputs: list[str], answering: Answering, cores:
 def _from_model(
     system: System, inputs: list[str], answering: Answering, policy: "ExecutionPolicy", say: Say
 ) -> Answers:
-    from distill_adapters import Generation, load_model, predict, set_threads
+    from distill_adapters import DecodingConfig, load_model, predict, set_threads
 
     say(
         f"{system.name} runs on {policy.device.value} in {policy.compute_dtype.value}: {policy.device.reason}"
     )
     set_threads(policy)
     loaded = load_model(system.path, policy, system.task, training=False, base=system.base)
-    generation = Generation(
+    decoding = DecodingConfig(
         max_new_tokens=answering.max_new_tokens, beams=answering.beams, batch_size=answering.batch_size
     )
     started = time.perf_counter()
-    found = predict(loaded.model, loaded.tokenizer, inputs, task=system.task, generation=generation)
+    found = predict(loaded.model, loaded.tokenizer, inputs, task=system.task, decoding=decoding)
     return Answers(texts=found.texts, scores=found.scores, seconds=time.perf_counter() - started)

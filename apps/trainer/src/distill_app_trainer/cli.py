@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from distill_app_trainer import commands
+from distill_app_trainer.commands import commands
 from distill_app_trainer.errors import UsageError, nearest
 
 _FAILED, _USAGE, _TOO_BIG, _REFUSED, _INTERRUPTED = 1, 2, 3, 4, 130
@@ -77,7 +77,7 @@ def _add_runs(command: "commands.Maker") -> None:
                 action="append",
                 default=[],
                 metavar="KEY=VALUE",
-                help="such as stages.twin.train.steps=100",
+                help="such as stages.baseline.train.steps=100",
             )
         if name != "cache":
             one.add_argument("--json", dest="as_json", action="store_true", help="print one JSON object")
@@ -120,7 +120,7 @@ def _run_files(prefix: str, **_: object) -> list[str]:
     """What RUN could be: names of examples, files, and folders on the way to them."""
     from pathlib import Path
 
-    from distill_app_trainer.runfiles import example_names
+    from distill_app_trainer.runfile.locate import example_names
 
     start = Path(prefix)
     above = start if prefix.endswith("/") else start.parent
@@ -205,7 +205,7 @@ def _fix(error: Exception, given: Sequence[str]) -> str | None:
     """What mends it, as an edit or a command."""
     if getattr(error, "fix", None) is None:
         return None
-    from distill_app_trainer.mending import written
+    from distill_app_trainer.runfile.edit import written
 
     return written(error.fix, given)  # type: ignore[attr-defined]  # looked for above
 

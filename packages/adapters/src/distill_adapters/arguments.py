@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill_adapters.settings import Task, TrainSettings, check_task
+from distill_adapters.settings import Task, TrainConfig, check_task
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -30,7 +30,7 @@ _ALWAYS: Mapping[str, object] = {
 
 
 def training_arguments(
-    settings: TrainSettings, policy: "ExecutionPolicy", output_dir: str | Path, *, task: Task, seed: int
+    settings: TrainConfig, policy: "ExecutionPolicy", output_dir: str | Path, *, task: Task, seed: int
 ) -> "TrainingArguments":
     """Build the arguments of a :class:`SafeTrainer`.
 
@@ -95,14 +95,14 @@ def _micro_batches(batch_size: int, policy: "ExecutionPolicy") -> tuple[int, int
     return micro, batch_size // micro
 
 
-def _warmup(settings: TrainSettings, known: set[str]) -> dict[str, float]:
+def _warmup(settings: TrainConfig, known: set[str]) -> dict[str, float]:
     if settings.steps is not None:
         return {"warmup_steps": round(settings.warmup * settings.steps)}
     # transformers 5 reads a number below 1 as a share; before, the share had a field of its own.
     return {"warmup_ratio" if "warmup_ratio" in known else "warmup_steps": settings.warmup}
 
 
-def _check_extra(settings: TrainSettings, known: set[str], taken: dict[str, Any]) -> None:
+def _check_extra(settings: TrainConfig, known: set[str], taken: dict[str, Any]) -> None:
     for name in settings.extra:
         if name not in known:
             near = difflib.get_close_matches(name, sorted(known), n=1)

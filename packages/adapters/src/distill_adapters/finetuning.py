@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from distill_adapters.arguments import training_arguments
 from distill_adapters.loading import LoadedModel, set_threads
-from distill_adapters.settings import Task, TrainSettings
+from distill_adapters.settings import Task, TrainConfig
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -63,7 +63,7 @@ class FineTuner:
         self,
         loaded: LoadedModel,
         *,
-        settings: TrainSettings,
+        settings: TrainConfig,
         policy: "ExecutionPolicy",
         output_dir: Path | str,
         seed: int = 42,

@@ -144,11 +144,13 @@ def _merged(
 
 def _policy(quantization: str) -> "ExecutionPolicy":
     """This machine's CPU in float32; of the model nothing is planned."""
-    from distill_hwdetect import ModelFacts, Requirements, detect, plan
+    from distill_hwdetect import ModelFacts, Requirements, choose_policy, detect
 
     unknown = ModelFacts(parameters=1, layers=1, hidden_size=1, vocab_size=1, intermediate_size=1)
     overrides = {"device": "cpu", "quantization": quantization, "compute_dtype": "float32"}
-    return plan(detect(), Requirements(task="causal", model=unknown, training=False, overrides=overrides))
+    return choose_policy(
+        detect(), Requirements(task="causal", model=unknown, training=False, overrides=overrides)
+    )
 
 
 def _logits(loaded: LoadedModel, texts: Sequence[str]) -> torch.Tensor:

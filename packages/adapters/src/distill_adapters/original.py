@@ -10,7 +10,7 @@ from distill_adapters.attaching import attach
 from distill_adapters.finetuning import FineTuner, TrainOutcome
 from distill_adapters.loading import load_model, save_model
 from distill_adapters.reports import model_report
-from distill_adapters.settings import AdapterConfig, Task, TrainSettings
+from distill_adapters.settings import AdapterConfig, Task, TrainConfig
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -29,7 +29,7 @@ def _task(model_type: str) -> Task:
 
 
 def _policy(model: str, task: Task, *, adapter: str, training: bool) -> "ExecutionPolicy":
-    from distill_hwdetect import Requirements, detect, plan, read_model_facts
+    from distill_hwdetect import Requirements, choose_policy, detect, read_model_facts
 
     path = Path(model)
     if not path.is_dir():
@@ -39,7 +39,7 @@ def _policy(model: str, task: Task, *, adapter: str, training: bool) -> "Executi
     else:
         facts = read_model_facts(path)
     kind: Any = adapter
-    return plan(detect(), Requirements(task=task, model=facts, training=training, adapter=kind))
+    return choose_policy(detect(), Requirements(task=task, model=facts, training=training, adapter=kind))
 
 
 class ModelLoader:
@@ -227,7 +227,7 @@ class QLoRAFineTuner:
             raise FileExistsError(f"{folder / 'model'} exists; choose another output_dir.")
         tuner = FineTuner(
             self.loaded,
-            settings=TrainSettings(
+            settings=TrainConfig(
                 epochs=num_train_epochs,
                 batch_size=per_device_train_batch_size * gradient_accumulation_steps,
                 learning_rate=learning_rate,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from distill_adapters.quiet import quiet
-from distill_adapters.settings import Generation, Task, check_task
+from distill_adapters.settings import DecodingConfig, Task, check_task
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -38,11 +38,11 @@ def predict(
     rows: "Sequence[str] | Dataset",
     *,
     task: Task,
-    generation: Generation | None = None,
+    decoding: DecodingConfig | None = None,
 ) -> Predictions:
     """Let a model answer texts, or fill their masks.
 
-    Texts are taken in batches of like length and put back in order. Greedy unless ``generation`` names
+    Texts are taken in batches of like length and put back in order. Greedy unless ``decoding`` names
     beams. The mode of the model is put back afterwards.
 
     Generating ends where the positions of the model do.
@@ -52,7 +52,7 @@ def predict(
         tokenizer: Its tokenizer; it is not changed.
         rows: Raw texts, or a dataset with ``input_ids`` or a column of texts (source, prompt or text).
         task: What the model is for.
-        generation: How; None is ``Generation()``.
+        decoding: How; None is ``DecodingConfig()``.
 
     Raises:
         ValueError: An unknown task, a dataset without a column to read, a text without tokens or
@@ -62,7 +62,7 @@ def predict(
     import torch
 
     check_task(task)
-    generation = generation or Generation()
+    decoding = decoding or DecodingConfig()
     inputs = _inputs(tokenizer, rows, task)
     _check_lengths(model, inputs)
     order = sorted(range(len(inputs)), key=lambda place: -len(inputs[place]))
@@ -70,13 +70,13 @@ def predict(
     if task == "masked" and tokenizer.mask_token_id is None:
         raise ValueError("a masked model fills mask tokens, and this tokenizer has none.")
     with torch.inference_mode(), evaluating(model), quiet():
-        for start in range(0, len(order), generation.batch_size):
-            places = order[start : start + generation.batch_size]
+        for start in range(0, len(order), decoding.batch_size):
+            places = order[start : start + decoding.batch_size]
             batch = [inputs[place] for place in places]
             if task == "masked":
                 answers = _fill(model, tokenizer, batch)
             else:
-                answers = _generate(model, tokenizer, batch, task, generation)
+                answers = _generate(model, tokenizer, batch, task, decoding)
             for place, answer in zip(places, answers, strict=True):
                 found[place] = answer
     return Predictions(
@@ -221,26 +221,26 @@ def _generate(
     tokenizer: "PreTrainedTokenizerBase",
     batch: list[list[int]],
     task: Task,
-    generation: Generation,
+    decoding: DecodingConfig,
 ) -> list[tuple[str, list[int], float]]:
     import torch
     from transformers import LogitsProcessorList
 
     ids, mask = _padded(batch, _pad_id(tokenizer), model.device, left=task == "causal")
-    config = _generation_config(model, tokenizer, generation, before=ids.shape[1] if task == "causal" else 1)
+    config = _generation_config(model, tokenizer, decoding, before=ids.shape[1] if task == "causal" else 1)
     recorder = _Recorder()
     output: Any = model.generate(  # type: ignore[operator]  # transformers types the mixin's method as a Tensor
         input_ids=ids,
         attention_mask=mask,
         generation_config=config,
-        logits_processor=LogitsProcessorList([recorder] if generation.beams == 1 else []),
+        logits_processor=LogitsProcessorList([recorder] if decoding.beams == 1 else []),
         return_dict_in_generate=True,
-        output_scores=generation.beams > 1,
+        output_scores=decoding.beams > 1,
     )
     skip = ids.shape[1] if task == "causal" else 1
     ends = _ends(config)
     made = [_until_end(row, ends) for row in output.sequences[:, skip:].tolist()]
-    if generation.beams > 1:
+    if decoding.beams > 1:
         scores = output.sequences_scores.tolist()
     else:
         steps = torch.stack(recorder.steps, dim=1).tolist()
@@ -250,7 +250,7 @@ def _generate(
 
 
 def _generation_config(
-    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", generation: Generation, *, before: int
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", decoding: DecodingConfig, *, before: int
 ) -> Any:
     """Everything explicit: what a model's own file says about lengths and sampling does not count."""
     from transformers import GenerationConfig
@@ -263,10 +263,10 @@ def _generation_config(
 
     end, positions = known("eos_token_id"), getattr(config, "max_position_embeddings", None)
     # A token is read at a position of its own, but for the last one.
-    room = generation.max_new_tokens if positions is None else positions - before + 1
+    room = decoding.max_new_tokens if positions is None else positions - before + 1
     made = {
-        "max_new_tokens": max(1, min(generation.max_new_tokens, room)),
-        "num_beams": generation.beams,
+        "max_new_tokens": max(1, min(decoding.max_new_tokens, room)),
+        "num_beams": decoding.beams,
         "do_sample": False,
         "use_cache": True,
         "pad_token_id": _pad_id(tokenizer),

@@ -23,7 +23,7 @@ def check_task(task: str) -> Task:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSettings:
+class TrainConfig:
     """How a model is trained. The device, types and micro-batch are the policy's.
 
     Args:
@@ -119,7 +119,7 @@ class AdapterConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Generation:
+class DecodingConfig:
     """How texts are generated.
 
     Args:

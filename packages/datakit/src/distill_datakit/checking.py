@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack, cast
 
 from distill_datakit.chat import IGNORED
-from distill_datakit.encoding import Columns, Encoder, Preprocessing, Task, TokenizeArguments
+from distill_datakit.encoding import Columns, Encoder, Task, TokenizeConfig, TokenizeOptions
 from distill_datakit.errors import DataError
 from distill_datakit.files import Row
 from distill_datakit.fingerprints import canonical
@@ -33,7 +33,7 @@ def check(
     *,
     columns: Mapping[str, str] | None = None,
     examples: int = 3,
-    **how: Unpack[TokenizeArguments],
+    **how: Unpack[TokenizeOptions],
 ) -> DataReport:
     """Say what is in the data, what is wrong with it, and what would be learnt from it.
 
@@ -56,7 +56,7 @@ def check(
         DataError: A file that cannot be read at all, or columns that do not suit the task.
         TokenizerError, ValueError: As of ``tokenize``.
     """
-    settings = Preprocessing(task=task, **how)
+    settings = TokenizeConfig(task=task, **how)
     parts = data if isinstance(data, Mapping) else {_name(data): data}
     looked: list[_Part] = []
     for name, source in parts.items():
@@ -102,7 +102,7 @@ class _Part:
         name: str,
         rows: CheckedRows,
         tokenizer: "PreTrainedTokenizerBase",
-        settings: Preprocessing,
+        settings: TokenizeConfig,
         examples: int,
         *,
         previews: int,

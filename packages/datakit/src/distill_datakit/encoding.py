@@ -20,7 +20,7 @@ Columns = dict[str, list[list[int]]]
 _PAIRS = (("source", "target"), ("prompt", "completion"))
 
 
-class TokenizeArguments(TypedDict, total=False):
+class TokenizeOptions(TypedDict, total=False):
     """How a row becomes ids: the arguments that ``tokenize``, ``prepare`` and ``check`` share.
 
     Attributes:
@@ -60,7 +60,7 @@ def check_task(task: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Preprocessing:
+class TokenizeConfig:
     """The checked settings of ``tokenize``."""
 
     task: Task
@@ -107,7 +107,7 @@ class Encoder:
     """
 
     def __init__(
-        self, tokenizer: "PreTrainedTokenizerBase", settings: Preprocessing, names: Sequence[str]
+        self, tokenizer: "PreTrainedTokenizerBase", settings: TokenizeConfig, names: Sequence[str]
     ) -> None:
         self.tokenizer, self.settings = tokenizer, _with_languages(settings, tokenizer)
         self.fields = _fields(settings, names)
@@ -233,7 +233,7 @@ class Encoder:
         return [ids[:-1] if len(ids) > 1 and ids[-1] == self._eos else ids for ids in rows]
 
 
-def _fields(settings: Preprocessing, names: Sequence[str]) -> tuple[str, ...]:
+def _fields(settings: TokenizeConfig, names: Sequence[str]) -> tuple[str, ...]:
     """The columns that the task reads: one, or input and output."""
     pair = next((both for both in _PAIRS if set(both) <= set(names)), None)
     alone = [name for name in ("text", "target") if name in names]
@@ -266,7 +266,7 @@ def _cut(ids: list[int], limit: int | None, side: Side) -> list[int]:
     return ids[-limit:] if side == "left" else ids[:limit]
 
 
-def _with_languages(settings: Preprocessing, tokenizer: "PreTrainedTokenizerBase") -> Preprocessing:
+def _with_languages(settings: TokenizeConfig, tokenizer: "PreTrainedTokenizerBase") -> TokenizeConfig:
     """The settings with the languages that the tokenizer itself is set to, all of them known to it."""
     given = (settings.source_language, settings.target_language)
     if not hasattr(tokenizer, "src_lang"):
@@ -292,7 +292,7 @@ def _with_languages(settings: Preprocessing, tokenizer: "PreTrainedTokenizerBase
 
 
 @contextmanager
-def _spoken(tokenizer: "PreTrainedTokenizerBase", settings: Preprocessing) -> Iterator[None]:
+def _spoken(tokenizer: "PreTrainedTokenizerBase", settings: TokenizeConfig) -> Iterator[None]:
     """Set the tokenizer to the languages of the data, and leave it as it was."""
     languages = {"src_lang": settings.source_language, "tgt_lang": settings.target_language}
     wanted = {name: code for name, code in languages.items() if code is not None}

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, Unpack, cast
 
-from distill_datakit.encoding import Columns, Encoder, Preprocessing, Task, TokenizeArguments
+from distill_datakit.encoding import Columns, Encoder, Task, TokenizeConfig, TokenizeOptions
 from distill_datakit.errors import DataError
 from distill_datakit.files import Row
 from distill_datakit.fingerprints import RowsDigest, digest
@@ -44,7 +44,7 @@ def prepare(
     seed: int = 42,
     key: str | None = None,
     workers: int = 1,
-    **how: Unpack[TokenizeArguments],
+    **how: Unpack[TokenizeOptions],
 ) -> TokenizedData:
     """``load``, ``split`` and ``tokenize`` in one pass, in memory that does not grow with the data.
 
@@ -79,7 +79,7 @@ def prepare(
     if fractions is not None:
         check_fractions(fractions)
     encoder = Encoder(
-        tokenizer, Preprocessing(task=task, **how), _first_columns(source, columns, on_error))  # fmt: skip
+        tokenizer, TokenizeConfig(task=task, **how), _first_columns(source, columns, on_error))  # fmt: skip
     recipe = {
         "content": _content(source, columns), "columns": dict(columns or {}), "on_error": on_error,
         "seed": seed, "fractions": fractions, "key": key, "encoder": encoder.fingerprint,

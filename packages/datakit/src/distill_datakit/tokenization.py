@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Unpack
 
 from distill_datakit.chat import IGNORED
-from distill_datakit.encoding import Columns, Encoder, Preprocessing, Task, TokenizeArguments
+from distill_datakit.encoding import Columns, Encoder, Task, TokenizeConfig, TokenizeOptions
 from distill_datakit.errors import DataError, SpecialTokensWarning
 from distill_datakit.fingerprints import data_digest
 from distill_datakit.parallel import Batch, encoded
@@ -39,7 +39,7 @@ def tokenize(
     task: Task,
     *,
     workers: int = 1,
-    **how: Unpack[TokenizeArguments],
+    **how: Unpack[TokenizeOptions],
 ) -> TokenizedData:
     """Turn raw text rows into ids, attention mask and labels.
 
@@ -58,7 +58,7 @@ def tokenize(
         tokenizer: Any transformers tokenizer; ``messages`` need a fast one with a chat template.
         task: ``"causal"``, ``"seq2seq"`` or ``"masked"``.
         workers: Processes; any number gives the same rows.
-        how: Limits, prefix, languages and so on: see ``TokenizeArguments``.
+        how: Limits, prefix, languages and so on: see ``TokenizeOptions``.
 
     Returns:
         Rows with an integer ``row_id``: the row's own where the data has that column, else numbered
@@ -77,7 +77,7 @@ def tokenize(
     from datasets import Dataset, DatasetDict
 
     parts: Mapping[str, Dataset] = data if isinstance(data, DatasetDict) else {"data": data}
-    encoder = Encoder(tokenizer, Preprocessing(task=task, **how), next(iter(parts.values())).column_names)
+    encoder = Encoder(tokenizer, TokenizeConfig(task=task, **how), next(iter(parts.values())).column_names)
     tally = Tally()
     done: dict[str, Dataset] = {}
     for name, part in parts.items():
@@ -93,7 +93,7 @@ def tokenize(
 
 
 def share_cut(
-    data: "Dataset", tokenizer: "PreTrainedTokenizerBase", task: Task, **how: Unpack[TokenizeArguments]
+    data: "Dataset", tokenizer: "PreTrainedTokenizerBase", task: Task, **how: Unpack[TokenizeOptions]
 ) -> float:
     """Share of the rows, 0 to 1, that the limits of ``tokenize`` shorten.
 
@@ -106,7 +106,7 @@ def share_cut(
     limits = ("max_source_length", "max_target_length")
     if not len(data) or all(how.get(limit) is None for limit in limits):
         return 0.0
-    free: TokenizeArguments = {**how, "max_source_length": None, "max_target_length": None}
+    free: TokenizeOptions = {**how, "max_source_length": None, "max_target_length": None}
     kept, whole = (tokenize(data, tokenizer, task, **one).data for one in (how, free))
     cut = [
         any(len(short[name]) < len(full[name]) for name in ("input_ids", "labels") if name in full)

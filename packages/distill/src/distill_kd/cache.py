@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill_kd.cache_settings import CacheSettings
+from distill_kd.cache_config import CacheConfig
 from distill_kd.cache_survey import Collate, Rows, cache_fingerprint, survey
 from distill_kd.cache_writer import Progress, Writer, refuse_other
 from distill_kd.cached_teacher import read_header
@@ -63,7 +63,7 @@ def write_cache(
     folder: Path | str,
     *,
     task: Task,
-    settings: CacheSettings | None = None,
+    settings: CacheConfig | None = None,
     data_fingerprint: Mapping[str, str] | None = None,
     validation_score: float | None = None,
     on_progress: Progress | None = None,
@@ -97,7 +97,7 @@ def write_cache(
         VocabularyError: The teacher scores fewer tokens than its tokenizer has.
     """
     check_task(task)
-    settings = settings or CacheSettings()
+    settings = settings or CacheConfig()
     start = time.monotonic()
     entries = survey(rows, collator, task, settings.epochs)
     if entries.rows != len(rows):

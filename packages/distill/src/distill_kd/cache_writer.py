@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from distill_kd.cache_config import CacheConfig, bytes_of, default_k
 from distill_kd.cache_format import FORMAT, Columns, encode_top_k, kl_error, row_facts, top_k_of
-from distill_kd.cache_settings import CacheSettings, bytes_of, default_k
 from distill_kd.cache_survey import Collate, Entries, Rows, set_epoch
 from distill_kd.cached_teacher import HEADER, TOKENIZER, compare_fingerprints, read_header, shard_name
 from distill_kd.errors import CacheError, CacheMismatchError, NonFiniteLogitsError
@@ -35,7 +35,7 @@ Answer = tuple[
 
 
 def refuse_other(
-    folder: Path, header: Mapping[str, Any], settings: CacheSettings, fingerprint: Mapping[str, str]
+    folder: Path, header: Mapping[str, Any], settings: CacheConfig, fingerprint: Mapping[str, str]
 ) -> None:
     """Refuse what was made from other things, or in another way.
 
@@ -52,7 +52,7 @@ def refuse_other(
             )
 
 
-def _kept(settings: CacheSettings) -> dict[str, Any]:
+def _kept(settings: CacheConfig) -> dict[str, Any]:
     """The settings that a cache's content depends on."""
     return {name: value for name, value in asdict(settings).items() if name != "max_bytes"}
 
@@ -75,7 +75,7 @@ class Writer:
         """Where whole shards wait for the last."""
         return self.folder.with_name(f"{self.folder.name}.unfinished")
 
-    def planned(self, settings: CacheSettings, fingerprint: Mapping[str, str]) -> dict[str, Any] | None:
+    def planned(self, settings: CacheConfig, fingerprint: Mapping[str, str]) -> dict[str, Any] | None:
         """The plan of an unfinished cache, if it fits what is asked for; None if there is none."""
         from distill_deploy import verify
 
@@ -88,7 +88,7 @@ class Writer:
         return header
 
     def plan(
-        self, settings: CacheSettings, fingerprint: Mapping[str, str], score: float | None
+        self, settings: CacheConfig, fingerprint: Mapping[str, str], score: float | None
     ) -> dict[str, Any]:
         """Ask about a few rows, choose k, see that there is room, and write the plan."""
         from distill_deploy import staged
@@ -120,7 +120,7 @@ class Writer:
             (staging / HEADER).write_text(json.dumps(header, indent=1), "utf-8")
         return header
 
-    def _probe(self, settings: CacheSettings) -> tuple[Answer, int | None]:
+    def _probe(self, settings: CacheConfig) -> tuple[Answer, int | None]:
         """What the teacher says about a few rows from all over, and the decoder's first id."""
         count = min(_PROBED_ROWS if settings.max_kl_error else 2, self.entries.rows)
         parts: list[Answer] = []
@@ -145,7 +145,7 @@ class Writer:
             _LOG.warning("%s", shared.message)
         return shared.tokens, scored or shared.tokens
 
-    def _refuse_no_room(self, needed: int, settings: CacheSettings) -> None:
+    def _refuse_no_room(self, needed: int, settings: CacheConfig) -> None:
         """Before the first byte."""
         what = f"{self.entries.tokens:,} positions take {needed:,} bytes"
         less = "Ask for a smaller k, or a larger max_kl_error."
@@ -285,7 +285,7 @@ def _truncated(scores: Tensor, k: int, temperature: float) -> tuple[Columns, Ten
     return columns, kl_error(truth, columns)
 
 
-def _chosen_k(settings: CacheSettings, probe: Answer, size: int) -> int | None:
+def _chosen_k(settings: CacheConfig, probe: Answer, size: int) -> int | None:
     """The k that was asked for, or that the budget needs; None for dense."""
     if len(probe) == 3:
         k = probe[0].shape[1]

@@ -149,7 +149,7 @@ class CachedTeacher:
             return (
                 f"row {row_id} is masked in another way than in the {header['epochs']} epoch(s) that "
                 f"{self.folder} holds: another seed or probability, or a later epoch. Store more epochs "
-                "(CacheSettings.epochs), or let the collator's set_epoch begin again after the last."
+                "(CacheConfig.epochs), or let the collator's set_epoch begin again after the last."
             )
         return (
             f"row {row_id} is in {self.folder}, but the teacher read other inputs or labels there. Tokenize "

@@ -9,7 +9,7 @@ from distill_kd.settings import Task, check_task
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from distill_adapters import Generation
+    from distill_adapters import DecodingConfig
 
 
 class GeneratedRow(TypedDict):
@@ -27,7 +27,7 @@ def generate_teacher(
     rows: Iterable[tuple[int | str, str]],
     *,
     task: Task,
-    generation: "Generation | None" = None,
+    decoding: "DecodingConfig | None" = None,
     skip: Collection[int | str] = (),
     chunk_rows: int = 1024,
 ) -> Iterator[GeneratedRow]:
@@ -41,7 +41,7 @@ def generate_teacher(
         tokenizer: Its tokenizer.
         rows: Pairs of id and input text; may be endless.
         task: "causal", "seq2seq" or "masked".
-        generation: How to generate; None is ``distill_adapters.Generation()``, greedy.
+        decoding: How to generate; None is ``distill_adapters.DecodingConfig()``, greedy.
         skip: Ids that need no answer any more.
         chunk_rows: Inputs given to ``distill_adapters.predict`` at once, which sorts them by length; > 0.
 
@@ -54,7 +54,7 @@ def generate_teacher(
     Source:
         Kim and Rush 2016, section 3.2, arXiv:1606.07947.
     """
-    from distill_adapters import Generation, predict
+    from distill_adapters import DecodingConfig, predict
 
     check_task(task)
     if chunk_rows < 1:
@@ -63,6 +63,6 @@ def generate_teacher(
     pending = (row for row in rows if row[0] not in done)
     while chunk := list(islice(pending, chunk_rows)):
         texts = [text for _, text in chunk]
-        made = predict(model, tokenizer, texts, task=task, generation=generation or Generation())
+        made = predict(model, tokenizer, texts, task=task, decoding=decoding or DecodingConfig())
         for (row_id, text), output, score in zip(chunk, made.texts, made.scores, strict=True):
             yield GeneratedRow(id=row_id, input=text, output=output, score=score)

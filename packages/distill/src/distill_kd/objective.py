@@ -13,7 +13,7 @@ from distill_kd.chunks import DEFAULT_BUDGET_BYTES, graded_sum
 from distill_kd.divergences import Divergence, divergence_named, kernel_of
 from distill_kd.errors import ShapeError
 from distill_kd.heads import OutputHead
-from distill_kd.settings import Labels, Task, check_labels, check_task, check_temperature, check_weight
+from distill_kd.settings import Labels, Task, check_kd_weight, check_labels, check_task, check_temperature
 
 if TYPE_CHECKING:
     from distill_kd.teachers import Target
@@ -26,7 +26,7 @@ class LossParts:
     """One batch's loss and what it is made of, each already divided by the effective batch's tokens.
 
     Attributes:
-        total: ``(1 - weight) * ce + weight * kd``; scalar with a gradient.
+        total: ``(1 - kd_weight) * ce + kd_weight * kd``; scalar with a gradient.
         ce: Cross-entropy on the labels; scalar without a gradient.
         kd: Divergence times the squared temperature; scalar without a gradient.
         tokens: Valid positions in this batch.
@@ -40,7 +40,7 @@ class LossParts:
 
 @dataclass(frozen=True)
 class Objective:
-    """``(1 - weight) * cross-entropy + weight * temperature^2 * divergence``, per valid token.
+    """``(1 - kd_weight) * cross-entropy + kd_weight * temperature^2 * divergence``, per valid token.
 
     A position is valid where its label is not -100, and for no other reason: an end-of-sequence token that
     shares its id with padding counts when its label says so. Causal logits meet the label of the next
@@ -50,7 +50,7 @@ class Objective:
     Attributes:
         task: "causal", "seq2seq" or "masked".
         divergence: A name, or a callable with the signature of :func:`distill_kd.forward_kl`.
-        weight: Share of the divergence, 0 to 1.
+        kd_weight: Share of the divergence, 0 to 1.
         temperature: > 0. Its square keeps the gradient's size as it rises (Hinton et al. 2015, section 2).
         vocab_size: Tokens both models share. Logits beyond it are padding of a model's embedding and stay out
             of the divergence; None takes all and wants equal sizes.
@@ -67,7 +67,7 @@ class Objective:
     task: Task
     _: KW_ONLY
     divergence: str | Divergence = "forward_kl"
-    weight: float = 0.5
+    kd_weight: float = 0.5
     temperature: float = 1.0
     vocab_size: int | None = None
     label_smoothing: float = 0.0
@@ -77,7 +77,7 @@ class Objective:
     def __post_init__(self) -> None:
         """Check every field."""
         check_task(self.task)
-        check_weight(self.weight)
+        check_kd_weight(self.kd_weight)
         check_temperature(self.temperature)
         check_labels(self.labels)
         check_budget(self.budget_bytes)
@@ -152,7 +152,7 @@ class Objective:
                 "counts those of the whole effective batch (Objective.count_tokens does so)."
             )
         scale = max(float(num_items), 1.0)
-        coefficients = ((1 - self.weight) / scale, self.weight * self.temperature**2 / scale)
+        coefficients = ((1 - self.kd_weight) / scale, self.kd_weight * self.temperature**2 / scale)
         total, parts = graded_sum(
             self._graded(wanted.to(student.device), coefficients),
             chosen_rows(student, index),

@@ -24,7 +24,7 @@ DIVERGENCE_NAMES: tuple[str, ...] = (
     "top_k_kl",
     "total_variation",
 )
-_ARGUMENTS = {  # of each divergence, among the fields of DistillSettings
+_ARGUMENTS = {  # of each divergence, among the fields of DistillConfig
     "alpha_beta": ("alpha", "beta"),
     "jensen_shannon": ("beta",),
     "skew_kl": ("alpha",),
@@ -34,11 +34,11 @@ _ARGUMENTS = {  # of each divergence, among the fields of DistillSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistillSettings:
+class DistillConfig:
     """How strongly, and by which measure, the student follows the teacher.
 
     Attributes:
-        weight: Share of the divergence in the loss, 0 to 1; the labels' cross-entropy has the rest.
+        kd_weight: Share of the divergence in the loss, 0 to 1; the labels' cross-entropy has the rest.
         temperature: Softens both distributions, > 0; the divergence is multiplied by its square.
         divergence: A name in ``DIVERGENCE_NAMES``: ``"alpha_beta"``, ``"forward_kl"``, ``"jensen_shannon"``,
             ``"logit_mse"``, ``"reverse_kl"``, ``"skew_kl"``, ``"skew_reverse_kl"``, ``"top_k_kl"``,
@@ -58,7 +58,7 @@ class DistillSettings:
 
     __pydantic_config__: ClassVar[Mapping[str, str]] = {"extra": "forbid"}
 
-    weight: float = 0.5
+    kd_weight: float = 0.5
     temperature: float = 1.0
     divergence: str = "forward_kl"
     alpha: float | None = None
@@ -68,7 +68,7 @@ class DistillSettings:
 
     def __post_init__(self) -> None:
         """Check every field."""
-        check_weight(self.weight)
+        check_kd_weight(self.kd_weight)
         check_temperature(self.temperature)
         check_divergence_name(self.divergence)
         check_labels(self.labels)
@@ -95,17 +95,17 @@ class DistillSettings:
             divergence=partial(divergence_named(self.divergence), **arguments)
             if arguments
             else self.divergence,
-            weight=self.weight,
+            kd_weight=self.kd_weight,
             temperature=self.temperature,
             labels=self.labels,
         )
 
 
-def check_weight(weight: float) -> None:
+def check_kd_weight(kd_weight: float) -> None:
     """Refuse a weight outside 0 to 1."""
-    if not 0 <= weight <= 1:
+    if not 0 <= kd_weight <= 1:
         raise ValueError(
-            f"weight = {weight} was asked for; it is the divergence's share of the loss, 0 to 1."
+            f"kd_weight = {kd_weight} was asked for; it is the divergence's share of the loss, 0 to 1."
         )
 
 

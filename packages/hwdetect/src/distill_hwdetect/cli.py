@@ -16,7 +16,7 @@ from distill_hwdetect.detection import detect, observe
 from distill_hwdetect.doctor import diagnose
 from distill_hwdetect.errors import HardwareError, ProfileError, UnsupportedPolicyError
 from distill_hwdetect.models import read_model_facts
-from distill_hwdetect.planning import plan
+from distill_hwdetect.planning import choose_policy
 from distill_hwdetect.policy import POLICY_FIELDS, Requirements
 from distill_hwdetect.profile import HardwareProfile
 from distill_hwdetect.recorded import profile_from_recorded
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _plan(options: argparse.Namespace) -> int:
     profile, requirements = _profile(options), _requirements(options)
-    policy = plan(profile, requirements)
+    policy = choose_policy(profile, requirements)
     if options.json:
         print(json.dumps({"profile": profile.to_dict(), "policy": policy.to_dict()}, indent=1))
     else:
@@ -65,7 +65,7 @@ def _explain(options: argparse.Namespace) -> int:
         raise UnsupportedPolicyError(
             f"{options.field!r} is no field of a policy.{hint} The fields are {', '.join(POLICY_FIELDS)}."
         )
-    policy = plan(_profile(options), _requirements(options))
+    policy = choose_policy(_profile(options), _requirements(options))
     choice = policy.choice(options.field)
     print(json.dumps(choice.to_dict(), indent=1) if options.json else explanation(options.field, policy))
     return DONE

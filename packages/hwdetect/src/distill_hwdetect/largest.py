@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from distill_hwdetect.planning import plan
+from distill_hwdetect.planning import choose_policy
 from distill_hwdetect.policy import ExecutionPolicy, Requirements
 from distill_hwdetect.profile import HardwareProfile
 from distill_hwdetect.rules import gib
@@ -59,10 +59,10 @@ def fit(profile: HardwareProfile, requirements: Requirements) -> Fitting:
         UnsupportedPolicyError: As ``plan``.
     """
     wanted = requirements
-    policy = plan(profile, requirements)
+    policy = choose_policy(profile, requirements)
     if not policy.memory.fits and requirements.teacher and requirements.distillation == "full":
         requirements = replace(requirements, distillation="chunked")
-        policy = plan(profile, requirements)
+        policy = choose_policy(profile, requirements)
     if not policy.memory.fits:
         requirements, policy = _shortened(profile, requirements)
     knobs = [*_policy_knobs(policy, wanted)]
@@ -80,13 +80,13 @@ def _shortened(profile: HardwareProfile, requirements: Requirements) -> tuple[Re
     longest = max(requirements.source_length, requirements.target_length)
     low, high = min(SHORTEST, longest), longest
     best = _cut(requirements, low / longest)
-    found = plan(profile, best)
+    found = choose_policy(profile, best)
     if not found.memory.fits:
         return best, found
     while high - low > 1:
         middle = (low + high) // 2
         shorter = _cut(requirements, middle / longest)
-        tried = plan(profile, shorter)
+        tried = choose_policy(profile, shorter)
         if tried.memory.fits:
             low, best, found = middle, shorter, tried
         else:

@@ -20,7 +20,7 @@ _NO_SDPA_BEFORE_5 = frozenset({"t5", "mt5", "umt5"})
 _ATTENTION = ("sdpa", "eager", "flash_attention_2", "flash_attention_3")
 
 
-def plan(profile: HardwareProfile, requirements: Requirements) -> ExecutionPolicy:
+def choose_policy(profile: HardwareProfile, requirements: Requirements) -> ExecutionPolicy:
     """Decide how a model runs on a machine.
 
     The order: what the installed torch can run; the type to compute in, by device and model family; the
@@ -98,7 +98,7 @@ def _teacher(profile: HardwareProfile, requirements: Requirements, fit: Fit) -> 
     if not alone:
         kept["quantization"] = fit.teacher_quantization
     batch = fit.workload.micro_batch
-    policy = plan(
+    policy = choose_policy(
         profile,
         replace(
             requirements,

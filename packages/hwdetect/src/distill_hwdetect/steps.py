@@ -28,7 +28,7 @@ LOGITS_COPIES = 3
 # What distill-kd's chunked objective takes for the scores of student and teacher by default; in each it works
 # on blocks of half a MiB, seven at once (distill_kd.chunks, distill_kd.kernels).
 CHUNK_BYTES, BLOCK_BYTES = 128 * 2**20, 7 * 2**19
-# A truncated cache: 47 tokens of a position (distill_kd.cache_settings), an id of 8 bytes and a
+# A truncated cache: 47 tokens of a position (distill_kd.cache_config), an id of 8 bytes and a
 # log-probability of 4 each, read and spread over the batch.
 CACHED_TOKENS, CACHED_ENTRY_BYTES = 47, 24
 # Masked models learn from this share of the positions (distill_datakit.collator's default).

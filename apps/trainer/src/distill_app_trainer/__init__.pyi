@@ -1,0 +1,14 @@
+from ._version import __version__ as __version__
+from .checks.stages import check_run as check_run
+from .errors import RunFileError as RunFileError
+from .errors import TrainerError as TrainerError
+from .errors import WouldNotFitError as WouldNotFitError
+from .execute import FinishedRun as FinishedRun
+from .execute import execute as execute
+from .plan.plan import RunPlan as RunPlan
+from .plan.plan import make_plan as make_plan
+from .runfile.locate import examples_folder as examples_folder
+from .runfile.locate import find_run_file as find_run_file
+from .runfile.read import read_run_file as read_run_file
+from .runfile.read import to_toml as to_toml
+from .runfile.schema import RunConfig as RunConfig

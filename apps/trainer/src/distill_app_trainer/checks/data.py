@@ -1,0 +1,136 @@
+"""The files that a run file names: whether they can be read and have the columns that the stages need."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from distill_app_trainer.checks.models import missing
+from distill_app_trainer.errors import Edit, Fix, RunFileError, Setting, near, nearest
+from distill_app_trainer.runfile.edit import to_utf8
+from distill_app_trainer.runfile.references import used_data
+from distill_app_trainer.runfile.schema import (
+    CacheTeacherStage,
+    DistillStage,
+    ExportStage,
+    FinetuneStage,
+    PseudoLabelStage,
+    RunConfig,
+    Stage,
+    Task,
+)
+
+INPUTS = ("source", "prompt", "text", "messages")
+TARGETS = ("target", "completion")
+NEEDED: Mapping[Task, tuple[tuple[str, ...], ...]] = {
+    "seq2seq": (("source", "target"), ("prompt", "completion")),
+    "causal": (("prompt", "completion"), ("source", "target"), ("messages",), ("text",)),
+    "masked": (("text",), ("target",)),
+}
+_READABLE = (".jsonl", ".csv", ".tsv", ".txt", ".parquet", ".gz")
+
+
+def columns_of(config: RunConfig, name: str) -> tuple[str, ...]:
+    """The columns of a file, by our names.
+
+    Raises:
+        RunFileError: There is no such file, it cannot be read, or it lacks a column that is named.
+    """
+    from distill_datakit import DataError, inspect_columns
+
+    source, keys = config.data[name], ("data", name)
+    path = Path(source.path)
+    if not path.exists():
+        hint, names = missing(path, _READABLE, name)
+        raise RunFileError(
+            f"data.{name}: there is no file {path}.{hint}", fix=None if names is None else Edit(keys, *names)
+        )
+    try:
+        found = inspect_columns(path)
+    except (DataError, OSError) as error:
+        raise RunFileError(f"data.{name}: {error}", fix=_data_fix(keys, path, error)) from None
+    for ours, theirs in source.columns.items():
+        if theirs not in found:
+            right = near(theirs, found) or found[0]
+            raise RunFileError(
+                f"data.{name}.columns.{ours} = {theirs!r}: {path.name} has no such column."
+                f"{nearest(theirs, found)} It has: {', '.join(found)}.",
+                fix=Edit((*keys, "columns", ours), f'"{theirs}"', f'"{right}"'),
+            )
+    renamed = {theirs: ours for ours, theirs in source.columns.items()}
+    return tuple(renamed.get(column, column) for column in found)
+
+
+def _data_fix(keys: tuple[str, ...], path: Path, error: Exception) -> Fix | None:
+    """What mends a file that cannot be read."""
+    row = getattr(error, "row", None)
+    if "not UTF-8" in str(error):
+        return to_utf8(path)
+    if isinstance(error, PermissionError):
+        return f"chmod u+r {path}"
+    if row is not None and path.suffix in (".jsonl", ".csv", ".tsv"):
+        return f"{path}:{row}: delete"
+    others = [
+        one.name
+        for one in path.parent.iterdir()
+        if one.suffix in _READABLE and one.stem != path.stem and one.stat().st_size
+    ]
+    same = [one.name for one in path.parent.glob(f"{path.stem}.*") if one.suffix in _READABLE and one != path]
+    right = next(iter(sorted(same)), near(path.name, others))
+    return None if right is None else Edit(keys, path.name, right)
+
+
+def check_columns(
+    config: RunConfig, name: str, stage: Stage, task: Task, columns: Mapping[str, tuple[str, ...]]
+) -> None:
+    """Refuse data without the columns that a stage reads."""
+    for used in used_data(stage):
+        if used not in columns:
+            continue  # a pseudo_label stage, whose columns are ours
+        found = columns[used]
+        inputs = any(column in found for column in INPUTS)
+        if isinstance(stage, FinetuneStage | DistillStage | CacheTeacherStage):
+            shapes = NEEDED[task]
+        elif isinstance(stage, PseudoLabelStage) or (isinstance(stage, ExportStage) and not stage.metrics):
+            shapes = tuple((column,) for column in INPUTS)
+        elif task == "masked":
+            shapes = (("text",),)
+        else:
+            shapes = tuple((right,) for right in ("references", *TARGETS)) if inputs else ((INPUTS[0],),)
+        if any(all(column in found for column in shape) for shape in shapes):
+            continue
+        wanted = " or ".join(" and ".join(shape) for shape in shapes)
+        close = next(
+            (f" Did you mean {column!r} by {other!r}?" for column in dict.fromkeys(sum(shapes, ()))
+             if column not in found for other in found if nearest(column, [other])), ""
+        )  # fmt: skip
+        raise RunFileError(
+            f"data.{used} has no column for stages.{name} ({stage.kind}, {task}): {wanted} is needed, found "
+            f"{', '.join(found)}.{close} Map other names with columns = {{ source = 'their name' }}.",
+            fix=_mapping(
+                config, name, used, shapes if isinstance(stage, PseudoLabelStage) else NEEDED[task], columns
+            ),
+        )
+
+
+def _mapping(
+    config: RunConfig,
+    stage: str,
+    used: str,
+    shapes: tuple[tuple[str, ...], ...],
+    columns: Mapping[str, tuple[str, ...]],
+) -> Fix | None:
+    """The columns of a file under our names, else data that has them."""
+    found = columns[used]
+    free = [column for column in found if not any(column in shape for shape in shapes)]
+    for shape in sorted(shapes, key=lambda one: -sum(column in found for column in one)):
+        lacking = [column for column in shape if column not in found]
+        if used in config.data and len(free) >= len(lacking):
+            pairs = dict(config.data[used].columns)
+            for column in lacking:
+                pairs[column] = free.pop(free.index(near(column, free) or free[0]))
+            path = os.path.relpath(config.data[used].path)
+            return Setting(("data", used), {"path": path, "columns": pairs})
+    for other, theirs in columns.items():
+        if any(all(column in theirs for column in shape) for shape in shapes):
+            return Edit(("stages", stage, "data"), f'"{used}"', f'"{other}"')
+    return None
