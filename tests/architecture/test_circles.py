@@ -20,11 +20,7 @@ def module_of(path: Path, source: Path) -> str:
 
 
 def graph(source: Path) -> dict[str, set[str]]:
-    """Each module of a package with those of the package that it imports: at its head, in a function or for types.
-
-    A re-export in ``__init__`` is what the package shows, no need of its own, so ``__init__`` files count only
-    where they hold code beyond that: a folder's own ``__init__`` is a module like any other.
-    """
+    """Each module of a package with those of its package that it imports: at its head, in a function, for types."""
     names = {module_of(path, source): path for path in source.rglob("*.py")}
     found: dict[str, set[str]] = defaultdict(set)
     for name, path in names.items():

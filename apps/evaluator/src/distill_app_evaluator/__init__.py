@@ -1,7 +1,7 @@
 """distill-eval: score one model or compare several.
 
-Importing this package loads nothing heavy: each public name, listed in ``__init__.pyi``, is imported when it is
-first used (PEP 562).
+Importing this package loads nothing heavy: each public name, listed in ``__init__.pyi``, is imported when it
+is first used (PEP 562).
 """
 
 import lazy_loader

@@ -1,7 +1,7 @@
 """Load a language model under a policy, adapt it with LoRA or QLoRA, fine-tune it, merge it.
 
-Importing this package loads nothing heavy: each public name, listed in ``__init__.pyi``, is imported when it is
-first used (PEP 562).
+Importing this package loads nothing heavy: each public name, listed in ``__init__.pyi``, is imported when it
+is first used (PEP 562).
 """
 
 import lazy_loader

@@ -1,7 +1,7 @@
 """Save models safely, export them verified, run them without torch.
 
-Importing this package loads nothing heavy: each public name, listed in ``__init__.pyi``, is imported when it is
-first used (PEP 562).
+Importing this package loads nothing heavy: each public name, listed in ``__init__.pyi``, is imported when it
+is first used (PEP 562).
 """
 
 import lazy_loader

@@ -1,9 +1,7 @@
 """Distil causal, seq2seq and masked language models with a loss that is provably right.
 
-Names are imported on first use: importing the package, or its settings, loads neither torch nor transformers.
-
-Importing this package loads nothing heavy: each public name, listed in ``__init__.pyi``, is imported when it is
-first used (PEP 562).
+Importing this package loads nothing heavy: each public name, listed in ``__init__.pyi``, is imported when it
+is first used (PEP 562).
 """
 
 import lazy_loader

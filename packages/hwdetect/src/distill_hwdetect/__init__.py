@@ -1,7 +1,7 @@
 """What machine is this, and what should a language model do on it, and why.
 
-Importing this package loads nothing heavy: each public name, listed in ``__init__.pyi``, is imported when it is
-first used (PEP 562).
+Importing this package loads nothing heavy: each public name, listed in ``__init__.pyi``, is imported when it
+is first used (PEP 562).
 """
 
 import lazy_loader
