@@ -14,7 +14,7 @@ import pytest
 
 from distill_app_trainer.cli import main
 
-Edit = Callable[[str, str], None]
+ReplaceText = Callable[[str, str], None]
 _PROBE = (
     "import sys; from distill_app_trainer.cli import main; code = main(sys.argv[1:]); "
     "heavy = {'torch', 'transformers', 'datasets', 'pydantic'} & set(sys.modules); "
@@ -38,7 +38,7 @@ def probe(*arguments: str) -> subprocess.CompletedProcess[str]:
     ],
 )
 def test_a_mistake_costs_one_line_and_no_torch(
-    old: str, new: str, said: str, workplace: Path, edit: Edit
+    old: str, new: str, said: str, workplace: Path, edit: ReplaceText
 ) -> None:
     """And one for the fix; exit code 2 before anything heavy is imported; no folder is left."""
     edit(old, new)

@@ -8,7 +8,7 @@ import pytest
 from distill_app_trainer import RunFileError, check_run, read_run_file, to_toml
 from distill_app_trainer.cli import main
 
-Edit = Callable[[str, str], None]
+ReplaceText = Callable[[str, str], None]
 
 
 def test_a_right_run_file_is_accepted_and_its_task_read_from_the_models(workplace: Path) -> None:
@@ -75,7 +75,7 @@ model = "big"
     assert "validation 1 rows, test 1 rows" in capsys.readouterr().out
 
 
-def test_train_alone_brings_validation_and_test(workplace: Path, edit: Edit) -> None:
+def test_train_alone_brings_validation_and_test(workplace: Path, edit: ReplaceText) -> None:
     """One file is split, and its parts have names."""
     edit('validation = "validation.jsonl"\ntest = "test.jsonl"\n', "")
     assert check_run(read_run_file(Path("tiny.toml"))) == "seq2seq"

@@ -15,7 +15,7 @@ from distill_app_trainer import check_run, read_run_file
 from distill_app_trainer.cli import main
 from distill_deploy import verify
 
-Edit = Callable[[str, str], None]
+ReplaceText = Callable[[str, str], None]
 
 
 def figures(folder: Path) -> dict[str, dict[str, float]]:
@@ -81,7 +81,7 @@ def test_a_run_walks_every_kind_of_stage_and_side_by_side_with_equal_scores(
 
 
 def test_a_refused_export_exits_with_4_and_leaves_nothing_that_looks_finished(
-    workplace: Path, edit: Edit, capsys: pytest.CaptureFixture[str]
+    workplace: Path, edit: ReplaceText, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The folder keeps ``.partial`` in its name."""
     edit('data = "test"\nmetrics = ["per"]', "floor = 1.1")

@@ -1,5 +1,5 @@
 from ._version import __version__ as __version__
-from .checks.stages import check_run as check_run
+from .checks import check_run as check_run
 from .errors import RunFileError as RunFileError
 from .errors import TrainerError as TrainerError
 from .errors import WouldNotFitError as WouldNotFitError

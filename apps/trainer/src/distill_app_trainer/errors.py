@@ -1,16 +1,17 @@
-"""What the trainer raises itself; everything else comes from the packages."""
+"""The errors of this app, and the fixes that they carry; everything else is raised by the packages."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Edit:
-    """A mistake that is mended by writing something else in the run file.
+class ReplaceText:
+    """Fix: write something else in the run file.
 
     Attributes:
-        path: The keys that lead there, as far as they are in the file.
-        old: What stands there.
-        new: What to write in its place; nothing takes out the line.
+        path: The keys that lead to the place, as far as they are in the file.
+        old: The text that stands there.
+        new: The text to write in its place; an empty text deletes the line.
     """
 
     path: tuple[str, ...]
@@ -19,20 +20,20 @@ class Edit:
 
 
 @dataclass(frozen=True)
-class Setting:
-    """A mistake that is mended by a value in the run file, or by ``--set``; None takes the key out."""
+class SetKey:
+    """Fix: set a key in the run file, or with ``--set``; the value None removes the key."""
 
     path: tuple[str, ...]
     value: object
 
 
 @dataclass(frozen=True)
-class Move:
-    """A mistake that is mended by moving a table of the run file above another.
+class MoveTable:
+    """Fix: move a table of the run file above another.
 
     Attributes:
-        path: The table.
-        above: The table that shall follow it.
+        path: The table to move.
+        above: The table that has to follow it.
     """
 
     path: tuple[str, ...]
@@ -40,31 +41,38 @@ class Move:
 
 
 @dataclass(frozen=True)
-class Without:
-    """A mistake that is mended by leaving an override out."""
+class DropOverride:
+    """Fix: leave out an override of the command line."""
 
     override: str
 
 
 @dataclass(frozen=True)
-class Retype:
-    """A mistake that is mended by another word on the command line."""
+class ReplaceWord:
+    """Fix: write another word on the command line."""
 
     old: str
     new: str
 
 
-Fix = str | Edit | Setting | Move | Without | Retype
-"""What mends a mistake: a command as text, or a change of the run file."""
+Fix = str | ReplaceText | SetKey | MoveTable | DropOverride | ReplaceWord
+"""What corrects a mistake: a command as text, or a change of the run file or the command line."""
+
+FAILED, USAGE, TOO_BIG, REFUSED, INTERRUPTED = 1, 2, 3, 4, 130
 
 
 class TrainerError(Exception):
     """Base of every error of this app.
 
     Args:
-        message: What was found, what is allowed, what to do.
-        fix: What mends it.
+        message: What was found, what is allowed and what to do.
+        fix: The change that corrects the mistake.
+
+    Attributes:
+        exit_code: What the command line returns.
     """
+
+    exit_code = FAILED
 
     def __init__(self, message: str, *, fix: Fix | None = None) -> None:
         super().__init__(message)
@@ -72,40 +80,60 @@ class TrainerError(Exception):
 
 
 class UsageError(TrainerError, ValueError):
-    """A command line that means nothing."""
+    """The command line is not valid."""
+
+    exit_code = USAGE
 
 
 class RunFileError(TrainerError, ValueError):
-    """A run file that cannot be run: one line says what was found, what is allowed and what to do."""
+    """The run file cannot be run; one line says what was found, what is allowed and what to do."""
+
+    exit_code = USAGE
+
+
+class ConfigError(TrainerError, ValueError):
+    """A value of a table of the run file is not allowed.
+
+    Args:
+        message: What was found, what is allowed and what to do.
+        field: The key that is wrong, within its table.
+        found: The value that was given.
+        allowed: The values that would be accepted, where they can be listed.
+        suggestion: A value that would be accepted; None removes the key.
+    """
+
+    exit_code = USAGE
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str,
+        found: object = None,
+        allowed: Sequence[object] = (),
+        suggestion: object = None,
+    ) -> None:
+        super().__init__(message)
+        self.field, self.found, self.allowed, self.suggestion = field, found, allowed, suggestion
 
 
 class WouldNotFitError(TrainerError, RuntimeError):
     """A stage would need more memory, or a run more disk, than the machine has."""
 
+    exit_code = TOO_BIG
+
 
 class RunFolderError(TrainerError, ValueError):
-    """A run folder that cannot be used as asked."""
+    """A run folder cannot be used as asked."""
+
+    exit_code = USAGE
 
 
 class StoppedError(TrainerError, RuntimeError):
-    """Ctrl-C or SIGTERM came; the message says how to go on."""
+    """Ctrl-C or SIGTERM came; the message says how to resume."""
+
+    exit_code = INTERRUPTED
 
 
-class LaneError(TrainerError, RuntimeError):
-    """A process that ran a stage ended badly."""
-
-
-def near(word: str, allowed: object, *, cutoff: float = 0.5) -> str | None:
-    """The nearest of ``allowed``, or None where none is as like as ``cutoff``, 0 to 1."""
-    import difflib
-
-    names = (
-        [str(name) for name in allowed] if isinstance(allowed, (list, tuple, set, dict, frozenset)) else []
-    )
-    return next(iter(difflib.get_close_matches(word, names, n=1, cutoff=cutoff)), None)
-
-
-def nearest(word: str, allowed: object, *, cutoff: float = 0.5) -> str:
-    """`` Did you mean 'x'?`` for the nearest of ``allowed``, or nothing."""
-    found = near(word, allowed, cutoff=cutoff)
-    return f" Did you mean {found!r}?" if found else ""
+class WorkerError(TrainerError, RuntimeError):
+    """A worker process that ran a stage failed."""

@@ -1,31 +1,18 @@
 """The files that a run file names: whether they can be read and have the columns that the stages need."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from distill_app_trainer.checks.models import missing
-from distill_app_trainer.errors import Edit, Fix, RunFileError, Setting, near, nearest
-from distill_app_trainer.runfile.edit import to_utf8
-from distill_app_trainer.runfile.references import used_data
-from distill_app_trainer.runfile.schema import (
-    CacheTeacherStage,
-    DistillStage,
-    ExportStage,
-    FinetuneStage,
-    PseudoLabelStage,
-    RunConfig,
-    Stage,
-    Task,
-)
+from distill_datakit.columns import INPUTS, REFERENCES, TRAINING_COLUMNS
 
-INPUTS = ("source", "prompt", "text", "messages")
-TARGETS = ("target", "completion")
-NEEDED: Mapping[Task, tuple[tuple[str, ...], ...]] = {
-    "seq2seq": (("source", "target"), ("prompt", "completion")),
-    "causal": (("prompt", "completion"), ("source", "target"), ("messages",), ("text",)),
-    "masked": (("text",), ("target",)),
-}
+from distill_app_trainer.checks.models import missing
+from distill_app_trainer.errors import Fix, ReplaceText, RunFileError, SetKey
+from distill_app_trainer.runfile.edit import to_utf8
+from distill_app_trainer.runfile.schema import RunConfig
+from distill_app_trainer.runfile.stage import Stage, Task
+from distill_app_trainer.spelling import did_you_mean, nearest
+
 _READABLE = (".jsonl", ".csv", ".tsv", ".txt", ".parquet", ".gz")
 
 
@@ -42,7 +29,8 @@ def columns_of(config: RunConfig, name: str) -> tuple[str, ...]:
     if not path.exists():
         hint, names = missing(path, _READABLE, name)
         raise RunFileError(
-            f"data.{name}: there is no file {path}.{hint}", fix=None if names is None else Edit(keys, *names)
+            f"data.{name}: there is no file {path}.{hint}",
+            fix=None if names is None else ReplaceText(keys, *names),
         )
     try:
         found = inspect_columns(path)
@@ -50,18 +38,18 @@ def columns_of(config: RunConfig, name: str) -> tuple[str, ...]:
         raise RunFileError(f"data.{name}: {error}", fix=_data_fix(keys, path, error)) from None
     for ours, theirs in source.columns.items():
         if theirs not in found:
-            right = near(theirs, found) or found[0]
+            right = nearest(theirs, found) or found[0]
             raise RunFileError(
                 f"data.{name}.columns.{ours} = {theirs!r}: {path.name} has no such column."
-                f"{nearest(theirs, found)} It has: {', '.join(found)}.",
-                fix=Edit((*keys, "columns", ours), f'"{theirs}"', f'"{right}"'),
+                f"{did_you_mean(theirs, found)} It has: {', '.join(found)}.",
+                fix=ReplaceText((*keys, "columns", ours), f'"{theirs}"', f'"{right}"'),
             )
     renamed = {theirs: ours for ours, theirs in source.columns.items()}
     return tuple(renamed.get(column, column) for column in found)
 
 
 def _data_fix(keys: tuple[str, ...], path: Path, error: Exception) -> Fix | None:
-    """What mends a file that cannot be read."""
+    """The change that makes a file readable, or another file."""
     row = getattr(error, "row", None)
     if "not UTF-8" in str(error):
         return to_utf8(path)
@@ -75,41 +63,46 @@ def _data_fix(keys: tuple[str, ...], path: Path, error: Exception) -> Fix | None
         if one.suffix in _READABLE and one.stem != path.stem and one.stat().st_size
     ]
     same = [one.name for one in path.parent.glob(f"{path.stem}.*") if one.suffix in _READABLE and one != path]
-    right = next(iter(sorted(same)), near(path.name, others))
-    return None if right is None else Edit(keys, path.name, right)
+    right = next(iter(sorted(same)), nearest(path.name, others))
+    return None if right is None else ReplaceText(keys, path.name, right)
 
 
 def check_columns(
     config: RunConfig, name: str, stage: Stage, task: Task, columns: Mapping[str, tuple[str, ...]]
 ) -> None:
     """Refuse data without the columns that a stage reads."""
-    for used in used_data(stage):
-        if used not in columns:
-            continue  # a pseudo_label stage, whose columns are ours
+    for used in stage.uses_data():
+        if used not in columns or stage.reads() is None:
+            continue  # what an earlier stage makes has our columns
         found = columns[used]
-        inputs = any(column in found for column in INPUTS)
-        if isinstance(stage, FinetuneStage | DistillStage | CacheTeacherStage):
-            shapes = NEEDED[task]
-        elif isinstance(stage, PseudoLabelStage) or (isinstance(stage, ExportStage) and not stage.metrics):
-            shapes = tuple((column,) for column in INPUTS)
-        elif task == "masked":
-            shapes = (("text",),)
-        else:
-            shapes = tuple((right,) for right in ("references", *TARGETS)) if inputs else ((INPUTS[0],),)
+        shapes = _shapes(stage, task, found)
         if any(all(column in found for column in shape) for shape in shapes):
             continue
         wanted = " or ".join(" and ".join(shape) for shape in shapes)
         close = next(
             (f" Did you mean {column!r} by {other!r}?" for column in dict.fromkeys(sum(shapes, ()))
-             if column not in found for other in found if nearest(column, [other])), ""
+             if column not in found for other in found if did_you_mean(column, [other])), ""
         )  # fmt: skip
         raise RunFileError(
             f"data.{used} has no column for stages.{name} ({stage.kind}, {task}): {wanted} is needed, found "
             f"{', '.join(found)}.{close} Map other names with columns = {{ source = 'their name' }}.",
             fix=_mapping(
-                config, name, used, shapes if isinstance(stage, PseudoLabelStage) else NEEDED[task], columns
+                config, name, used, shapes if stage.makes == "data" else TRAINING_COLUMNS[task], columns
             ),
         )
+
+
+def _shapes(stage: Stage, task: Task, found: Collection[str]) -> tuple[tuple[str, ...], ...]:
+    """The sets of columns of which a stage needs one."""
+    if stage.reads() == "examples":
+        return TRAINING_COLUMNS[task]
+    if stage.reads() == "inputs":
+        return tuple((column,) for column in INPUTS)
+    if task == "masked":
+        return (("text",),)
+    if not any(column in found for column in INPUTS):
+        return ((INPUTS[0],),)
+    return tuple((right,) for right in REFERENCES)
 
 
 def _mapping(
@@ -127,10 +120,10 @@ def _mapping(
         if used in config.data and len(free) >= len(lacking):
             pairs = dict(config.data[used].columns)
             for column in lacking:
-                pairs[column] = free.pop(free.index(near(column, free) or free[0]))
+                pairs[column] = free.pop(free.index(nearest(column, free) or free[0]))
             path = os.path.relpath(config.data[used].path)
-            return Setting(("data", used), {"path": path, "columns": pairs})
+            return SetKey(("data", used), {"path": path, "columns": pairs})
     for other, theirs in columns.items():
         if any(all(column in theirs for column in shape) for shape in shapes):
-            return Edit(("stages", stage, "data"), f'"{used}"', f'"{other}"')
+            return ReplaceText(("stages", stage, "data"), f'"{used}"', f'"{other}"')
     return None

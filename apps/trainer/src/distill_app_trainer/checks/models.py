@@ -4,19 +4,19 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from distill_app_trainer.errors import Edit, Fix, RunFileError, Setting, near, nearest
-from distill_app_trainer.runfile.hub import described, is_hub_name
-from distill_app_trainer.runfile.references import origin, tokenizer_of
-from distill_app_trainer.runfile.schema import (
-    DistillStage,
-    ModelSource,
-    RunConfig,
-    Task,
-)
+from distill_adapters import is_hub_name
+from distill_app_trainer.errors import Fix, ReplaceText, RunFileError, SetKey
+from distill_app_trainer.runfile.hub import described
+from distill_app_trainer.runfile.kinds import DistillStage
+from distill_app_trainer.runfile.references import origin, origin_name, tokenizer_of
+from distill_app_trainer.runfile.schema import ModelSource, RunConfig
+from distill_app_trainer.runfile.sizes import model_facts
+from distill_app_trainer.runfile.stage import Task
+from distill_app_trainer.spelling import did_you_mean, nearest
 
 
 def check_model(config: RunConfig, name: str, source: ModelSource) -> None:
-    """Refuse a model without configuration, and a tokenizer that is none."""
+    """Refuse a model without configuration, and a tokenizer that is not there."""
     if source.path is not None:
         keys = ("models", name, "path")
         folder = _folder(keys, source.path)
@@ -24,12 +24,12 @@ def check_model(config: RunConfig, name: str, source: ModelSource) -> None:
             below = sorted(entry.parent.name for entry in folder.glob("*/config.json"))
             beside = sorted(entry.parent.name for entry in folder.parent.glob("*/config.json"))
             hint = f" Did you mean {str(folder / below[0])!r}?" if below else ""
-            fix = Edit(keys, folder.name, f"{folder.name}/{below[0]}") if below else None
+            fix = ReplaceText(keys, folder.name, f"{folder.name}/{below[0]}") if below else None
             if not below and beside:
                 hint = f" Models beside it: {', '.join(beside)}."
-                fix = Edit(keys, folder.name, near(folder.name, beside) or beside[0])
+                fix = ReplaceText(keys, folder.name, nearest(folder.name, beside) or beside[0])
             raise RunFileError(
-                f"models.{name}.path: {folder} is no model: it holds neither config.json nor "
+                f"models.{name}.path: {folder} is not a model: it holds neither config.json nor "
                 f"adapter_config.json.{hint}",
                 fix=fix,
             )
@@ -38,15 +38,15 @@ def check_model(config: RunConfig, name: str, source: ModelSource) -> None:
 
 
 def _check_json(folder: Path, name: str) -> None:
-    """A configuration that is no JSON, and weights that are not there."""
+    """Refuse a configuration that is not valid JSON."""
     for mark in ("config.json", "adapter_config.json"):
         if (folder / mark).is_file():
             try:
                 json.loads((folder / mark).read_text(encoding="utf-8"))
             except ValueError as error:
                 raise RunFileError(
-                    f"models.{name}: {folder / mark} is no JSON: {error}. It was cut off or edited; get the "
-                    "model again.",
+                    f"models.{name}: {folder / mark} is not valid JSON: {error}. It is truncated or "
+                    "was edited; get the model again.",
                     fix=_another_model(("models", name, "path"), folder),
                 ) from None
 
@@ -54,7 +54,7 @@ def _check_json(folder: Path, name: str) -> None:
 def _another_model(keys: tuple[str, ...], folder: Path) -> Fix | None:
     beside = sorted(one.parent.name for one in folder.parent.glob("*/config.json") if one.parent != folder)
     whole = [one for one in beside if _is_json(folder.parent / one / "config.json")]
-    return Edit(keys, folder.name, near(folder.name, whole) or whole[0]) if whole else None
+    return ReplaceText(keys, folder.name, nearest(folder.name, whole) or whole[0]) if whole else None
 
 
 def _is_json(file: Path) -> bool:
@@ -72,19 +72,19 @@ def _check_tokenizer(config: RunConfig, name: str, source: ModelSource) -> None:
         own = config.models[tokenizer].tokenizer
         if config.models[tokenizer].path is None and own in config.models:
             raise RunFileError(
-                f"models.{name}.tokenizer = {tokenizer!r} only points on; name {own!r}.",
-                fix=Edit(keys, f'"{tokenizer}"', f'"{own}"'),
+                f"models.{name}.tokenizer = {tokenizer!r} takes its own tokenizer from {own!r}; name that.",
+                fix=ReplaceText(keys, f'"{tokenizer}"', f'"{own}"'),
             )
         return
     others = [other for other in config.models if other != name]
-    hint, right = nearest(Path(tokenizer).name, others), near(Path(tokenizer).name, others)
-    fix = None if right is None else Edit(keys, Path(tokenizer).name, right)
+    hint, right = did_you_mean(Path(tokenizer).name, others), nearest(Path(tokenizer).name, others)
+    fix = None if right is None else ReplaceText(keys, Path(tokenizer).name, right)
     folder = _folder(keys, tokenizer, hint=hint, fix=fix)
     if not any((folder / mark).is_file() for mark in ("tokenizer.json", "tokenizer_config.json")):
         beside = sorted(one.parent.name for one in folder.parent.glob("*/tokenizer.json"))
         if fix is None and beside:
             hint = f" Tokenizers beside it: {', '.join(beside)}."
-            fix = Edit(keys, folder.name, near(folder.name, beside) or beside[0])
+            fix = ReplaceText(keys, folder.name, nearest(folder.name, beside) or beside[0])
         raise RunFileError(f"models.{name}.tokenizer: {folder} holds no tokenizer.json.{hint}", fix=fix)
 
 
@@ -94,13 +94,13 @@ def _folder(keys: tuple[str, ...], path: str, *, hint: str = "", fix: Fix | None
     if folder.is_dir():
         return folder
     if folder.exists():
-        above = Edit(keys, f"{folder.parent.name}/{folder.name}", folder.parent.name)
+        above = ReplaceText(keys, f"{folder.parent.name}/{folder.name}", folder.parent.name)
         inside = above if (folder.parent / "config.json").is_file() else None
         raise RunFileError(f"{where}: {folder} is a file; a folder is needed.", fix=inside)
     said, names = missing(folder)
     raise RunFileError(
         f"{where}: there is no folder {folder}.{hint or said}",
-        fix=fix or (Edit(keys, *names) if names else None),
+        fix=fix or (ReplaceText(keys, *names) if names else None),
     )
 
 
@@ -112,7 +112,7 @@ def missing(
     while not wrong.parent.exists():
         wrong = wrong.parent
     names = sorted(entry.name for entry in wrong.parent.iterdir() if not entry.name.startswith("."))
-    right = near(wrong.name, names)
+    right = nearest(wrong.name, names)
     if right is not None:
         return f" Did you mean {right!r}?", (wrong.name, right)
     usable = [name for name in names if Path(name).suffix in suffixes] if suffixes else []
@@ -123,7 +123,7 @@ def missing(
 
 
 def check_tokenizers(config: RunConfig, name: str, stage: DistillStage) -> None:
-    """Refuse a student that cuts texts otherwise than its teacher: their distributions do not compare."""
+    """Refuse a student whose tokenizer differs from its teacher's: their distributions do not compare."""
     teacher, student = (origin(config, one) for one in (stage.teacher, stage.model))
     folders = [
         described(tokenizer_of(config, one), "models") / "tokenizer.json" for one in (teacher, student)
@@ -133,19 +133,18 @@ def check_tokenizers(config: RunConfig, name: str, stage: DistillStage) -> None:
     theirs, ours = (_vocabulary(folder) for folder in folders)
     if theirs == ours:
         return
-    right = next(key for key, one in config.models.items() if one is teacher)
-    model = next(key for key, one in config.models.items() if one is student)
+    right, model = origin_name(config, stage.teacher), origin_name(config, stage.model)
     own = config.models[right].tokenizer
     fresh = student.config is not None
     todo = (
-        "Give the student the teacher's." if fresh else "Let the teacher label texts, and fine-tune on those."
+        "Give the student the teacher's."
+        if fresh
+        else "Let the teacher label texts in a pseudo_label stage, and fine-tune on those."
     )
     raise RunFileError(
         f"stages.{name}: {stage.teacher} and {stage.model} have different tokenizers ({len(theirs):,} and "
         f"{len(ours):,} entries), so their distributions do not compare. {todo}",
-        fix=Setting(("models", model, "tokenizer"), own if own in config.models else right)
-        if fresh
-        else None,
+        fix=SetKey(("models", model, "tokenizer"), own if own in config.models else right) if fresh else None,
     )
 
 
@@ -160,16 +159,16 @@ def _vocabulary(file: Path) -> Mapping[str, int]:
 
 
 def check_hardware(config: RunConfig) -> None:
-    """Refuse a field of ``[hardware]`` that no policy has."""
+    """Refuse a key of ``[hardware]`` that is not a field of an execution policy."""
     from distill_hwdetect.policy import POLICY_FIELDS
 
     for name in config.hardware:
         if name not in POLICY_FIELDS:
-            right, keys = near(name, POLICY_FIELDS, cutoff=0.6), ("hardware", name)
+            right, keys = nearest(name, POLICY_FIELDS, cutoff=0.6), ("hardware", name)
             raise RunFileError(
-                f"hardware.{name} is no field of a policy."
-                f"{nearest(name, POLICY_FIELDS, cutoff=0.6)} Allowed: {', '.join(POLICY_FIELDS)}.",
-                fix=Setting(keys, None) if right is None else Edit(keys, name, right),
+                f"hardware.{name} is not a field of an execution policy."
+                f"{did_you_mean(name, POLICY_FIELDS, cutoff=0.6)} Allowed: {', '.join(POLICY_FIELDS)}.",
+                fix=SetKey(keys, None) if right is None else ReplaceText(keys, name, right),
             )
 
 
@@ -179,7 +178,6 @@ def task_of(config: RunConfig) -> Task:
     Raises:
         RunFileError: They do different things, or not what was asked for, or do not say.
     """
-    from distill_app_trainer.plan.plan import model_facts
     from distill_hwdetect import HardwareError
 
     asked, keys = config.run.task, ("run", "task")
@@ -196,7 +194,7 @@ def task_of(config: RunConfig) -> Task:
             raise RunFileError(
                 f"run.task = {asked!r}, but models.{name} is a {task} model. "
                 f"Set run.task = {task!r}, or 'auto'.",
-                fix=Setting(keys, "auto"),
+                fix=SetKey(keys, "auto"),
             )
     if asked != "auto":
         return asked
@@ -214,7 +212,7 @@ def task_of(config: RunConfig) -> Task:
     if not tasks:
         raise RunFileError(
             "The task cannot be read from the models; set run.task to 'causal', 'seq2seq' or 'masked'.",
-            fix=Setting(keys, "causal"),
+            fix=SetKey(keys, "causal"),
         )
     return next(iter(tasks))
 
@@ -225,7 +223,9 @@ def _sizeless(name: str, source: ModelSource) -> Fix | None:
         return _another_model(("models", name, "path"), Path(source.path))
     kind = str((source.config or {}).get("model_type"))
     known = ("marian", "t5", "bart", "gpt2", "llama", "bert", "roberta")
-    return Edit(("models", name, "config", "model_type"), f'"{kind}"', f'"{near(kind, known) or known[0]}"')
+    return ReplaceText(
+        ("models", name, "config", "model_type"), f'"{kind}"', f'"{nearest(kind, known) or known[0]}"'
+    )
 
 
 def _same_task(config: RunConfig, found: Mapping[str, Task]) -> Fix | None:
@@ -233,20 +233,20 @@ def _same_task(config: RunConfig, found: Mapping[str, Task]) -> Fix | None:
     tasks = list(found.values())
     common = max(dict.fromkeys(tasks), key=tasks.count)
     name = next(one for one, task in found.items() if task != common)
-    unused = not any(name in text for text in map(str, config.stages.values()))
-    if unused:
-        return Setting(("models", name), None)
+    used = {one for stage in config.stages.values() for _, one in stage.uses_models()}
+    if name not in used | {source.tokenizer for source in config.models.values()}:
+        return SetKey(("models", name), None)
     path = config.models[name].path
     if path is None:
         fresh = [config.models[one].config or {} for one, task in found.items() if task == common]
         kind = next((str(one["model_type"]) for one in fresh if "model_type" in one), None)
-        return None if kind is None else Setting(("models", name, "config", "model_type"), kind)
+        return None if kind is None else SetKey(("models", name, "config", "model_type"), kind)
     from distill_hwdetect import HardwareError, read_model_facts
 
     for beside in sorted(Path(path).parent.glob("*/config.json")):
         try:
             if read_model_facts(beside.parent).task == common:
-                return Edit(("models", name, "path"), Path(path).name, beside.parent.name)
+                return ReplaceText(("models", name, "path"), Path(path).name, beside.parent.name)
         except (HardwareError, ValueError):
             continue
     return None

@@ -1,77 +1,67 @@
-"""``distill-train data``: what is in a file, as a model would read it."""
+"""The command ``data``: what is in a file, as a model would read it."""
 
+import argparse
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-from distill_app_trainer.errors import Retype, RunFileError, near, nearest
-from distill_app_trainer.runfile.hub import described, is_hub_name
-from distill_app_trainer.runfile.schema import Task
+from distill_app_trainer.commands.command import Command, add_json, positive
+from distill_app_trainer.errors import ReplaceWord, RunFileError
+from distill_app_trainer.runfile.hub import described
+from distill_app_trainer.runfile.stage import Task
+from distill_app_trainer.spelling import did_you_mean, nearest
 
 _TASKS = ("causal", "seq2seq", "masked")
 
 
-def print_data_report(
-    file: str,
-    model: str,
-    task: str,
-    columns: Sequence[str],
-    limits: tuple[int | None, int | None],
-    *,
-    as_json: bool,
-) -> bool:
-    """Print what ``distill_datakit.check`` finds.
-
-    Returns:
-        Whether the data can be used as it is.
-
-    Raises:
-        RunFileError: There is no such file, model, task or column.
-    """
-    mapping = _checked(file, columns)
+def data(arguments: argparse.Namespace) -> bool:
+    """Report on data before it is used: what is wrong, truncated, unknown, repeated."""
+    file, model = arguments.file, arguments.model
+    mapping = _checked(file, arguments.columns)
     folder = described(model, "--model")
     if not (folder / "tokenizer_config.json").is_file():
         beside = sorted(str(one.parent) for one in folder.parent.glob("*/tokenizer_config.json"))
-        right = near(model, beside) or next(iter(beside), None)
+        right = nearest(model, beside) or next(iter(beside), None)
         raise RunFileError(
             f"--model {model}: there is no tokenizer in {folder}. Name a folder that has one.",
-            fix=None if right is None else Retype(model, right),
+            fix=None if right is None else ReplaceWord(model, right),
         )
-    chosen = _task(folder, task)
+    chosen = _task(folder, arguments.task)
 
+    from distill_adapters import load_tokenizer
     from distill_app_trainer.run.quiet import quieten_libraries
-    from distill_app_trainer.stages.train import load_tokenizer
-    from distill_datakit import check
+    from distill_datakit import check_data
 
     quieten_libraries()
-    found_report = check(
+    found = check_data(
         file,
         load_tokenizer(folder),
         chosen,
         columns=mapping or None,
-        max_source_length=limits[0],
-        max_target_length=limits[1],
+        max_source_length=arguments.max_source_length,
+        max_target_length=arguments.max_target_length,
     )
-    if as_json:
-        print(json.dumps(found_report.to_dict(), default=str))
+    if arguments.as_json:
+        print(json.dumps(found.to_dict(), default=str))
     else:
-        print(found_report.render(colour=sys.stdout.isatty()))
-    return found_report.ok
+        print(found.render(colour=sys.stdout.isatty()))
+    return found.ok
 
 
 def _checked(file: str, columns: Sequence[str]) -> dict[str, str]:
     """Our names of the columns of a file, which has to be there."""
+    from distill_adapters import is_hub_name
     from distill_datakit import inspect_columns
 
     path = Path(file)
     if not is_hub_name(file) and not path.exists():
         others = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-        right = near(path.name, others)
+        right = nearest(path.name, others)
         raise RunFileError(
-            f"There is no file {file}.{nearest(path.name, others)}",
-            fix=None if right is None else Retype(file, str(path.with_name(right))),
+            f"There is no file {file}.{did_you_mean(path.name, others)}",
+            fix=None if right is None else ReplaceWord(file, str(path.with_name(right))),
         )
     pairs = [text.partition("=") for text in columns]
     for ours, equals, theirs in pairs:
@@ -80,7 +70,9 @@ def _checked(file: str, columns: Sequence[str]) -> dict[str, str]:
         if path.exists() and theirs not in (found := inspect_columns(path)):
             raise RunFileError(
                 f"--column {ours}={theirs}: {file} has {', '.join(found)}.",
-                fix=Retype(f"{ours}={theirs}", f"{ours}={near(theirs, found) or _first(ours, found)}"),
+                fix=ReplaceWord(
+                    f"{ours}={theirs}", f"{ours}={nearest(theirs, found) or _first(ours, found)}"
+                ),
             )
     return {ours: theirs for ours, _, theirs in pairs}
 
@@ -95,8 +87,8 @@ def _task(folder: Path, task: str) -> Task:
     if task != "auto":
         if task not in _TASKS:
             raise RunFileError(
-                f"--task {task}: allowed are auto, {', '.join(_TASKS)}.{nearest(task, _TASKS)}",
-                fix=Retype(task, near(task, _TASKS) or "auto"),
+                f"--task {task}: allowed are auto, {', '.join(_TASKS)}.{did_you_mean(task, _TASKS)}",
+                fix=ReplaceWord(task, nearest(task, _TASKS) or "auto"),
             )
         return cast("Task", task)
     try:
@@ -108,3 +100,16 @@ def _task(folder: Path, task: str) -> Task:
             f"{folder} does not say what it does. Add --task {', '.join(_TASKS)}: one of them."
         )
     return found
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="a file that a run file's [data] could name")
+    parser.add_argument("--model", required=True, help="a folder or a hub name whose tokenizer reads it")
+    parser.add_argument("--task", default="auto", help="causal, seq2seq or masked; auto asks the model")
+    parser.add_argument("--column", dest="columns", action="append", default=[], metavar="OURS=THEIRS")
+    for name in ("--max-source-length", "--max-target-length"):
+        parser.add_argument(name, type=positive, metavar="N", help="tokens beyond which texts are truncated")
+    add_json(parser)
+
+
+DATA = Command(data, _arguments)

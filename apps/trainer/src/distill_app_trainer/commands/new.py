@@ -1,20 +1,36 @@
 """A commented run file for a model and a file of data, with every value that it would have anyway."""
 
+import argparse
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
-from distill_app_trainer.checks.stages import check_run
-from distill_app_trainer.errors import Retype, RunFileError, near, nearest
+from distill_app_trainer.checks import check_run
+from distill_app_trainer.commands.command import Command
+from distill_app_trainer.errors import ReplaceWord, RunFileError
 from distill_app_trainer.plan.plan import make_plan
 from distill_app_trainer.report.rendering import render
 from distill_app_trainer.runfile.hub import described
 from distill_app_trainer.runfile.read import validate, with_absolute_paths
-from distill_app_trainer.runfile.schema import Adapter, RunConfig, Task
+from distill_app_trainer.runfile.schema import Adapter, RunConfig
+from distill_app_trainer.runfile.stage import Task
+from distill_app_trainer.spelling import did_you_mean, nearest
 
 _METRICS = {"seq2seq": ("rougeL", "chrf"), "causal": ("rougeL", "chrf"), "masked": ("accuracy",)}
 _LEFT_OUT = ("offload", "ipex", "workers", "compile")  # rarely set by hand
+
+
+def new(arguments: argparse.Namespace) -> None:
+    """Write a commented run file in which every value is resolved."""
+    write_run_file(
+        Path(arguments.out),
+        model=arguments.model,
+        data=arguments.data,
+        teacher=arguments.teacher,
+        adapter=arguments.adapter,
+    )
+    print(f"{arguments.out}\nNext:   distill-train plan {arguments.out}")
 
 
 def write_run_file(
@@ -38,7 +54,7 @@ def write_run_file(
         )
         raise RunFileError(
             f"{out} exists and is not overwritten. Give another name with --out.",
-            fix=Retype(str(out), str(free)),
+            fix=ReplaceWord(str(out), str(free)),
         )
     if not out.parent.is_dir():
         raise RunFileError(
@@ -48,8 +64,8 @@ def write_run_file(
     allowed = get_args(Adapter)
     if adapter not in allowed:
         raise RunFileError(
-            f"--adapter {adapter}: allowed are {', '.join(allowed)}.{nearest(adapter, allowed)}",
-            fix=Retype(adapter, near(adapter, allowed) or "auto"),
+            f"--adapter {adapter}: allowed are {', '.join(allowed)}.{did_you_mean(adapter, allowed)}",
+            fix=ReplaceWord(adapter, nearest(adapter, allowed) or "auto"),
         )
     task = _task(model)
     values = {
@@ -74,15 +90,14 @@ def _task(model: str) -> Task:
         facts = read_model_facts(described(model, "--from"))
     except (HardwareError, OSError) as error:
         beside = sorted(str(one.parent) for one in Path(model).parent.glob("*/config.json"))
-        right = near(model, beside) or next(iter(beside), None)
+        right = nearest(model, beside) or next(iter(beside), None)
         raise RunFileError(
-            f"--from {model}: {error}{nearest(model, beside)}",
-            fix=None if right is None else Retype(model, right),
+            f"--from {model}: {error}{did_you_mean(model, beside)}",
+            fix=None if right is None else ReplaceWord(model, right),
         ) from None
     if facts.task is None:
         raise RunFileError(
-            f"--from {model}: a {facts.family} model is no language model that is known here. Models of the "
-            "kinds causal, seq2seq and masked can be trained."
+            f"--from {model}: a {facts.family} model is not a causal, seq2seq or masked language model."
         )
     return facts.task
 
@@ -98,3 +113,14 @@ def _checked(text: str, out: Path) -> RunConfig:
     config = with_absolute_paths(validate(tomllib.loads(text), name=out.name), out.parent)
     check_run(config)
     return config
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--from", dest="model", required=True, help="what to train: a folder or a hub name")
+    parser.add_argument("--data", required=True, help="one file; it is split into train, validation, test")
+    parser.add_argument("--teacher", help="distil from this model")
+    parser.add_argument("--adapter", default="auto", help="auto, full, lora or qlora")
+    parser.add_argument("--out", default="run.toml", help="the run file to write (run.toml)")
+
+
+NEW = Command(new, _arguments)

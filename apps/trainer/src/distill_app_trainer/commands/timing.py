@@ -1,4 +1,4 @@
-"""How long the trainings of a run will take here, from a few real steps of each."""
+"""How long the trainings of a run will take on this machine, from a few real steps of each."""
 
 import tempfile
 from collections.abc import Mapping
@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from distill_app_trainer.plan.eta import together
 from distill_app_trainer.plan.plan import RunPlan
 from distill_app_trainer.plan.schedule import Job, jobs_of
-from distill_app_trainer.runfile.references import count_steps
-from distill_app_trainer.runfile.schema import DistillStage, FinetuneStage
+from distill_app_trainer.runfile.references import row_counter
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -22,33 +21,31 @@ def measure(plan: RunPlan, texts: "dict[str, Dataset]") -> dict[Job, float]:
         plan: The run.
         texts: Raw texts by name.
     """
-    from distill_app_trainer.run.context import Workbench
+    from distill_app_trainer.run.context import RunContext
     from distill_app_trainer.run.display import Display
     from distill_app_trainer.run.folder import RunPaths
-    from distill_app_trainer.stages.train import step_seconds
+    from distill_app_trainer.stages import step_seconds
 
     found = {}
     with tempfile.TemporaryDirectory() as folder:
-        bench = Workbench(
+        context = RunContext(
             plan=plan, folder=RunPaths(Path(folder)), display=Display(quiet=True), texts=dict(texts)
         )
         for job in jobs_of(plan.config):
-            stage = plan.config.stages[job.stage]
-            if not isinstance(stage, FinetuneStage | DistillStage) or stage.model not in plan.config.models:
+            training = plan.config.stages[job.stage].training()
+            if training is None or training.model not in plan.config.models:
                 continue
-            names = {stage.data} if isinstance(stage.data, str) else set(stage.data)
-            if names & texts.keys():
-                found[job] = step_seconds(bench, job, stage)
+            if set(training.uses_data()) & texts.keys():
+                found[job] = step_seconds(context, job)
     return found
 
 
 def describe(plan: RunPlan, rows: Mapping[str, int], rates: Mapping[Job, float]) -> str:
-    """The forecast for a person."""
+    """The measured durations for a person."""
     lines, left = [], dict.fromkeys(jobs_of(plan.config), 0.0)
     for job, rate in rates.items():
-        stage = plan.config.stages[job.stage]
-        assert isinstance(stage, FinetuneStage | DistillStage)  # noqa: S101 - measure took no other
-        steps = count_steps(plan.config, stage, rows)
+        training = plan.config.stages[job.stage].training()
+        steps = 0 if training is None else training.steps(row_counter(plan.config, rows))
         left[job] = steps * rate
         lines.append(f"Time     {job.system}: {steps:,} steps of {rate:.3f} s, {left[job] / 60:.1f} minutes")
     how = f"{plan.slots} side by side" if plan.slots > 1 else "one after the other"

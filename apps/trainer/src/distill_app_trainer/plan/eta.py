@@ -6,19 +6,10 @@ from dataclasses import dataclass
 
 from distill_app_trainer.plan.plan import RunPlan
 from distill_app_trainer.plan.schedule import Job, jobs_of, ready
-from distill_app_trainer.runfile.references import count_rows, count_steps, origin, variants
-from distill_app_trainer.runfile.schema import (
-    CacheTeacherStage,
-    DistillStage,
-    EvaluateStage,
-    ExportStage,
-    FinetuneStage,
-    PseudoLabelStage,
-)
+from distill_app_trainer.runfile.references import origin_name, row_counter, variants
 
 _MEASURED_S = 3.0  # a rate counts once it was watched for this long
 _EVERY_S = 1.0  # between two attempts
-_TRAINING, _RUNNING = "training", "running"
 
 
 @dataclass
@@ -111,37 +102,31 @@ class Forecast:
             return 0.0
         if watched is not None and (rate := watched.rate()) is not None:
             return rate * (watched.total - watched.last[1])
-        kind, work = self._work(job)
+        training, work = self._work(job)
         if not work:
             return 0.0
         for other in jobs_of(self._plan.config):
             seen = self._watched.get(other.system)
-            its_kind, its_work = self._work(other)
-            if seen is not None and its_kind == kind and its_work and (rate := seen.rate()) is not None:
+            also_training, its_work = self._work(other)
+            if seen is None or also_training != training or not its_work:
+                continue
+            if (rate := seen.rate()) is not None:
                 return rate * seen.total * work / its_work
         return None
 
-    def _work(self, job: Job) -> tuple[str, float]:
-        """The kind of a job's work, and how much of it there is: rows times millions of parameters."""
-        stage = self._plan.config.stages[job.stage]
-        if isinstance(stage, FinetuneStage | DistillStage):
-            steps = count_steps(self._plan.config, stage, self._rows)
-            return _TRAINING, steps * stage.train.batch_size * self._size(stage.model)
-        if isinstance(stage, PseudoLabelStage | CacheTeacherStage):
-            return _RUNNING, count_rows(self._plan.config, stage.data, self._rows) * self._size(stage.model)
-        if isinstance(stage, EvaluateStage):
-            systems = [one for one in stage.systems for _ in variants(self._plan.config, one)]
-            return _RUNNING, count_rows(self._plan.config, stage.data, self._rows) * sum(
-                self._size(one) for one in systems
-            )
-        if isinstance(stage, ExportStage) and stage.data is not None:
-            return _RUNNING, count_rows(self._plan.config, stage.data, self._rows) * self._size(stage.model)
-        return _RUNNING, 0.0
-
-    def _size(self, model: str) -> float:
-        source = origin(self._plan.config, model)
-        names = [name for name, one in self._plan.config.models.items() if one is source]
-        return self._plan.facts[names[0]].parameters / 1e6
+    def _work(self, job: Job) -> tuple[bool, float]:
+        """Whether a job trains, and how much there is to do: rows times millions of parameters."""
+        config = self._plan.config
+        work = config.stages[job.stage].work(row_counter(config, self._rows))
+        if work is None:
+            return False, 0.0
+        size = sum(
+            self._plan.facts[origin_name(config, name)].parameters
+            / 1e6
+            * (len(variants(config, name)) if work.each_seed else 1)
+            for name in work.models
+        )
+        return work.training, work.rows * size
 
 
 def together(plan: RunPlan, left: Mapping[Job, float], under_way: Sequence[Job] = ()) -> float:

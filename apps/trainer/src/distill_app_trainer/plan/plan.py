@@ -2,30 +2,27 @@
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from distill_app_trainer.checks.room import check_disk, what_would_fit
-from distill_app_trainer.errors import Fix, RunFileError, Setting, WouldNotFitError
+from distill_app_trainer.errors import Fix, RunFileError, SetKey, WouldNotFitError
+from distill_app_trainer.plan.disk import check_disk
 from distill_app_trainer.plan.schedule import side_by_side
-from distill_app_trainer.runfile.hub import described
-from distill_app_trainer.runfile.references import origin, tokenizer_of, used_models
-from distill_app_trainer.runfile.schema import (
-    CacheTeacherStage,
-    DistillStage,
-    FinetuneStage,
-    ModelSource,
-    RunConfig,
-    Task,
-)
+from distill_app_trainer.plan.smaller import smaller_runs
+from distill_app_trainer.runfile.references import live_teacher, origin
+from distill_app_trainer.runfile.schema import RunConfig
+from distill_app_trainer.runfile.sizes import model_facts
+from distill_app_trainer.runfile.stage import Task
 
 if TYPE_CHECKING:
     from distill_hwdetect import ExecutionPolicy, HardwareProfile, ModelFacts, Requirements
 
 _DEFAULT_LENGTH = 128
+_WITHOUT_TRAINING = frozenset(
+    ("device", "compute_dtype", "storage_dtype", "attention", "threads", "workers", "ipex", "parallel_stages")
+)
+"""Fields of ``[hardware]`` that mean something where nothing is trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +81,7 @@ class RunPlan:
 
     def _smaller(self, stage: str) -> Fix | None:
         """The mildest change with which a stage fits, or None."""
-        for fix, config in what_would_fit(self.config, stage):
+        for fix, config in smaller_runs(self.config, stage):
             try:
                 made = make_plan(config, self.task, profile=self.profile)
             except (RunFileError, ValueError):  # a size that this architecture cannot have
@@ -113,7 +110,7 @@ def make_plan(config: RunConfig, task: Task, *, profile: "HardwareProfile | None
         return {
             name: choose_policy(profile, requirements(one, task, name))
             for name, stage in one.stages.items()
-            if used_models(stage)
+            if stage.uses_models()
         }
 
     try:
@@ -132,12 +129,12 @@ def _left_to_the_policy(config: RunConfig) -> Iterator[tuple[Fix, RunConfig]]:
     """The run with one choice of the user left to the policy."""
     for name in config.hardware:
         fewer = {key: value for key, value in config.hardware.items() if key != name}
-        yield Setting(("hardware", name), "auto"), dataclasses.replace(config, hardware=fewer)
+        yield SetKey(("hardware", name), "auto"), dataclasses.replace(config, hardware=fewer)
     for name, source in config.models.items():
         if source.adapter != "auto":
             free = dataclasses.replace(source, adapter="auto")
             models = {**config.models, name: free}
-            yield Setting(("models", name, "adapter"), "auto"), dataclasses.replace(config, models=models)
+            yield SetKey(("models", name, "adapter"), "auto"), dataclasses.replace(config, models=models)
 
 
 def requirements(config: RunConfig, task: Task, name: str) -> "Requirements":
@@ -145,89 +142,28 @@ def requirements(config: RunConfig, task: Task, name: str) -> "Requirements":
     from distill_hwdetect import Requirements
 
     stage = config.stages[name]
-    biggest = max(
-        (origin(config, used) for _, used in used_models(stage)),
-        key=lambda source: model_facts(config, source).parameters,
-    )
-    source_length = config.limits.max_source_length or _DEFAULT_LENGTH
-    target_length = config.limits.max_target_length or _DEFAULT_LENGTH
-    if not isinstance(stage, FinetuneStage | DistillStage):
-        return Requirements(
-            task=task,
-            model=model_facts(config, biggest),
-            training=False,
-            overrides=_running(config.hardware),
-            source_length=source_length,
-            target_length=target_length,
-            side_by_side=side_by_side(config, name),
-        )
-    source = origin(config, stage.model)
-    live = isinstance(stage, DistillStage) and not isinstance(
-        config.stages.get(stage.teacher), CacheTeacherStage
-    )
-    teacher = origin(config, stage.teacher) if isinstance(stage, DistillStage) and live else None
-    return Requirements(
+    training = stage.training()
+    sources = [origin(config, used) for _, used in stage.uses_models()]
+    asked = Requirements(
         task=task,
-        model=model_facts(config, source),
-        teacher=None if teacher is None else model_facts(config, teacher),
-        effective_batch=stage.train.batch_size,
-        adapter=adapter_of(source),
-        overrides=config.hardware,
-        source_length=source_length,
-        target_length=target_length,
+        model=max((model_facts(config, one) for one in sources), key=lambda facts: facts.parameters),
+        training=False,
+        overrides={key: value for key, value in config.hardware.items() if key in _WITHOUT_TRAINING},
+        source_length=config.limits.max_source_length or _DEFAULT_LENGTH,
+        target_length=config.limits.max_target_length or _DEFAULT_LENGTH,
         side_by_side=side_by_side(config, name),
     )
-
-
-def adapter_of(source: ModelSource) -> Literal["auto", "full", "lora", "qlora"]:
-    """What is trained of a model: a fresh one has no weights to adapt."""
-    return "full" if source.config is not None else source.adapter
-
-
-def _running(hardware: Mapping[str, object]) -> dict[str, object]:
-    """Overrides that mean something where nothing is trained."""
-    kept = (
-        "device",
-        "compute_dtype",
-        "storage_dtype",
-        "attention",
-        "threads",
-        "workers",
-        "ipex",
-        "parallel_stages",
+    if training is None:
+        return asked
+    source, teacher = origin(config, training.model), live_teacher(config, stage)
+    return dataclasses.replace(
+        asked,
+        model=model_facts(config, source),
+        teacher=None if teacher is None else model_facts(config, origin(config, teacher)),
+        training=True,
+        effective_batch=training.train.batch_size,
+        adapter="full"
+        if source.config is not None
+        else source.adapter,  # a fresh model has no weights to adapt
+        overrides=config.hardware,
     )
-    return {name: value for name, value in hardware.items() if name in kept}
-
-
-def model_facts(config: RunConfig, source: ModelSource) -> "ModelFacts":
-    """The size of a model of the file, from its configuration alone."""
-    from distill_hwdetect import read_model_facts
-
-    if source.path is not None:
-        return read_model_facts(_with_config(described(source.path, "models")))
-    content = dict(source.config or {})
-    size = vocabulary_size(described(tokenizer_of(config, source), "models"))
-    if size is not None:
-        content["vocab_size"] = size
-    return read_model_facts(content)
-
-
-def _with_config(folder: Path) -> Path:
-    """The folder of the configuration: an adapter's is that of its base."""
-    if (folder / "config.json").is_file() or not (folder / "adapter_config.json").is_file():
-        return folder
-    content = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    base = Path(str(content.get("base_model_name_or_path", "")))
-    return base if base.is_absolute() else folder / base
-
-
-def vocabulary_size(tokenizer: Path) -> int | None:
-    """Ids that a saved fast tokenizer knows, read without loading it; None when it says nothing."""
-    file = tokenizer / "tokenizer.json"
-    if not file.is_file():
-        return None
-    content = json.loads(file.read_text(encoding="utf-8"))
-    vocabulary = content.get("model", {}).get("vocab", {})
-    ids = list(vocabulary.values()) if isinstance(vocabulary, dict) else list(range(len(vocabulary)))
-    ids += [token["id"] for token in content.get("added_tokens", [])]
-    return max(ids) + 1 if ids else None

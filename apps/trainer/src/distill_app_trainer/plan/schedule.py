@@ -1,31 +1,21 @@
-"""The stages of a run as jobs: what each waits for, and which need not wait for each other."""
+"""The stages of a run as jobs: what each waits for, and which can run at the same time."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from distill_app_trainer.runfile.references import before, used_data, used_models, variants
-from distill_app_trainer.runfile.schema import (
-    CacheTeacherStage,
-    DistillStage,
-    FinetuneStage,
-    PseudoLabelStage,
-    ReportStage,
-    RunConfig,
-)
-
-LONG = (FinetuneStage, DistillStage, PseudoLabelStage, CacheTeacherStage)
-"""Stages that take long enough to run beside each other."""
+from distill_app_trainer.runfile.references import before, variants
+from distill_app_trainer.runfile.schema import RunConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One stage, or one of the seeds it is repeated with.
+    """One stage, or one of the seeds that it is repeated with.
 
     Attributes:
         number: Its place in the run, from 1.
-        stage: The stage's name.
-        system: What it makes is called.
-        seed: Of everything random in it.
+        stage: The name of the stage.
+        system: The name of what it makes.
+        seed: The seed of everything random in it.
     """
 
     number: int
@@ -44,40 +34,39 @@ def jobs_of(config: RunConfig) -> tuple[Job, ...]:
 
 
 def waits_for(config: RunConfig, stage: str) -> frozenset[str]:
-    """The stages that must be over before one begins; a report waits for all that stand before it."""
+    """The stages that must be finished before one begins."""
     named = config.stages[stage]
-    if isinstance(named, ReportStage):
+    if named.reads_results:
         return frozenset(name for name, _ in before(config, stage))
-    names = {name for _, name in used_models(named)} | set(used_data(named))
+    names = {name for _, name in named.uses_models()} | set(named.uses_data())
     return frozenset(names & set(config.stages))
 
 
 def side_by_side(config: RunConfig, stage: str) -> int:
-    """How many jobs of this run can be under way while ``stage`` is: 1 when all others wait or have been.
+    """How many jobs of this run can run while ``stage`` does: 1 when all others wait or are finished.
 
-    Counted by how far jobs are from the start: those equally far need not wait for each other.
+    Counted by the distance of jobs from the start: those at the same distance need not wait for each other.
     """
-    jobs = [job for job in jobs_of(config) if isinstance(config.stages[job.stage], LONG)]
+    jobs = [job for job in jobs_of(config) if config.stages[job.stage].parallel]
     if not any(job.stage == stage for job in jobs):
         return 1
-    peers = [job for job in jobs if job.stage != stage and _apart(config, stage, job.stage)]
-    baselines = sum(job.stage == stage for job in jobs)
-    if not peers and baselines == 1:
+    peers = [job for job in jobs if job.stage != stage and _independent(config, stage, job.stage)]
+    if not peers and sum(job.stage == stage for job in jobs) == 1:
         return 1
     depths = [_depth(config, job.stage) for job in jobs]
     return max(depths.count(depth) for depth in depths)
 
 
-def ready(config: RunConfig, waiting: Sequence[Job], over: Collection[str]) -> list[Job]:
-    """The waiting jobs of which all that they wait for is over.
+def ready(config: RunConfig, waiting: Sequence[Job], finished: Collection[str]) -> list[Job]:
+    """The waiting jobs for which everything that they wait for is finished.
 
     Args:
         config: The run.
         waiting: Jobs.
-        over: What the jobs that are over are called.
+        finished: Names of finished jobs.
     """
-    under_way = {job.stage for job in jobs_of(config) if job.system not in over}
-    return [job for job in waiting if not waits_for(config, job.stage) & under_way]
+    running = {job.stage for job in jobs_of(config) if job.system not in finished}
+    return [job for job in waiting if not waits_for(config, job.stage) & running]
 
 
 def needed(config: RunConfig, stages: Collection[str]) -> set[str]:
@@ -85,7 +74,7 @@ def needed(config: RunConfig, stages: Collection[str]) -> set[str]:
     return set(stages).union(*(_all_before(config, stage) for stage in stages))
 
 
-def _apart(config: RunConfig, first: str, second: str) -> bool:
+def _independent(config: RunConfig, first: str, second: str) -> bool:
     return first not in _all_before(config, second) and second not in _all_before(config, first)
 
 

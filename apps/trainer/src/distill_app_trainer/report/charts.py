@@ -5,8 +5,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from distill_app_trainer.report.results import StageResult, SystemResult, TrainResult
+
 WIDTH, HEIGHT = 640, 240
-_TOLD_APART = 8  # colours; of more curves only the losses are drawn, without their parts
+_COLOURS = 8  # of more curves only the losses are drawn, without their parts
 _LEFT, _BOTTOM, _TOP, _RIGHT = 56, 32, 12, 16
 
 
@@ -75,15 +77,15 @@ class Curves:
     lines: tuple[Line, ...]
 
 
-def curves(stages: Mapping[str, object]) -> Curves | None:
+def curves(stages: Mapping[str, StageResult]) -> Curves | None:
     """The training losses of a run, or None where there are none."""
     found: dict[str, list[tuple[float, float]]] = {}
     for name, entry in stages.items():
-        parts = entry.get("curves", {}) if isinstance(entry, Mapping) else {}
+        parts = entry.curves if isinstance(entry, TrainResult) else {}
         for part, points in parts.items():
             if len(points) > 1:
-                found[name if part == "loss" else f"{name}: {part}"] = [(x, y) for x, y in points]
-    if len(found) > _TOLD_APART:
+                found[name if part == "loss" else f"{name}: {part}"] = list(points)
+    if len(found) > _COLOURS:
         found = {name: points for name, points in found.items() if ": " not in name} or found
     if not found:
         return None
@@ -106,25 +108,24 @@ def _drawn(found: Mapping[str, Sequence[tuple[float, float]]], y: tuple[float, f
     return Curves(axes, tuple(lines))
 
 
-def reliability(systems: Mapping[str, object]) -> Curves | None:
+def reliability(systems: Mapping[str, SystemResult]) -> Curves | None:
     """How often each system is right by how sure it is, in percent; first the line of one that knows."""
     found: dict[str, list[tuple[float, float]]] = {"as sure as right": [(0.0, 0.0), (100.0, 100.0)]}
     for name, entry in systems.items():
-        bins = entry.get("distribution", {}).get("reliability", ()) if isinstance(entry, Mapping) else ()
+        bins = entry.distribution.reliability if entry.distribution else ()
         if len(bins) > 1:
             found[name] = [(100 * one["confidence"], 100 * one["accuracy"]) for one in bins]
     return _drawn(found, y=(0.0, 100.0)) if len(found) > 1 else None
 
 
-def places(systems: Mapping[str, object]) -> tuple[list[str], list[tuple[str, list[float | None]]]]:
+def places(
+    systems: Mapping[str, SystemResult],
+) -> tuple[list[str], list[tuple[str, list[float | None]]]]:
     """Heads and rows of a table: of each student how far it is from its teacher, by place in the text."""
     found = {
-        name: {
-            (one["first"], one["last"]): float(one["kl"])
-            for one in entry.get("distribution", {}).get("by_place", ())
-        }
+        name: {(int(one["first"]), int(one["last"])): one["kl"] for one in entry.distribution.by_place}
         for name, entry in systems.items()
-        if isinstance(entry, Mapping)
+        if entry.distribution
     }
     spans = sorted({span for row in found.values() for span in row})
     heads = [str(first + 1) if first == last else f"{first + 1} to {last + 1}" for first, last in spans]
@@ -162,7 +163,10 @@ COSTS: Mapping[str, tuple[str, float]] = {"MB": ("bytes", 1e-6), "ms an example"
 
 
 def trade(
-    systems: Mapping[str, object], others: Mapping[str, object] | None = None, *, cost: str = "MB"
+    systems: Mapping[str, SystemResult],
+    others: Mapping[str, Mapping[str, SystemResult]] | None = None,
+    *,
+    cost: str = "MB",
 ) -> Trade | None:
     """Every system by its cost and the first metric that all of them have; None for fewer than two.
 
@@ -171,31 +175,27 @@ def trade(
         others: Systems of other runs, by run and name; those without the metric are left out.
         cost: One of ``COSTS``.
     """
-    entries = {name: entry for name, entry in systems.items() if isinstance(entry, Mapping)}
-    shared = [
-        metric
-        for metric in (next(iter(entries.values()))["metrics"] if entries else ())
-        if all(metric in entry["metrics"] for entry in entries.values())
-    ]
-    if len(entries) < 2 or not shared:
+    first = next(iter(systems.values())).metrics if systems else {}
+    shared = [metric for metric in first if all(metric in entry.metrics for entry in systems.values())]
+    if len(systems) < 2 or not shared:
         return None
     metric, (field, unit) = shared[0], COSTS[cost]
     more = {
         f"{run}: {name}": entry
         for run, found in (others or {}).items()
-        if isinstance(found, Mapping)
         for name, entry in found.items()
-        if metric in entry["metrics"]
+        if metric in entry.metrics
     }
-    costs = {name: unit * entry[field] for name, entry in {**more, **entries}.items()}
-    values = {name: entry["metrics"][metric] for name, entry in {**more, **entries}.items()}
-    bounds = {name: value.get("interval") or (value["value"],) * 2 for name, value in values.items()}
+    every = {**more, **systems}
+    costs = {name: unit * getattr(entry, field) for name, entry in every.items()}
+    values = {name: entry.metrics[metric] for name, entry in every.items()}
+    bounds = {name: value.interval or (value.value, value.value) for name, value in values.items()}
     axes = Axes(
         x=(0.0, 1.1 * max(costs.values())), y=(0.0, 1.1 * max(high for _, high in bounds.values()) or 1.0)
     )
     dots: list[Dot] = []
     for name, cost_of in costs.items():
-        across, up = axes.at(cost_of, values[name]["value"])
+        across, up = axes.at(cost_of, values[name].value)
         free = not any(one.named and _overlap(one, across, up, name) for one in dots)
         low, high = (axes.at(cost_of, bound)[1] for bound in bounds[name])
         dots.append(Dot(name, across, up, low, high, other=name in more, named=free and name not in more))

@@ -1,19 +1,18 @@
-"""Templates of this app, and figures as texts."""
+"""The templates of this app, and figures as texts."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 from distill_app_trainer.report.charts import marked
+from distill_app_trainer.report.results import Metric
 
 
-def shown_metric(value: object) -> str:
-    """``13.2 [12.6, 13.8] %``."""
-    assert isinstance(value, Mapping)  # noqa: S101 - MetricResult.to_dict
-    unit = " %" if value["unit"] == "percent" else ""
-    bounds = value.get("interval")
-    interval = f" [{bounds[0]:.2f}, {bounds[1]:.2f}]" if bounds else ""
-    return f"{value['value']:.2f}{interval}{unit}"
+def shown_metric(metric: Metric | None) -> str:
+    """``13.2 [12.6, 13.8] %``; nothing for None."""
+    if metric is None:
+        return ""
+    interval = "" if metric.interval is None else " [{:.2f}, {:.2f}]".format(*metric.interval)
+    return f"{metric.value:.2f}{interval}{' %' if metric.unit == 'percent' else ''}"
 
 
 def plain(value: object) -> str:

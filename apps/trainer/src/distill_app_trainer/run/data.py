@@ -1,32 +1,30 @@
-"""Raw texts of a run by name, and what of a row is input and what is right."""
+"""The raw texts of a run by name, and the rows that a stage learns from."""
 
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from distill_app_trainer.checks.data import INPUTS, TARGETS
-from distill_app_trainer.errors import RunFileError, Setting
+from distill_app_trainer.errors import RunFileError, SetKey
 from distill_app_trainer.runfile.references import is_split
-from distill_app_trainer.runfile.schema import RunConfig, Task
+from distill_app_trainer.runfile.schema import RunConfig
+from distill_app_trainer.runfile.stage import Task
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-Reference = str | list[str]
-
 
 def load_texts(config: RunConfig) -> dict[str, "Dataset"]:
-    """Every file of ``[data]``, ``train`` alone parted into train, validation and test.
+    """Read every file of ``[data]``; ``train`` alone is split into train, validation and test.
 
     Raises:
-        RunFileError: A row that cannot be used, by file, row and field, or too few rows to part.
+        RunFileError: A row cannot be used, by file, row and field, or there are too few rows to split.
     """
-    from distill_datakit import DataError, load, split
+    from distill_datakit import DataError, load_data, split
 
     texts = {}
     for name, source in config.data.items():
         try:
-            texts[name] = load(source.path, columns=dict(source.columns) or None)
+            texts[name] = load_data(source.path, columns=dict(source.columns) or None)
         except DataError as error:
             lines = error.row is not None and source.path.endswith((".jsonl", ".csv", ".tsv"))
             fix = f"{os.path.relpath(source.path)}:{error.row}: delete" if lines else None
@@ -36,15 +34,15 @@ def load_texts(config: RunConfig) -> dict[str, "Dataset"]:
         try:
             parts = split(texts["train"], exact=how.exact, key=how.key, seed=how.seed)
         except DataError as error:
-            said = str(error).replace("Use split(..., exact=True)", "Set data.split.exact = true")
-            exact = Setting(("data", "split", "exact"), True)  # noqa: FBT003 - a value of the run file
-            raise RunFileError(f"data.train: {said}", fix=None if how.exact else exact) from None
+            key = ("data", "split", str(error.field))
+            fix_split = None if error.suggestion is None else SetKey(key, error.suggestion)
+            raise RunFileError(f"data.train: {error}", fix=fix_split) from None
         texts |= {str(name): part for name, part in parts.items()}
     return texts
 
 
 def joined(texts: Mapping[str, "Dataset"], names: Sequence[str], task: Task) -> "Dataset":
-    """The rows of several names one after the other, with the columns that are learnt from.
+    """The rows of several names one after the other, with the columns that are learned from.
 
     Raises:
         RunFileError: Their columns cannot stand in one dataset.
@@ -71,44 +69,3 @@ def _plain(part: "Dataset", task: Task) -> "Dataset":
             kept = part.select_columns([first, second])
             return kept if first == "source" else kept.rename_columns({first: "source", second: "target"})
     return part.select_columns([name for name in ("messages", "text", "target") if name in columns][:1])
-
-
-def inputs_of(part: "Dataset") -> list[str]:
-    """The text of each row that a model reads."""
-    for name in INPUTS:
-        if name in part.column_names and name != "messages":
-            return [str(text) for text in part[name]]
-    raise RunFileError(
-        f"No text to answer: {', '.join(INPUTS[:3])} is needed, found {', '.join(part.column_names)}."
-    )
-
-
-def references_of(part: "Dataset") -> list[Reference]:
-    """What is right for each row: the list in ``references`` where there is one, else the target."""
-    for name in ("references", *TARGETS):
-        if name in part.column_names:
-            return [text if isinstance(text, str) else [str(one) for one in text] for text in part[name]]
-    raise RunFileError(
-        f"Nothing to compare with: references, {' or '.join(TARGETS)} is needed, found "
-        f"{', '.join(part.column_names)}."
-    )
-
-
-def hide_words(texts: Sequence[str], mask: str, *, pieces: Sequence[Sequence[int]], seed: int) -> list[str]:
-    """Each text with one word replaced by masks, the word chosen by seed and row.
-
-    Args:
-        texts: Whole texts.
-        mask: The mask token.
-        pieces: For each text how many tokens each of its words has.
-        seed: Another seed hides other words.
-    """
-    import random
-
-    hidden = []
-    for index, (text, counts) in enumerate(zip(texts, pieces, strict=True)):
-        words = text.split()
-        place = random.Random(f"{seed}-{index}").randrange(len(words))  # noqa: S311 - not for secrets
-        words[place] = " ".join([mask] * max(1, counts[place]))
-        hidden.append(" ".join(words))
-    return hidden

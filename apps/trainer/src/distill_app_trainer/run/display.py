@@ -1,13 +1,13 @@
-"""What a person sees while a run goes on: on stderr, live on a terminal and plain lines elsewhere."""
+"""Progress display of a run: on stderr, live on a terminal and plain lines elsewhere."""
 
 import logging
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from distill_app_trainer.run.throughput import Pace
-from distill_app_trainer.runfile.schema import DistillStage, FinetuneStage
+from distill_app_trainer.run.listeners import RunListener
+from distill_app_trainer.run.throughput import Throughput
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -16,49 +16,6 @@ if TYPE_CHECKING:
 
 _LINE_EVERY_S = 10.0
 _TRAINING_ONLY = ("adapter", "optimizer", "gradient_checkpointing", "micro_batch", "accumulation")
-
-
-class Teller(Protocol):
-    """Who is told what happens."""
-
-    def note(self, text: str) -> None:
-        """One line."""
-
-    def stage(self, name: str, kind: str, number: int, total: int) -> None:
-        """A stage begins."""
-
-    def progress(self, name: str, facts: Mapping[str, float]) -> None:
-        """A step of a stage: ``step``, ``total_steps``, and whatever else is a number."""
-
-    def stage_done(self, name: str, text: str, seconds: float) -> None:
-        """A stage is over."""
-
-
-class Tellers:
-    """Tells several."""
-
-    def __init__(self, *tellers: Teller) -> None:
-        self._tellers = tellers
-
-    def note(self, text: str) -> None:
-        """One line."""
-        for teller in self._tellers:
-            teller.note(text)
-
-    def stage(self, name: str, kind: str, number: int, total: int) -> None:
-        """A stage begins."""
-        for teller in self._tellers:
-            teller.stage(name, kind, number, total)
-
-    def progress(self, name: str, facts: Mapping[str, float]) -> None:
-        """A step of a stage."""
-        for teller in self._tellers:
-            teller.progress(name, facts)
-
-    def stage_done(self, name: str, text: str, seconds: float) -> None:
-        """A stage is over."""
-        for teller in self._tellers:
-            teller.stage_done(name, text, seconds)
 
 
 class Display:
@@ -76,8 +33,8 @@ class Display:
         self._live: Progress | None = None
         self._bars: dict[str, TaskID] = {}
         self._started: dict[str, float] = {}
-        self._paces: dict[str, Pace] = {}
-        self._said: dict[str, float] = {}
+        self._rates: dict[str, Throughput] = {}
+        self._shown_at: dict[str, float] = {}
 
     def note(self, text: str) -> None:
         """One line."""
@@ -98,9 +55,9 @@ class Display:
         step, total = int(facts.get("step", 0)), int(facts.get("total_steps", 0))
         if self.quiet or not total:
             return
-        pace = self._paces.setdefault(name, Pace())
-        pace.take(facts)
-        text = "  ".join(part for part in (pace.words(facts), pace.left(step, total)) if part)
+        rate = self._rates.setdefault(name, Throughput())
+        rate.take(facts)
+        text = "  ".join(part for part in (rate.words(facts), rate.left(step, total)) if part)
         if not self.console.is_terminal:
             self._line(name, step, total, text)
             return
@@ -138,18 +95,18 @@ class Display:
 
     def _line(self, name: str, step: int, total: int, text: str) -> None:
         now = time.monotonic()
-        if step != total and now - self._said.get(name, self._started[name]) < _LINE_EVERY_S:
+        if step != total and now - self._shown_at.get(name, self._started[name]) < _LINE_EVERY_S:
             return
-        self._said[name] = now
+        self._shown_at[name] = now
         self.note(f"      {name}: step {step}/{total}{'  ' + text if text else ''}")
 
 
-class Talk(logging.Handler):
-    """Shows what our own packages have to say, from now until ``end``."""
+class LogRelay(logging.Handler):
+    """Shows the warnings of this project's packages, from now until ``end``."""
 
     _PACKAGES = ("distill_adapters", "distill_datakit", "distill_deploy", "distill_hwdetect", "distill_kd")
 
-    def __init__(self, display: Teller) -> None:
+    def __init__(self, display: RunListener) -> None:
         super().__init__(logging.WARNING)
         self._display = display
         for name in self._PACKAGES:
@@ -160,7 +117,7 @@ class Talk(logging.Handler):
         self._display.note(f"      note: {record.getMessage()}")
 
     def end(self) -> None:
-        """Listen no longer."""
+        """Stop listening."""
         for name in self._PACKAGES:
             logging.getLogger(name).removeHandler(self)
 
@@ -185,7 +142,7 @@ def plan_text(plan: "RunPlan", rows: Mapping[str, int]) -> str:
 
 
 def _policies(plan: "RunPlan") -> Iterable[str]:
-    """Each stage's needs; a reason is said once, by the first stage that has it."""
+    """Each stage's needs; a reason is given once, by the first stage that has it."""
     said: set[tuple[str, object, str]] = set()
     for name, stage in plan.config.stages.items():
         policy = plan.policies.get(name)
@@ -194,9 +151,8 @@ def _policies(plan: "RunPlan") -> Iterable[str]:
             continue
         need = f"needs about {policy.memory.total_bytes / 1e6:,.0f} MB"
         yield f"Stage    {name} ({stage.kind}): {need}" + ("" if policy.memory.fits else ", WOULD NOT FIT")
-        training = isinstance(stage, FinetuneStage | DistillStage)
         for field, value, reason in policy.explain():
-            if not training and field in _TRAINING_ONLY:
+            if stage.training() is None and field in _TRAINING_ONLY:
                 continue
             if (field, value, reason) not in said:
                 said.add((field, value, reason))

@@ -5,13 +5,15 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from distill_app_trainer.errors import Retype, RunFolderError, near, nearest
+from distill_app_trainer.errors import ReplaceWord, RunFolderError
+from distill_app_trainer.report.results import RunResults, from_dict, to_dict
+from distill_app_trainer.spelling import did_you_mean, nearest
 
 if TYPE_CHECKING:
     from distill_app_trainer.runfile.schema import RunConfig
@@ -44,11 +46,20 @@ def find_run(path: Path) -> Path:
             return candidate.resolve()
     others = [other.name for other in path.parent.glob("*") if (other / RUN_FILE).is_file()]
     listed = f" Runs in {path.parent}: {', '.join(sorted(others))}." if others else ""
-    right = near(path.name, others)
+    right = nearest(path.name, others)
     raise RunFolderError(
-        f"{path} is no run folder: it has no {RUN_FILE}.{nearest(path.name, others)}{listed}",
-        fix="distill-train list" if right is None else Retype(str(path), str(path.with_name(right))),
+        f"{path} is not a run folder: it has no {RUN_FILE}.{did_you_mean(path.name, others)}{listed}",
+        fix="distill-train list" if right is None else ReplaceWord(str(path), str(path.with_name(right))),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunState:
+    """How far a run has come: names of finished jobs, their durations in seconds, and what they found."""
+
+    finished: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    results: RunResults = field(default_factory=RunResults)
 
 
 class RunPaths:
@@ -73,7 +84,7 @@ class RunPaths:
         """Where the answers of a pseudo_label stage lie."""
         return self.path / "data" / f"{name}.jsonl"
 
-    def store(self, name: str) -> Path:
+    def cache(self, name: str) -> Path:
         """Where the distributions of a cache_teacher stage lie."""
         return self.path / "data" / name
 
@@ -83,25 +94,28 @@ class RunPaths:
         with (self.path / "events.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
 
-    def save_state(self, state: Mapping[str, object]) -> None:
+    def save_state(self, state: RunState) -> None:
         """Keep what ``resume`` needs."""
         staged = self.path / f".{STATE}"
-        staged.write_text(json.dumps(state, default=str), encoding="utf-8")
+        staged.write_text(json.dumps(to_dict(state)), encoding="utf-8")
         staged.replace(self.path / STATE)
 
-    def state(self) -> dict[str, dict[str, object]]:
-        """What was kept last; empty at the beginning."""
+    def state(self) -> RunState:
+        """What was kept last; empty at the beginning.
+
+        Raises:
+            RunFolderError: The file is damaged.
+        """
         file = self.path / STATE
+        if not file.is_file():
+            return RunState()
         try:
-            found: dict[str, dict[str, object]] = (
-                json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-            )
+            return from_dict(RunState, json.loads(file.read_text(encoding="utf-8")))
         except ValueError as error:
             raise RunFolderError(
                 f"{file} is damaged: {error}. What this run had done is not known any more; run it anew.",
                 fix=f"distill-train run {self.path / RUN_FILE}",
             ) from None
-        return found
 
 
 class RunFolder(RunPaths):
@@ -146,7 +160,7 @@ class RunFolder(RunPaths):
 
     @classmethod
     def reopen(cls, path: Path, config: "RunConfig") -> "RunFolder":
-        """Take up an unfinished run again.
+        """Resume an unfinished run.
 
         Raises:
             RunFolderError: It is finished, in use, or its data has changed since.
@@ -167,15 +181,13 @@ class RunFolder(RunPaths):
         return cls(path, final, identity)
 
     def unfinished(self) -> list[Path]:
-        """Earlier runs of the same configuration and data that never came to their end."""
+        """Earlier runs of the same configuration and data that are not finished."""
         others = self.path.parent.glob(f"{self._stem}*{PARTIAL}")
         return sorted(other for other in others if other != self.path)
 
     def finish(self) -> Path:
-        """Give the folder its final name; adapters on models of this run follow."""
+        """Give the folder its final name."""
         self.event("finished")
-        for file in self.path.glob("models/*/adapter_config.json"):
-            _move_base(file, {str(self.path): str(self.final)})
         self.release()
         (self.path / STATE).unlink(missing_ok=True)
         self.path.rename(self.final)
@@ -183,7 +195,7 @@ class RunFolder(RunPaths):
         return self.final
 
     def release(self) -> None:
-        """Let other processes write."""
+        """Let other processes write into the folder."""
         self._lock.release()
         for name in (PID, LOCK):
             (self.path / name).unlink(missing_ok=True)
@@ -194,16 +206,3 @@ def _text(file: Path) -> str:
         return file.read_text(encoding="utf-8").strip()
     except OSError:
         return "unknown"
-
-
-def _move_base(file: Path, moved: Mapping[str, str]) -> None:
-    from distill_deploy import seal, verify
-
-    content = json.loads(file.read_text(encoding="utf-8"))
-    base = str(content.get("base_model_name_or_path", ""))
-    for old, new in moved.items():
-        if base.startswith(old):
-            content["base_model_name_or_path"] = new + base.removeprefix(old)
-            metadata = dict(verify(file.parent).metadata)
-            file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-            seal(file.parent, metadata=metadata)

@@ -1,13 +1,13 @@
-"""What libraries may say, and how their threads wait."""
+"""Silence third-party logging, and set how threads wait."""
 
 _CHATTY = ("torch", "torch.onnx", "torch.export", "accelerate", "peft", "onnxruntime", "onnxscript")
 
 
-def wait_asleep() -> None:
-    """Let torch's threads sleep while they wait for each other; has to come before torch is imported.
+def wait_passively() -> None:
+    """Use passive OpenMP waiting; has to be called before torch is imported.
 
-    By default they spin, and two of them on a machine whose cores are busy took 18 to 70 s for what took
-    1.4 s asleep (small products on 2 cores under load, torch 2.15).
+    By default threads spin while they wait, and two of them on a machine whose cores are busy took 18 to 70 s
+    for what took 1.4 s with passive waiting (small products on 2 cores under load, torch 2.15).
     """
     import os
 
@@ -15,7 +15,7 @@ def wait_asleep() -> None:
 
 
 def quieten() -> None:
-    """Keep what libraries say to themselves from the screen; their errors still come as exceptions.
+    """Keep messages of libraries off the screen; their errors still are exceptions.
 
     Takes effect on libraries that are imported later.
     """

@@ -1,4 +1,4 @@
-"""How a stage goes, in a few words: loss and its parts, their course, tokens a second, memory, time left."""
+"""The state of a training in a line: loss and its parts, their curve, tokens a second, memory, time left."""
 
 import itertools
 import time
@@ -11,7 +11,7 @@ _WINDOW_S = 20.0  # rates are those of the last seconds
 PARTS = ("loss", "ce", "kd")
 
 
-class Pace:
+class Throughput:
     """Watches the steps of one stage.
 
     Args:
@@ -25,7 +25,7 @@ class Pace:
         self._tokens = 0.0
 
     def take(self, facts: Mapping[str, float]) -> None:
-        """A step: ``step``, ``total_steps``, and of ``loss, ce, kd, tokens, memory_bytes`` what is known."""
+        """Note a step: ``step``, ``total_steps``, and what is known of loss, ce, kd, tokens, memory_bytes."""
         now = self._clock()
         self._tokens += facts.get("tokens", 0.0)
         self._seen.append((now, int(facts["step"]), self._tokens))
@@ -38,15 +38,15 @@ class Pace:
 
     def words(self, facts: Mapping[str, float]) -> str:
         """``loss 0.512  ce 0.600  kd 0.400  ▇▅▃▂▁  212 tokens/s  0.9 GB``."""
-        said = [f"{name} {facts[name]:.3f}" for name in PARTS if name in facts]
+        parts = [f"{name} {facts[name]:.3f}" for name in PARTS if name in facts]
         if len(self._losses) > 1:
-            said.append(sparkline(self._losses))
+            parts.append(sparkline(self._losses))
         (first, _, before), (last, _, after) = self._seen[0], self._seen[-1]
         if after > before and last > first:
-            said.append(f"{(after - before) / (last - first):,.0f} tokens/s")
+            parts.append(f"{(after - before) / (last - first):,.0f} tokens/s")
         if "memory_bytes" in facts:
-            said.append(f"{facts['memory_bytes'] / 1e9:.1f} GB")
-        return "  ".join(said)
+            parts.append(f"{facts['memory_bytes'] / 1e9:.1f} GB")
+        return "  ".join(parts)
 
     def left(self, step: int, total: int) -> str:
         """The time that is left at the rate of the last seconds, ``2:05``; nothing before a rate is known."""
@@ -58,7 +58,7 @@ class Pace:
 
 
 def sparkline(values: Sequence[float], width: int = _WIDTH) -> str:
-    """The course of some values as bars, the mean of several in each; flat where they do not differ."""
+    """The curve of some values as bars, the mean of several in each; flat where they do not differ."""
     count = min(width, len(values))
     edges = [len(values) * number // count for number in range(count + 1)]
     means = [sum(values[a:b]) / (b - a) for a, b in itertools.pairwise(edges)]

@@ -1,4 +1,4 @@
-"""What mends a mistake, written as a command or as an edit of one line.
+"""A fix, written as a command or as an edit of one line of the run file.
 
 An edit reads ``FILE:LINE: OLD -> NEW``, ``FILE:LINE: delete``, ``FILE:FIRST-LAST: delete`` or
 ``FILE:FIRST-LAST: move above LINE``.
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill_app_trainer.errors import Edit, Fix, Move, Retype, Setting, Without
+from distill_app_trainer.errors import DropOverride, Fix, MoveTable, ReplaceText, ReplaceWord, SetKey
 
 _NOTHING = "(nothing)"
 _ASSIGNMENT = re.compile(r"""\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\.(?:[\w-]+|"[^"]*"))*)\s*=""")
@@ -28,10 +28,10 @@ class _Place:
 
 
 def written(fix: Fix, given: Sequence[str]) -> str | None:
-    """A fix for a person, and literal enough for a machine.
+    """Write a fix for a person, literally enough for a program to apply it.
 
     Args:
-        fix: What mends the mistake.
+        fix: The fix.
         given: The command line, without the program's name.
 
     Returns:
@@ -47,11 +47,11 @@ def written(fix: Fix, given: Sequence[str]) -> str | None:
         return None
     lines = file.read_text(encoding="utf-8").splitlines()
     found: str | None = None
-    if isinstance(fix, Edit):
+    if isinstance(fix, ReplaceText):
         found = _edit(lines, fix)
-    elif isinstance(fix, Move):
+    elif isinstance(fix, MoveTable):
         found = _move(lines, fix)
-    elif isinstance(fix, Setting):
+    elif isinstance(fix, SetKey):
         found = _setting(lines, fix)
         if found is None and fix.value is not None:
             more = ("--set", f"{'.'.join(fix.path)}={as_toml(fix.value)}")
@@ -61,16 +61,16 @@ def written(fix: Fix, given: Sequence[str]) -> str | None:
 
 def _retyped(fix: Fix, given: Sequence[str]) -> list[str] | None:
     """The command line as it should have been, where the mistake is on it."""
-    if isinstance(fix, Retype):
+    if isinstance(fix, ReplaceWord):
         return [fix.new if word == fix.old else word for word in given]
-    if isinstance(fix, Without):
+    if isinstance(fix, DropOverride):
         return _without(given, fix.override)
     for number, word in enumerate(given):
         override = word.removeprefix("--set=")
         if not (word != override or (number and given[number - 1] == "--set")):
             continue
         key = override.partition("=")[0]
-        if isinstance(fix, Setting) and key.strip() == ".".join(fix.path):
+        if isinstance(fix, SetKey) and key.strip() == ".".join(fix.path):
             if fix.value is None:
                 return _without(given, override)
             return [
@@ -78,9 +78,13 @@ def _retyped(fix: Fix, given: Sequence[str]) -> list[str] | None:
                 word.replace(override, f"{key}={as_toml(fix.value)}"),
                 *given[number + 1 :],
             ]
-        if isinstance(fix, Edit) and _same_way(key, fix.path) and (old := fix.old.strip('"')) in override:
+        if (
+            isinstance(fix, ReplaceText)
+            and _same_way(key, fix.path)
+            and (old := fix.old.strip('"')) in override
+        ):
             return [*given[:number], word.replace(old, fix.new.strip('"'), 1), *given[number + 1 :]]
-    if isinstance(fix, Edit) and _run_file(given) is None and any(fix.old in word for word in given):
+    if isinstance(fix, ReplaceText) and _run_file(given) is None and any(fix.old in word for word in given):
         return [word.replace(fix.old, fix.new) for word in given]
     return None
 
@@ -113,7 +117,7 @@ def to_utf8(file: Path) -> str:
 
 
 def repaired(file: Path, error: Exception) -> str | None:
-    """The edit that makes TOML of a file that is none, where a usual slip explains it."""
+    """The edit that makes a file valid TOML, where a usual slip explains it."""
     lines = file.read_text(encoding="utf-8-sig").splitlines()
     said = _AT.search(str(error))
     last = int(said[1]) if said else len(lines)
@@ -170,7 +174,7 @@ def _keys(text: str) -> tuple[str, ...]:
     return tuple(key.strip(" \"'") for key in re.findall(r"""[\w-]+|"[^"]*"|'[^']*'""", text))
 
 
-def _edit(lines: Sequence[str], fix: Edit) -> str | None:
+def _edit(lines: Sequence[str], fix: ReplaceText) -> str | None:
     """Where the old text stands, at the place of the file that is nearest to the keys."""
     word = re.compile(rf"(?<![\w-]){re.escape(fix.old)}(?![\w-])")
     for place in _nearest_first(lines, fix.path):
@@ -196,7 +200,7 @@ def _nearest_first(lines: Sequence[str], path: tuple[str, ...]) -> list[_Place]:
     return [*there, *below, *sorted(above, key=lambda place: (-len(place.path), place.header))]
 
 
-def _setting(lines: Sequence[str], fix: Setting) -> str | None:
+def _setting(lines: Sequence[str], fix: SetKey) -> str | None:
     """The assignment that is to be changed or taken out."""
     key = fix.path[-1]
     new = f"{key} = {as_toml(fix.value)}"
@@ -222,7 +226,7 @@ def _is_whole(value: str) -> bool:
     return _error_line([f"value = {value}"]) is None
 
 
-def _move(lines: Sequence[str], fix: Move) -> str | None:
+def _move(lines: Sequence[str], fix: MoveTable) -> str | None:
     headers = {place.path: place.line for place in reversed(_places(lines)) if place.header}
     if fix.path not in headers or fix.above not in headers:
         return None

@@ -1,4 +1,4 @@
-"""What pydantic found wrong, in one line for the one who wrote the run file."""
+"""What pydantic found wrong, in one line for the author of the run file."""
 
 import dataclasses
 import types
@@ -6,18 +6,18 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from distill_app_trainer.errors import Edit, Fix, Setting, near, nearest
+from distill_app_trainer.errors import Fix, ReplaceText, SetKey
 from distill_app_trainer.runfile import suggest
-from distill_app_trainer.runfile.schema import STAGE_KINDS, UNDER_DATA
+from distill_app_trainer.runfile.kinds import STAGE_KINDS
+from distill_app_trainer.runfile.schema import UNDER_DATA, RunConfig
+from distill_app_trainer.spelling import did_you_mean, nearest
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-_TAGS = tuple(STAGE_KINDS)
-
 
 def explain(error: "ValidationError", raw: Mapping[str, object]) -> tuple[str, Fix | None]:
-    """The first finding: where, what was found, what is allowed, the nearest right spelling; what mends it.
+    """The first finding: where, what was found, what is allowed, the nearest right spelling, and the fix.
 
     Args:
         error: What pydantic found.
@@ -42,8 +42,8 @@ def explain(error: "ValidationError", raw: Mapping[str, object]) -> tuple[str, F
     if message is not None:
         text, fix = message(path, first["input"], raw)
     elif first["type"] == "value_error":
-        text = f"{where}: {first['ctx']['error']}"
-        fix = suggest.for_value_error(keys, str(first["ctx"]["error"]), _type_at(path), raw)
+        refusal = first["ctx"]["error"]
+        text, fix = f"{where}: {refusal}", suggest.for_value_error(keys, refusal, _type_at(path), raw)
     else:
         hint = _literal_hint(path, first["input"])
         text = f"{where} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}.{hint}"
@@ -56,14 +56,14 @@ def explain(error: "ValidationError", raw: Mapping[str, object]) -> tuple[str, F
     # A union's findings repeat one mistake; others are counted by place.
     others = {_where(list(found["loc"])) for found in findings} - {where}
     others = {other for other in others if not other.startswith(where) and not where.startswith(other)}
-    return text + (f" ({len(others)} more to mend.)" if others else ""), fix
+    return text + (f" ({len(others)} more to correct.)" if others else ""), fix
 
 
 def _where(path: Sequence[object]) -> str:
     parts = [str(part) for part in path]
     kept = []
     for index, part in enumerate(parts):
-        is_tag = index == 2 and parts[0] == "stages" and part in _TAGS
+        is_tag = index == 2 and parts[0] == "stages" and part in STAGE_KINDS
         is_branch = "[" in part or part in ("str", "tuple", "function-after")
         if not is_tag and not is_branch:
             kept.append(part)
@@ -72,11 +72,11 @@ def _where(path: Sequence[object]) -> str:
 
 def _unknown_key(path: Sequence[object], _found: object, _raw: object) -> tuple[str, Fix]:
     allowed, keys = _keys_at(path[:-1]), tuple(_where(path).split("."))
-    right = near(keys[-1], allowed)
-    text = f"the key {_where(path)!r} is unknown.{nearest(keys[-1], allowed)} Allowed here: "
+    right = nearest(keys[-1], allowed)
+    text = f"the key {_where(path)!r} is unknown.{did_you_mean(keys[-1], allowed)} Allowed here: "
     if right is None:
-        return text + f"{', '.join(allowed)}.", Setting(keys, None)
-    return text + f"{', '.join(allowed)}.", Edit(keys, keys[-1], right)
+        return text + f"{', '.join(allowed)}.", SetKey(keys, None)
+    return text + f"{', '.join(allowed)}.", ReplaceText(keys, keys[-1], right)
 
 
 def _missing(path: Sequence[object], _found: object, raw: Mapping[str, object]) -> tuple[str, Fix | None]:
@@ -91,15 +91,15 @@ def _bad_kind(path: Sequence[object], found: object, _raw: object) -> tuple[str,
     kind = found.get("kind") if isinstance(found, Mapping) else None
     keys = (*_where(path).split("."), "kind")
     if kind is None:
-        text = f"[{_where(path)}] needs a kind: {', '.join(_TAGS)}."
-        return text, Setting(keys, suggest.kind_of(keys[-2], found))
-    hint = nearest(str(kind), _TAGS, cutoff=0.6)
-    text = f"{_where(path)}.kind = {kind!r} is unknown.{hint} Allowed: {', '.join(_TAGS)}."
-    return text, Setting(keys, near(str(kind), _TAGS, cutoff=0.6) or suggest.kind_of(keys[-2], found))
+        text = f"[{_where(path)}] needs a kind: {', '.join(STAGE_KINDS)}."
+        return text, SetKey(keys, suggest.kind_of(keys[-2], found))
+    hint = did_you_mean(str(kind), STAGE_KINDS, cutoff=0.6)
+    text = f"{_where(path)}.kind = {kind!r} is unknown.{hint} Allowed: {', '.join(STAGE_KINDS)}."
+    return text, SetKey(keys, nearest(str(kind), STAGE_KINDS, cutoff=0.6) or suggest.kind_of(keys[-2], found))
 
 
 def _literal_hint(path: Sequence[object], found: object) -> str:
-    return nearest(str(found), _options(_type_at(path)))
+    return did_you_mean(str(found), _options(_type_at(path)))
 
 
 def _options(kind: object) -> list[str]:
@@ -119,8 +119,6 @@ def _keys_at(path: Sequence[object]) -> tuple[str, ...]:
 
 def _type_at(path: Sequence[object]) -> object:
     """The type that stands at a place of the configuration; None when the place has none."""
-    from distill_app_trainer.runfile.schema import STAGE_KINDS, RunConfig
-
     kind: object = RunConfig
     for part in path:
         if typing.get_origin(kind) is typing.Annotated:

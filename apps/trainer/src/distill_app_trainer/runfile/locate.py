@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from distill_app_trainer.errors import Retype, RunFileError, near, nearest
-from distill_app_trainer.runfile.hub import is_hub_name
+from distill_adapters import is_hub_name
+from distill_app_trainer.errors import ReplaceWord, RunFileError
+from distill_app_trainer.spelling import did_you_mean, nearest
 
 PACKAGED = "packaged:"
 
@@ -35,15 +36,15 @@ def find_run_file(name: str) -> Path:
         inside = sorted([*path.glob("*.toml"), *path.parent.glob("*.toml")])
         raise RunFileError(
             f"{name} is a folder; the path of a run file (.toml) is needed.",
-            fix=Retype(name, str(inside[0])) if inside else None,
+            fix=ReplaceWord(name, str(inside[0])) if inside else None,
         )
     others = [str(other) for other in path.parent.glob("*.toml")] if path.parent.is_dir() else []
     known = [*others, *example_names()]
-    right = near(name, known)
+    right = nearest(name, known)
     raise RunFileError(
-        f"There is no run file {name}.{nearest(name, known)} Shipped examples: "
+        f"There is no run file {name}.{did_you_mean(name, known)} Shipped examples: "
         f"{', '.join(example_names()) or 'none'}.",
-        fix=Retype(name, right or "quickstart"),
+        fix=ReplaceWord(name, right or "quickstart"),
     )
 
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from distill_app_trainer.errors import Edit, RunFileError, Without
+from distill_app_trainer.errors import DropOverride, ReplaceText, RunFileError
 from distill_app_trainer.runfile.edit import repaired, to_utf8
+from distill_app_trainer.runfile.kinds import STAGE_KINDS, add_installed_kinds
 from distill_app_trainer.runfile.schema import UNDER_DATA, ModelSource, RunConfig
 
 if TYPE_CHECKING:
@@ -26,14 +27,14 @@ def read_run_file(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         The configuration, its paths absolute, so that it means the same wherever it is written.
 
     Raises:
-        RunFileError: The file is no TOML, or a key or value is not allowed; one line.
+        RunFileError: The file is not valid TOML, or a key or value is not allowed; one line.
     """
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except tomllib.TOMLDecodeError as error:
-        raise RunFileError(f"{path} is no TOML: {error}.", fix=repaired(path, error)) from error
+        raise RunFileError(f"{path} is not valid TOML: {error}.", fix=repaired(path, error)) from error
     except UnicodeDecodeError as error:
-        raise RunFileError(f"{path} is no UTF-8: {error}.", fix=to_utf8(path)) from error
+        raise RunFileError(f"{path} is not valid UTF-8: {error}.", fix=to_utf8(path)) from error
     except OSError as error:
         raise RunFileError(f"{path} cannot be read: {error}.", fix=f"chmod u+r {path}") from error
     for text in overrides:
@@ -52,16 +53,24 @@ def validate(raw: Mapping[str, object], *, name: str = "run file") -> RunConfig:
     from distill_app_trainer.runfile.explain import explain
 
     shaped = _shaped(raw)
+    stages = raw.get("stages")
+    kinds = (
+        [one.get("kind") for one in stages.values() if isinstance(one, Mapping)]
+        if isinstance(stages, Mapping)
+        else []
+    )
+    if not set(map(str, kinds)) <= set(STAGE_KINDS):
+        add_installed_kinds()
     try:
-        return _adapter().validate_python(shaped)
+        return _adapter(tuple(STAGE_KINDS)).validate_python(shaped)
     except ValidationError as error:
         text, fix = explain(error, raw)
         raise RunFileError(f"{name}: {text}", fix=fix) from None
 
 
 @functools.cache
-def _adapter() -> "TypeAdapter[RunConfig]":
-    """What validates; made once, since it takes 25 ms."""
+def _adapter(_kinds: tuple[str, ...]) -> "TypeAdapter[RunConfig]":
+    """The validator for the kinds of stages that are known; kept, since building it takes 25 ms."""
     from pydantic import TypeAdapter
 
     return TypeAdapter(RunConfig)
@@ -69,7 +78,8 @@ def _adapter() -> "TypeAdapter[RunConfig]":
 
 def run_file_schema() -> dict[str, object]:
     """The JSON schema of a run file: limits lie under ``data``, and a plain path is a data source."""
-    schema = _adapter().json_schema()
+    add_installed_kinds()
+    schema = _adapter(tuple(STAGE_KINDS)).json_schema()
     fields = schema["properties"]
     path_or_table = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/DataSource"}]}
     fields["data"] = {
@@ -86,7 +96,8 @@ def _shaped(raw: Mapping[str, object]) -> dict[str, object]:
     for name in UNDER_DATA:
         if name in shaped:
             raise RunFileError(
-                f"[{name}] is unknown. Did you mean [data.{name}]?", fix=Edit((name,), name, f"data.{name}")
+                f"[{name}] is unknown. Did you mean [data.{name}]?",
+                fix=ReplaceText((name,), name, f"data.{name}"),
             )
     data = shaped.get("data")
     if isinstance(data, Mapping):
@@ -103,13 +114,13 @@ def _override(raw: dict[str, object], text: str) -> None:
     parts = [part.strip() for part in key.split(".")]
     if not equals or not all(parts):
         raise RunFileError(
-            f"--set {text!r}: key.path=value is needed, such as run.seed=7.", fix=Without(text)
+            f"--set {text!r}: key.path=value is needed, such as run.seed=7.", fix=DropOverride(text)
         )
     table = raw
     for part in parts[:-1]:
         inner = table.setdefault(part, {})
         if not isinstance(inner, dict):
-            raise RunFileError(f"--set {text!r}: {part} is a value and no table.", fix=Without(text))
+            raise RunFileError(f"--set {text!r}: {part} is a value, not a table.", fix=DropOverride(text))
         table = inner
     try:
         table[parts[-1]] = tomllib.loads(f"value = {value.strip()}")["value"]

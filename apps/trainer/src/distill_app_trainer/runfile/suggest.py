@@ -1,26 +1,16 @@
-"""What was probably meant: a value for a key that is missing or wrong."""
+"""The value that was probably meant, for a key of a run file that is missing or wrong."""
 
 import dataclasses
 import re
-import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-from distill_adapters import TrainConfig
-from distill_app_trainer.errors import Fix, Setting, near
-from distill_app_trainer.plan.schedule import Job
-from distill_app_trainer.runfile.schema import (
-    STAGE_KINDS,
-    DistillStage,
-    FinetuneStage,
-    PseudoLabelStage,
-    RunConfig,
-)
+from distill_app_trainer.errors import Fix, SetKey
+from distill_app_trainer.runfile.kinds import STAGE_KINDS
+from distill_app_trainer.spelling import nearest
 
-_SAID = re.compile(r"(?:Did you mean '([^']+)')|(?:Set \w+ = '?([\w.]+)'?)")
 _EXAMPLE_MODEL = "packaged:phonemes/teacher"
 _MARKS = {"teacher": "distill", "systems": "evaluate", "precision": "export", "format": "export"}
-"""Keys by which the kind of a stage is known."""
+"""Keys that only one kind of stage has."""
 
 
 def found_at(raw: Mapping[str, object], keys: Sequence[str]) -> object:
@@ -32,32 +22,33 @@ def found_at(raw: Mapping[str, object], keys: Sequence[str]) -> object:
 
 
 def kind_of(name: str, stage: object) -> str:
-    """The kind of a stage, from its keys or else its name."""
+    """The kind of a stage, judged by its keys or else by its name."""
     keys = set(stage) if isinstance(stage, Mapping) else set()
     marked = [kind for mark, kind in _MARKS.items() if mark in keys]
     if marked or keys:
         return marked[0] if marked else "finetune"
-    return near(name, STAGE_KINDS) or "report"
+    return nearest(name, STAGE_KINDS) or "report"
 
 
 def for_missing(keys: tuple[str, ...], raw: Mapping[str, object]) -> Fix | None:
-    """A value for a key that has to be there."""
+    """A value for a key that is required."""
     models, stages = _names(raw, "models"), _names(raw, "stages")
     if keys == ("run",):
-        return Setting(("run", "name"), "mine")
+        return SetKey(("run", "name"), "mine")
     if keys == ("stages",):
-        return Setting((*keys, "trained"), {"kind": "finetune", "model": models[0]}) if models else None
+        return SetKey((*keys, "trained"), {"kind": "finetune", "model": models[0]}) if models else None
     if keys == ("models",):
-        return Setting((*keys, "teacher", "path"), _EXAMPLE_MODEL)
+        return SetKey((*keys, "teacher", "path"), _EXAMPLE_MODEL)
     if keys[0] != "stages":
-        return Setting(keys, {"name": "mine"}.get(keys[-1])) if keys[-1] == "name" else None
+        return SetKey(keys, "mine") if keys[-1] == "name" else None
     before = stages[: stages.index(keys[1])] if keys[1] in stages else stages
-    stores, made = (
-        [name for name in before if found_at(raw, ("stages", name, "kind")) in kinds]
-        for kinds in (("cache_teacher",), ("finetune", "distill", "merge"))
+    makes = {name: STAGE_KINDS.get(str(found_at(raw, ("stages", name, "kind")))) for name in before}
+    caches, made = (
+        [name for name, kind in makes.items() if kind is not None and kind.makes == what]
+        for what in ("cache", "model")
     )
     own = found_at(raw, (*keys[:2], "model"))
-    others = [name for name in (*stores, *made, *models) if name != own]
+    others = [name for name in (*caches, *made, *models) if name != own]
     guess: dict[str, object] = {
         "teacher": others[0] if others else None,
         "model": (made or models)[0] if made or models else None,
@@ -65,83 +56,57 @@ def for_missing(keys: tuple[str, ...], raw: Mapping[str, object]) -> Fix | None:
         "metrics": ["exact_match"],
         "data": next(iter(_names(raw, "data")), "train"),
     }
-    return Setting(keys, guess[keys[-1]]) if guess.get(keys[-1]) else None
+    return SetKey(keys, guess[keys[-1]]) if guess.get(keys[-1]) else None
 
 
-def for_value_error(keys: tuple[str, ...], said: str, owner: object, raw: Mapping[str, object]) -> Fix | None:
-    """What mends a value that a configuration refused."""
-    if keys[0] == "models" and len(keys) == 2:
-        return _for_model(keys, said, raw)
-    if keys == ("run",):
-        name = re.sub(r"[^\w.-]+", "-", str(found_at(raw, ("run", "name")))).strip(".-")
-        return Setting(("run", "name"), name or "mine")
-    names = [word for word in re.findall(r"\w+", said) if word in _defaults(owner)]
-    if not names:
+def for_value_error(
+    keys: tuple[str, ...], error: object, owner: object, raw: Mapping[str, object]
+) -> Fix | None:
+    """The change that corrects a value that a configuration refused.
+
+    Args:
+        keys: The table.
+        error: The error, with ``field`` and ``suggestion`` as data.
+        owner: The configuration that refused it.
+        raw: The content of the run file.
+    """
+    field: str | None = getattr(error, "field", None)
+    if field is None:
         return None
-    value = _said(said)
-    if value is None or " both given" in said:
-        value = _defaults(owner)[names[0]]
-    return Setting((*keys, names[0]), value)
+    value = getattr(error, "suggestion", None)
+    if value is None and keys[0] == "models":
+        value = _of_another_model(keys[1], field, raw)
+        if value is None and field == "tokenizer":
+            return None
+    if value is None:
+        value = _defaults(owner).get(field)
+    return SetKey((*keys, *field.split(".")), value)
 
 
 def for_value(keys: tuple[str, ...], found: object, owner: object, options: Sequence[str]) -> Fix | None:
-    """What mends a value of a wrong type or out of a choice."""
+    """The change that corrects a value of a wrong type, or one that is not among the options."""
     default = _defaults(owner).get(keys[-1])
     if options:
-        return Setting(keys, near(str(found), options) or default or options[0])
+        return SetKey(keys, nearest(str(found), options) or default or options[0])
     if isinstance(found, str) and re.fullmatch(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?", found):
-        return Setting(keys, float(found) if "." in found or "e" in found else int(found))
+        return SetKey(keys, float(found) if "." in found or "e" in found else int(found))
     if default is None or default == ():
         kind = str(_types(owner).get(keys[-1], ""))
         if "tuple" in kind and isinstance(found, str):
-            return Setting(keys, [found])
+            return SetKey(keys, [found])
         if "str" in kind and "tuple" not in kind and found is not None and not isinstance(found, Mapping):
-            return Setting(keys, str(found))
-    return Setting(keys, default if not isinstance(default, Mapping) else None)
+            return SetKey(keys, str(found))
+    return SetKey(keys, default if not isinstance(default, Mapping) else None)
 
 
-def for_failure(config: RunConfig, folder: Path, job: Job | None, error: Exception) -> str | None:
-    """The command that runs a run anew without what made a stage fail.
-
-    Args:
-        config: The run.
-        folder: Its folder, whose ``run.toml`` is run.
-        job: What failed.
-        error: How.
-    """
-    again = f"distill-train run {shlex.quote(str(folder / 'run.toml'))}"
-    names = {kind.__name__ for kind in type(error).__mro__}
-    stage = None if job is None else config.stages[job.stage]
-    broke = names & {"NonFiniteError", "NonFiniteLogitsError"} and "teacher" not in str(error)
-    if job is not None and broke and isinstance(stage, FinetuneStage | DistillStage):
-        rate = min(stage.train.learning_rate / 10, TrainConfig().learning_rate)
-        return f"{again} --set stages.{job.stage}.train.learning_rate={rate:g}"
-    if job is not None and "WorseTeacherError" in names:
-        return f"{again} --set stages.{job.stage}.accept_worse_teacher=true"
-    if job is not None and "ExportRefusedError" in names:
-        return f"{again} --set stages.{job.stage}.accept=true"
-    # A labelling that gives nothing gives nothing again.
-    return again if str(folder) in str(error) and not isinstance(stage, PseudoLabelStage) else None
-
-
-def _for_model(keys: tuple[str, ...], said: str, raw: Mapping[str, object]) -> Fix | None:
-    others = [name for name in _names(raw, "models") if name != keys[1]]
-    configs = [found_at(raw, ("models", name, "config")) for name in others]
+def _of_another_model(name: str, field: str, raw: Mapping[str, object]) -> object:
+    """What another model of the file has in the place of a field that is missing."""
+    others = [one for one in _names(raw, "models") if one != name]
+    if field == "tokenizer":
+        return others[0] if others else None
+    configs = (found_at(raw, ("models", one, "config")) for one in others)
     config = next((one for one in configs if isinstance(one, Mapping)), {"model_type": "marian"})
-    if said.startswith("give either"):
-        both = found_at(raw, (*keys, "path")) is not None
-        return Setting((*keys, "path"), None) if both else Setting((*keys, "config"), config)
-    if "needs tokenizer" in said:
-        return Setting((*keys, "tokenizer"), others[0]) if others else None
-    if "needs a model_type" in said:
-        return Setting((*keys, "config", "model_type"), config.get("model_type", "marian"))
-    return Setting((*keys, "adapter"), "full")
-
-
-def _said(text: str) -> object:
-    """The value that a message recommends."""
-    match = _SAID.search(text)
-    return None if match is None else match[1] or match[2]
+    return {"config": config, "config.model_type": config.get("model_type", "marian")}.get(field)
 
 
 def _names(raw: Mapping[str, object], table: str) -> list[str]:
