@@ -218,7 +218,7 @@ def trainer_of(cell: Cell, policy: ExecutionPolicy, folder: Path) -> Any:
     collate = collator(loaded.tokenizer, task, model=loaded.model if task == "seq2seq" else None)
     tuner = FineTuner(
         loaded,
-        settings=settings,
+        config=settings,
         policy=policy,
         output_dir=folder / "out",
         seed=1,

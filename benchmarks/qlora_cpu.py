@@ -117,7 +117,7 @@ def train(folder: Path, kind: str, steps: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as work:
         FineTuner(
             adapted,
-            settings=TrainConfig(steps=steps, batch_size=1, learning_rate=3e-4),
+            config=TrainConfig(steps=steps, batch_size=1, learning_rate=3e-4),
             policy=policy,
             output_dir=work,
             on_progress=lambda _: ends.append(time.process_time()),

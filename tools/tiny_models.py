@@ -152,7 +152,7 @@ def train(
         loaded = attach(loaded, AdapterConfig(kind=adapter))
     observed = Observed()
     settings = TrainConfig(steps=steps, batch_size=effective_batch, learning_rate=1e-3, warmup=0.0)
-    tuner = FineTuner(loaded, settings=settings, policy=policy, output_dir=out, seed=7, callbacks=[observed])
+    tuner = FineTuner(loaded, config=settings, policy=policy, output_dir=out, seed=7, callbacks=[observed])
     outcome = tuner.train({"train": Dataset.from_list(rows(task, effective_batch * min(steps, 4)))})
     if not math.isfinite(outcome.loss) or not observed.changed or outcome.steps != steps:
         raise RuntimeError(f"loss {outcome.loss} after {outcome.steps} steps; changed: {observed.changed}")

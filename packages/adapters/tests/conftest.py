@@ -184,13 +184,13 @@ def _make_trainer(
     make_rows: Callable[..., Dataset],
     tmp_path: Path,
 ) -> Callable[..., Any]:
-    """``make_trainer(family, rows=, settings=, policy=, **options)``: a SafeTrainer of a tiny model."""
+    """``make_trainer(family, rows=, config=, policy=, **options)``: a SafeTrainer of a tiny model."""
 
     def build(
         family: str,
         *,
         rows: Any = None,
-        settings: dict[str, Any] | None = None,
+        config: dict[str, Any] | None = None,
         policy: dict[str, Any] | None = None,
         folder: str = "run",
         loaded: LoadedModel | None = None,
@@ -200,7 +200,7 @@ def _make_trainer(
 
         task = FAMILIES[family][0]
         chosen = TrainConfig(
-            **{"steps": 3, "batch_size": 4, "learning_rate": 0.01, "schedule": "constant", **(settings or {})}
+            **{"steps": 3, "batch_size": 4, "learning_rate": 0.01, "schedule": "constant", **(config or {})}
         )
         arguments = training_arguments(
             chosen, make_policy(family, **(policy or {})), tmp_path / folder, task=task, seed=0

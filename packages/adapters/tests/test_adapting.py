@@ -147,7 +147,7 @@ def train(make_trainer: Any, family: str, loaded: LoadedModel, steps: int) -> li
     trainer = make_trainer(
         family,
         loaded=loaded,
-        settings={"steps": steps, "learning_rate": 0.01, "schedule": "cosine"},
+        config={"steps": steps, "learning_rate": 0.01, "schedule": "cosine"},
         on_progress=told.append,
     )
     trainer.train()

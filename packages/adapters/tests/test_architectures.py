@@ -153,7 +153,7 @@ def test_an_architecture_is_adapted_trained_merged_and_loaded(
     rows = make_rows("seq2seq" if task == "seq2seq" else "causal")
     FineTuner(
         adapted,
-        settings=TrainConfig(steps=1, batch_size=4, learning_rate=0.01, warmup=0.0),
+        config=TrainConfig(steps=1, batch_size=4, learning_rate=0.01, warmup=0.0),
         policy=policy,
         output_dir=tmp_path / "work",
         data_collator=None,

@@ -42,7 +42,7 @@ def _run(make: Any, make_trainer: Any, make_rows: Any) -> Any:
         trainer = make_trainer(
             family,
             rows=changes.pop("rows", None) or make_rows(task, count=6),
-            settings={**SETTINGS, **changes},
+            config={**SETTINGS, **changes},
             policy={"batch": 2, "micro_batch": 1, "accumulation": 2},
             folder=folder,
             loaded=make(family, **({"resid_pdrop": 0.2} if family == "gpt2" else {"dropout": 0.2})),

@@ -99,10 +99,14 @@ def test_impossible_configurations_are_refused(
 def test_what_is_no_model_is_refused(make_policy: Any, tmp_path: Path) -> None:
     """A missing folder, an empty one, a name that no hub answers to."""
     policy = make_policy("marian", training=False)
-    with pytest.raises(ModelLoadError, match="a model folder was expected"):
+    with pytest.raises(ModelLoadError, match="there is no model folder"):
         load_model(tmp_path / "none", policy)
-    with pytest.raises(ModelLoadError, match="a model folder was expected"):
+    with pytest.raises(ModelLoadError, match="there is no model folder"):
         load_model("./none", policy)
+    (tmp_path / "runs" / "student").mkdir(parents=True)
+    with pytest.raises(ModelLoadError) as caught:
+        load_model(str(tmp_path / "runs" / "studnet"), policy)
+    assert (caught.value.field, caught.value.suggestion) == ("model", str(tmp_path / "runs" / "student"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelLoadError, match=r"no model .* in this folder"):
         load_model(tmp_path / "empty", policy)
@@ -236,5 +240,5 @@ def test_a_gguf_file_becomes_an_ordinary_model(make_policy: Any, tmp_path: Path)
 def test_training_keeps_how_a_model_generates(make: Any, make_trainer: Any) -> None:
     """Transformers' Trainer writes use_cache = False into the configuration, which would be saved."""
     loaded = make("gpt2")
-    make_trainer("gpt2", loaded=loaded, settings={"steps": 1}).train()
+    make_trainer("gpt2", loaded=loaded, config={"steps": 1}).train()
     assert loaded.model.config.use_cache is True

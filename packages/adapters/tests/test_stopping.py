@@ -44,7 +44,7 @@ def _build(make: Any, make_trainer: Any, make_rows: Any) -> Any:
         return make_trainer(
             "marian",
             rows=make_rows("seq2seq", count=6),
-            settings={"steps": 8, "batch_size": 2, "schedule": "linear", **settings},
+            config={"steps": 8, "batch_size": 2, "schedule": "linear", **settings},
             policy={"batch": 2, "micro_batch": 1, "accumulation": 2},
             folder=folder,
             loaded=make("marian", dropout=0.2),
@@ -121,7 +121,7 @@ def test_a_fine_tuner_says_how_to_go_on(make: Any, make_policy: Any, make_rows: 
     def tuner(on_progress: Any = None) -> FineTuner:
         return FineTuner(
             make("llama"),
-            settings=TrainConfig(steps=4, batch_size=4),
+            config=TrainConfig(steps=4, batch_size=4),
             policy=make_policy("llama"),
             output_dir=tmp_path / "work",
             on_progress=on_progress,

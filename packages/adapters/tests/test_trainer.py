@@ -47,7 +47,7 @@ def test_first_loss_is_the_oracles_and_falls(
     """It equals an unpadded float64 computation, and training on the same rows lowers it by a third."""
     loaded = make(family)
     expected = oracle(loaded, make_rows(loaded.task))
-    trainer = make_trainer(family, loaded=loaded, settings={"steps": 25})
+    trainer = make_trainer(family, loaded=loaded, config={"steps": 25})
     trainer.train()
     assert losses(trainer)[0] == pytest.approx(expected, rel=1e-5)
     assert losses(trainer)[-1] < 0.67 * expected
@@ -98,7 +98,7 @@ def test_progress_is_told_after_every_step(make_trainer: Any) -> None:
 
 def test_nothing_is_printed(make_trainer: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """Neither logs nor bars, while training and while checkpoints are written."""
-    make_trainer("marian", settings={"save_every": 2}).train()
+    make_trainer("marian", config={"save_every": 2}).train()
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == ""
@@ -107,7 +107,7 @@ def test_nothing_is_printed(make_trainer: Any, capsys: pytest.CaptureFixture[str
 def test_a_loss_that_is_not_finite_stops_the_run(make: Any, make_trainer: Any) -> None:
     """In its step, naming it and the rows."""
     loaded = make("marian")
-    trainer = make_trainer("marian", loaded=loaded, settings={"steps": 5}, verify_gradients=False)
+    trainer = make_trainer("marian", loaded=loaded, config={"steps": 5}, verify_gradients=False)
 
     class Spoil(type(trainer.callback_handler.callbacks[0])):  # type: ignore[misc]  # a TrainerCallback
         def on_step_end(self, args: Any, state: Any, control: Any, **options: Any) -> None:
@@ -138,7 +138,7 @@ def test_gradients_are_watched_without_a_limit_too(make: Any, make_trainer: Any)
     """With ``max_grad_norm = 0`` nothing is scaled, and the stop is the same."""
     loaded = make("marian")
     next(loaded.model.parameters()).register_hook(lambda gradient: gradient * math.nan)
-    trainer = make_trainer("marian", loaded=loaded, settings={"max_grad_norm": 0.0}, verify_gradients=False)
+    trainer = make_trainer("marian", loaded=loaded, config={"max_grad_norm": 0.0}, verify_gradients=False)
     with pytest.raises(NonFiniteError, match="in step 1"):
         trainer.train()
 
@@ -236,7 +236,7 @@ def test_fine_tuning_without_a_collator_learns(
     rows = make_rows("seq2seq" if loaded.task == "seq2seq" else "causal", count=8)
     tuner = FineTuner(
         loaded,
-        settings=TrainConfig(steps=6, batch_size=4, learning_rate=0.01, evaluate_every=3),
+        config=TrainConfig(steps=6, batch_size=4, learning_rate=0.01, evaluate_every=3),
         policy=make_policy(family),
         output_dir=tmp_path,
     )
@@ -251,7 +251,7 @@ def test_missing_splits_are_named(make: Any, make_policy: Any, make_rows: Any, t
     """``train`` always, ``validation`` where evaluation is asked for."""
     tuner = FineTuner(
         make("marian"),
-        settings=TrainConfig(steps=1, evaluate_every=1),
+        config=TrainConfig(steps=1, evaluate_every=1),
         policy=make_policy("marian"),
         output_dir=tmp_path,
     )
@@ -267,7 +267,7 @@ def test_packed_rows_need_their_own_collator(
     """Without it one text of a row would read another; nothing is trained."""
     rows = make_rows("causal").map(lambda row: {"position_ids": list(range(len(row["input_ids"])))})
     tuner = FineTuner(
-        make("llama"), settings=TrainConfig(steps=1), policy=make_policy("llama"), output_dir=tmp_path
+        make("llama"), config=TrainConfig(steps=1), policy=make_policy("llama"), output_dir=tmp_path
     )
     with pytest.raises(ValueError, match=r"the rows hold position_ids.*Give data_collator="):
         tuner.train({"train": rows})
@@ -288,7 +288,7 @@ def test_a_family_without_its_own_shift_trains(
     assert shifted.tolist() == [[start, 5, 6], [start, 7, pad]]
     outcome = FineTuner(
         loaded,
-        settings=TrainConfig(steps=2, batch_size=4),
+        config=TrainConfig(steps=2, batch_size=4),
         policy=make_policy("marian"),
         output_dir=tmp_path,
     ).train({"train": make_rows("seq2seq")})

@@ -1,4 +1,4 @@
-"""From settings and a policy to ``transformers.TrainingArguments``, every precision flag explicit."""
+"""From a configuration and a policy to ``transformers.TrainingArguments``, every precision flag explicit."""
 
 import dataclasses
 import difflib
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill_adapters.settings import Task, TrainConfig, check_task
+from distill_adapters.config import Task, TrainConfig, check_task
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -30,38 +30,38 @@ _ALWAYS: Mapping[str, object] = {
 
 
 def training_arguments(
-    settings: TrainConfig, policy: "ExecutionPolicy", output_dir: str | Path, *, task: Task, seed: int
+    config: TrainConfig, policy: "ExecutionPolicy", output_dir: str | Path, *, task: Task, seed: int
 ) -> "TrainingArguments":
     """Build the arguments of a :class:`SafeTrainer`.
 
     Args:
-        settings: What the user chose.
+        config: What the user chose.
         policy: What the machine allows; its micro-batch is used where it divides the batch.
         output_dir: Where checkpoints go.
         task: For generation during evaluation (seq2seq).
         seed: Of data order, dropout and masking.
 
     Raises:
-        ValueError: ``settings.extra`` holds what ``TrainingArguments`` does not know, or what the policy
+        ValueError: ``config.extra`` holds what ``TrainingArguments`` does not know, or what the policy
             or another setting decides.
     """
     from transformers import Seq2SeqTrainingArguments, TrainingArguments
 
     made = Seq2SeqTrainingArguments if check_task(task) == "seq2seq" else TrainingArguments
     known = {field.name for field in dataclasses.fields(made)}
-    micro, accumulation = _micro_batches(settings.batch_size, policy)
+    micro, accumulation = _micro_batches(config.batch_size, policy)
     options: dict[str, Any] = {
         "output_dir": str(output_dir),
-        "max_steps": settings.steps or -1,
-        "num_train_epochs": settings.epochs or 3.0,
+        "max_steps": config.steps or -1,
+        "num_train_epochs": config.epochs or 3.0,
         "per_device_train_batch_size": micro,
         "per_device_eval_batch_size": micro,
         "gradient_accumulation_steps": accumulation,
-        "learning_rate": settings.learning_rate,
-        "lr_scheduler_type": settings.schedule,
-        "weight_decay": settings.weight_decay,
-        "max_grad_norm": settings.max_grad_norm,
-        "label_smoothing_factor": settings.label_smoothing,
+        "learning_rate": config.learning_rate,
+        "lr_scheduler_type": config.schedule,
+        "weight_decay": config.weight_decay,
+        "max_grad_norm": config.max_grad_norm,
+        "label_smoothing_factor": config.label_smoothing,
         "optim": str(policy.value("optimizer")),
         "bf16": policy.value("compute_dtype") == "bfloat16",
         "fp16": policy.value("compute_dtype") == "float16",
@@ -69,10 +69,10 @@ def training_arguments(
         "torch_compile": bool(policy.value("compile")),
         "dataloader_num_workers": policy.value("workers"),
         "dataloader_pin_memory": policy.value("device") != "cpu",
-        "eval_strategy": "steps" if settings.evaluate_every else "no",
-        "eval_steps": settings.evaluate_every,
-        "save_strategy": "steps" if settings.save_every else "no",
-        "save_steps": settings.save_every or 500,
+        "eval_strategy": "steps" if config.evaluate_every else "no",
+        "eval_steps": config.evaluate_every,
+        "save_strategy": "steps" if config.save_every else "no",
+        "save_steps": config.save_every or 500,
         "save_total_limit": _KEPT_CHECKPOINTS,
         **_ALWAYS,
         "seed": seed,
@@ -82,9 +82,9 @@ def training_arguments(
         "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
     )
     options[checkpointing] = bool(policy.value("gradient_checkpointing"))
-    options |= _warmup(settings, known)
-    _check_extra(settings, known, options)
-    return made(**{**options, **settings.extra})
+    options |= _warmup(config, known)
+    _check_extra(config, known, options)
+    return made(**{**options, **config.extra})
 
 
 def _micro_batches(batch_size: int, policy: "ExecutionPolicy") -> tuple[int, int]:
@@ -95,18 +95,18 @@ def _micro_batches(batch_size: int, policy: "ExecutionPolicy") -> tuple[int, int
     return micro, batch_size // micro
 
 
-def _warmup(settings: TrainConfig, known: set[str]) -> dict[str, float]:
-    if settings.steps is not None:
-        return {"warmup_steps": round(settings.warmup * settings.steps)}
+def _warmup(config: TrainConfig, known: set[str]) -> dict[str, float]:
+    if config.steps is not None:
+        return {"warmup_steps": round(config.warmup * config.steps)}
     # transformers 5 reads a number below 1 as a share; before, the share had a field of its own.
-    return {"warmup_ratio" if "warmup_ratio" in known else "warmup_steps": settings.warmup}
+    return {"warmup_ratio" if "warmup_ratio" in known else "warmup_steps": config.warmup}
 
 
-def _check_extra(settings: TrainConfig, known: set[str], taken: dict[str, Any]) -> None:
-    for name in settings.extra:
+def _check_extra(config: TrainConfig, known: set[str], taken: dict[str, Any]) -> None:
+    for name in config.extra:
         if name not in known:
             near = difflib.get_close_matches(name, sorted(known), n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"extra: {name!r} is no field of TrainingArguments.{hint}")
         if name in taken and name not in _OPEN:
-            raise ValueError(f"extra: {name!r} is decided by the settings or the policy; set it there.")
+            raise ValueError(f"extra: {name!r} is decided by another field or the policy; set it there.")

@@ -1,15 +1,47 @@
 """What can go wrong, each also the built-in that a caller would expect."""
 
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 
 class AdapterError(Exception):
-    """Base of this package's errors."""
+    """Base of this package's errors.
+
+    Args:
+        *args: The message.
+        field: The dotted name of the argument or configuration field that is wrong.
+        found: The value that was given.
+        allowed: The values that would be accepted, where they can be listed.
+        suggestion: A value that would be accepted in place of ``found``.
+    """
+
+    def __init__(
+        self,
+        *args: object,
+        field: str | None = None,
+        found: object = None,
+        allowed: Sequence[object] = (),
+        suggestion: object = None,
+    ) -> None:
+        super().__init__(*args)
+        self.field, self.found, self.allowed, self.suggestion = field, found, tuple(allowed), suggestion
+
+
+class ConfigError(AdapterError, ValueError):
+    """An argument or a field of a configuration has a value that cannot be used."""
 
 
 class ModelLoadError(AdapterError, ValueError):
     """A model cannot be loaded or made as asked."""
+
+
+class HubError(ModelLoadError):
+    """The hub has no such model, or not one that transformers can load."""
+
+
+class HubUnreachableError(HubError):
+    """A model is not in this machine's cache, and the hub cannot be asked for it."""
 
 
 class TargetError(AdapterError, ValueError):

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill_adapters.arguments import training_arguments
-from distill_adapters.loading import LoadedModel, set_threads
-from distill_adapters.settings import Task, TrainConfig
+from distill_adapters.backend import set_threads
+from distill_adapters.config import Task, TrainConfig
+from distill_adapters.loaded import LoadedModel
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase, TrainerCallback
 
-    from distill_adapters.rate import StepRate
+    from distill_adapters.timing import StepRate
     from distill_adapters.trainer import SafeTrainer
     from distill_hwdetect import ExecutionPolicy
 
@@ -47,9 +48,9 @@ class FineTuner:
 
     Args:
         loaded: The model; what is trainable in it is trained.
-        settings: How.
+        config: How.
         policy: On what.
-        output_dir: Where checkpoints go, when ``settings.save_every`` asks for them.
+        output_dir: Where checkpoints go, when ``config.save_every`` asks for them.
         seed: Of order and dropout.
         data_collator: Makes batches of rows; None takes transformers' own of the task, so that masked rows
             are masked either way.
@@ -63,7 +64,7 @@ class FineTuner:
         self,
         loaded: LoadedModel,
         *,
-        settings: TrainConfig,
+        config: TrainConfig,
         policy: "ExecutionPolicy",
         output_dir: Path | str,
         seed: int = 42,
@@ -74,7 +75,7 @@ class FineTuner:
         data_fingerprint: Mapping[str, str] | None = None,
     ) -> None:
         self.loaded = loaded
-        self.settings = settings
+        self.config = config
         self.policy = policy
         self.output_dir = Path(output_dir)
         self.seed = seed
@@ -137,7 +138,7 @@ class FineTuner:
         return SafeTrainer(
             self.loaded.model,
             args=training_arguments(
-                self.settings, self.policy, self.output_dir, task=self.loaded.task, seed=self.seed
+                self.config, self.policy, self.output_dir, task=self.loaded.task, seed=self.seed
             ),
             train_dataset=data["train"],
             eval_dataset=data.get("validation"),
@@ -152,9 +153,9 @@ class FineTuner:
     def _check_splits(self, data: "Mapping[str, Dataset]") -> None:
         if "train" not in data:
             raise ValueError(f"a split named 'train' is needed; found {', '.join(data) or 'none'}.")
-        if self.settings.evaluate_every and "validation" not in data:
+        if self.config.evaluate_every and "validation" not in data:
             raise ValueError(
-                f"evaluate_every = {self.settings.evaluate_every} needs a split named 'validation'; found "
+                f"evaluate_every = {self.config.evaluate_every} needs a split named 'validation'; found "
                 f"{', '.join(data)}."
             )
 

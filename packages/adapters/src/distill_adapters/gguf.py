@@ -4,11 +4,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distill_adapters.backend import torch_dtype
+from distill_adapters.config import Task
 from distill_adapters.errors import ModelLoadError
-from distill_adapters.loading import LoadedModel, finish, load_model, model_class
-from distill_adapters.placing import torch_dtype
+from distill_adapters.loaded import LoadedModel
+from distill_adapters.pretrained import finish, load_pretrained, model_class
 from distill_adapters.quiet import quiet
-from distill_adapters.settings import Task
 
 if TYPE_CHECKING:
     from distill_hwdetect import ExecutionPolicy
@@ -51,6 +52,6 @@ def load_gguf(file: Path, policy: "ExecutionPolicy", task: Task | None, *, train
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, quiet():
             model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
-            model = load_model(Path(folder), policy, task, training=training).model
+            model = load_pretrained(Path(folder), policy, task, training=training).model
     model.name_or_path = model.config.name_or_path = str(file)
     return finish(model, tokenizer, policy, task, training=training, path=file)

@@ -7,10 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from distill_adapters.config import IGNORE_INDEX, Task
 from distill_adapters.errors import LabelError
-from distill_adapters.settings import Task
-
-IGNORED = -100
 
 
 def task_of_model(model: nn.Module) -> Task:
@@ -44,7 +42,7 @@ def decoder_inputs(model: nn.Module, labels: Tensor) -> Tensor:
     config: Any = base_of(model).config
     start = torch.full_like(labels[:, :1], config.decoder_start_token_id)
     moved = torch.cat([start, labels[:, :-1]], dim=1)
-    return moved.masked_fill(moved == IGNORED, config.pad_token_id)
+    return moved.masked_fill(moved == IGNORE_INDEX, config.pad_token_id)
 
 
 def refuse_without_labels(rows: Any, task: Task) -> None:
@@ -62,7 +60,7 @@ def refuse_without_labels(rows: Any, task: Task) -> None:
         return
     for place in range(len(rows)):
         labels = torch.as_tensor(rows[place]["labels"])
-        if bool(((labels[1:] if task == "causal" else labels) != IGNORED).any()):
+        if bool(((labels[1:] if task == "causal" else labels) != IGNORE_INDEX).any()):
             return
     raise LabelError(
         f"every label of all {len(rows)} rows is -100: there is nothing to learn. Check how labels are made, "

@@ -7,16 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from distill_adapters.base_location import ADAPTER_FILE, adapter_base
 from distill_adapters.errors import MergeError, ModelLoadError
-from distill_adapters.loading import (
-    ADAPTER_FILE,
-    QUANTIZATION,
-    LoadedModel,
-    base_place,
-    load_model,
-    put_on,
-    save_model,
-)
+from distill_adapters.loaded import BASE_QUANTIZATION, LoadedModel
+from distill_adapters.loading import load_model, put_on
+from distill_adapters.saving import save_model
 
 if TYPE_CHECKING:
     from distill_hwdetect import ExecutionPolicy
@@ -98,7 +93,7 @@ def _trained_on(folder: Path) -> str:
 
     from distill_deploy import verify
 
-    quantization = verify(folder).metadata.get(QUANTIZATION, "none")
+    quantization = verify(folder).metadata.get(BASE_QUANTIZATION, "none")
     if quantization != "none" and find_spec("bitsandbytes") is None:
         _LOG.warning(
             "%s was trained on %s weights, which needs bitsandbytes: merged into the original, and the drift "
@@ -128,7 +123,7 @@ def _merged(
         adapted = trained
     else:
         under = load_model(
-            base_place(source, base),
+            adapter_base(source, base),
             _policy(quantization if way == "dequantized" else "none"),
             training=False,
         )

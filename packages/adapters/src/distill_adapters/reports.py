@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import nn
 
-    from distill_adapters.loading import LoadedModel
+    from distill_adapters.loaded import LoadedModel
     from distill_hwdetect import MemoryEstimate
 
 

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer, TrainerState
 
-from distill_adapters.allocating import return_freed_memory
+from distill_adapters.base_identity import weights_fingerprint
+from distill_adapters.callbacks import Progress, StopRequest, Watch, memory_bytes
 from distill_adapters.checkpoints import (
     check_run,
     checkpoints,
@@ -23,26 +24,25 @@ from distill_adapters.checkpoints import (
     verified,
     written,
 )
+from distill_adapters.config import IGNORE_INDEX
 from distill_adapters.errors import LabelError, NonFiniteError, ResumeError, TrainingStoppedError
-from distill_adapters.fingerprints import weights_fingerprint
 from distill_adapters.gradients import check_gradients, recomputing
 from distill_adapters.inspection import (
-    IGNORED,
     accepted_names,
     base_of,
     decoder_inputs,
     refuse_without_labels,
     task_of_model,
 )
+from distill_adapters.malloc import return_freed_memory
 from distill_adapters.quiet import quiet
-from distill_adapters.rate import StepRate, measured
-from distill_adapters.watching import Progress, StopRequest, Watch, memory_bytes
+from distill_adapters.timing import StepRate, measured
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
     from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
-    from distill_adapters.settings import Task
+    from distill_adapters.config import Task
 
 _LOG = logging.getLogger(__name__)
 _CHECKED_ROWS = 4
@@ -150,7 +150,7 @@ class SafeTrainer(Trainer):
         return nn.functional.cross_entropy(
             logits.float().reshape(-1, logits.shape[-1]),
             labels.reshape(-1),
-            ignore_index=IGNORED,
+            ignore_index=IGNORE_INDEX,
             reduction="sum",
             label_smoothing=float(self.args.label_smoothing_factor),
         )
@@ -160,7 +160,7 @@ class SafeTrainer(Trainer):
         if labels is None:
             return 0
         counted = labels[..., 1:] if self.task == "causal" else labels
-        return int((counted != IGNORED).sum())
+        return int((counted != IGNORE_INDEX).sum())
 
     def training_step(
         self,

@@ -33,7 +33,7 @@ CHUNK_BYTES, BLOCK_BYTES = 128 * 2**20, 7 * 2**19
 CACHED_TOKENS, CACHED_ENTRY_BYTES = 47, 24
 # Masked models learn from this share of the positions (distill_datakit.collator's default).
 MASKED_SHARE = 0.15
-# With recomputing tensors below this live in the heap of the C library (distill_adapters.allocating), and
+# With recomputing tensors below this live in the heap of the C library (distill_adapters.malloc), and
 # glibc before 2.38 finds no hole that is large enough for an aligned block of the same size: what is made and
 # freed in turn takes twice its size, and four fifths of it stay.
 HEAP_BYTES, HEAP_STAYS = 2**18, 0.8

@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from transformers import TrainerCallback
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from transformers import TrainerControl, TrainerState, TrainingArguments
-
-    from distill_adapters.trainer import SafeTrainer
 
 _LOG = logging.getLogger(__name__)
 _SKIPPED_IN_A_ROW = 20
@@ -78,10 +76,26 @@ def memory_bytes(device: str) -> int:
     return int(psutil.Process().memory_info().rss)
 
 
+class Watched(Protocol):
+    """What :class:`Watch` needs of the trainer that it is a callback of."""
+
+    args: "TrainingArguments"
+    accelerator: Any
+    step_loss: float
+    step_tokens: int
+    step_parts: dict[str, float]
+
+    def gradient_norm(self) -> float:
+        """Norm of all gradients of this step."""
+
+    def asked_to_stop(self) -> bool:
+        """Whether training is to end after this step."""
+
+
 class Watch(TrainerCallback):
     """Looks at gradients before each optimizer step; after it tells how far it is, and stops when asked."""
 
-    def __init__(self, trainer: "SafeTrainer", on_progress: Progress | None) -> None:
+    def __init__(self, trainer: "Watched", on_progress: Progress | None) -> None:
         self._trainer = trainer
         self._on_progress = on_progress
         self._skipped = 0

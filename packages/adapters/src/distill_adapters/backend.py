@@ -73,3 +73,12 @@ def with_ipex(model: "PreTrainedModel", policy: "ExecutionPolicy", *, training: 
     else:
         optimized = ipex.optimize(model, dtype=dtype, inplace=True)
     return optimized
+
+
+def set_threads(policy: "ExecutionPolicy") -> None:
+    """Give torch the threads that the policy names."""
+    import torch
+
+    threads = int(str(policy.value("threads")))
+    if threads > 0 and threads != torch.get_num_threads():
+        torch.set_num_threads(threads)

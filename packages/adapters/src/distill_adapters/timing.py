@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 
 from distill_adapters.gradients import put_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from distill_adapters.trainer import SafeTrainer
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class StepRate:
         return statistics.median(self.seconds)
 
 
-def measured(trainer: "SafeTrainer", train: "Callable[[], object]", steps: int) -> StepRate:
+def measured(trainer: Trainer, train: "Callable[[], object]", steps: int) -> StepRate:
     """Let ``train`` run ``steps`` timed steps after one that is not, and put everything back.
 
     Args:
@@ -74,7 +72,7 @@ class _Clock(TrainerCallback):
 
 
 @contextmanager
-def _as_it_was(trainer: "SafeTrainer") -> Iterator[None]:
+def _as_it_was(trainer: Trainer) -> Iterator[None]:
     model: Any = trainer.model
     kept, mode = dict(vars(trainer)), model.training
     callbacks = list(trainer.callback_handler.callbacks)
@@ -99,7 +97,7 @@ def _as_it_was(trainer: "SafeTrainer") -> Iterator[None]:
 
 
 @contextmanager
-def _same_random_states(trainer: "SafeTrainer") -> Iterator[None]:
+def _same_random_states(trainer: Trainer) -> Iterator[None]:
     """Those of Python, numpy, torch and the device, kept as a checkpoint keeps them."""
     with tempfile.TemporaryDirectory() as folder:
         trainer._save_rng_state(folder)

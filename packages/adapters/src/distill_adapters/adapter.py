@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from transformers.pytorch_utils import Conv1D
 
+from distill_adapters.config import AdapterConfig
 from distill_adapters.errors import ModelLoadError, TargetError
 from distill_adapters.gradients import put_back, without_layerdrop
 from distill_adapters.inspection import accepted_names
-from distill_adapters.loading import LoadedModel, quantization_of
+from distill_adapters.loaded import LoadedModel, quantization_of
 from distill_adapters.quiet import quiet
-from distill_adapters.settings import AdapterConfig
 from distill_adapters.targets import ATTENTION, TargetReport, resolve_targets
 
 _LOG = logging.getLogger(__name__)

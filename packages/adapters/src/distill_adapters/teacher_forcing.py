@@ -4,8 +4,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from distill_adapters.predicting import evaluating
-from distill_adapters.settings import Task, check_task
+from distill_adapters.config import IGNORE_INDEX, Task, check_task
+from distill_adapters.prediction import evaluating
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-IGNORED = -100
 _READ = ("input_ids", "attention_mask", "position_ids", "token_type_ids", "decoder_input_ids")
 
 
@@ -79,7 +78,7 @@ def forced_log_probs(
             logits, labels = model(**inputs).logits, batch["labels"]
             if task == "causal":
                 logits, labels = logits[:, :-1], labels[:, 1:]
-            valid = labels != IGNORED
+            valid = labels != IGNORE_INDEX
             places = (valid.cumsum(1) - 1)[valid][: room - count]
             chosen = logits[valid.to(logits.device)][: room - count]
             kept.append((chosen.float().log_softmax(-1).cpu(), labels[valid][: room - count], places))

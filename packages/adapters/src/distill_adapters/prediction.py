@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from distill_adapters.config import DecodingConfig, Task, check_task
 from distill_adapters.quiet import quiet
-from distill_adapters.settings import DecodingConfig, Task, check_task
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill_adapters.attaching import attach
+from distill_adapters.adapter import attach
+from distill_adapters.config import AdapterConfig, Task, TrainConfig
 from distill_adapters.finetuning import FineTuner, TrainOutcome
-from distill_adapters.loading import load_model, save_model
+from distill_adapters.loading import load_model
 from distill_adapters.reports import model_report
-from distill_adapters.settings import AdapterConfig, Task, TrainConfig
+from distill_adapters.saving import save_model
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -227,7 +228,7 @@ class QLoRAFineTuner:
             raise FileExistsError(f"{folder / 'model'} exists; choose another output_dir.")
         tuner = FineTuner(
             self.loaded,
-            settings=TrainConfig(
+            config=TrainConfig(
                 epochs=num_train_epochs,
                 batch_size=per_device_train_batch_size * gradient_accumulation_steps,
                 learning_rate=learning_rate,

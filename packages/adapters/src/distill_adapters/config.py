@@ -6,6 +6,8 @@ from typing import ClassVar, Literal
 
 Task = Literal["causal", "seq2seq", "masked"]
 TASKS: tuple[Task, ...] = ("causal", "seq2seq", "masked")
+# The label of a position at which nothing is learned; torch's cross-entropy leaves it out.
+IGNORE_INDEX = -100
 _KINDS = ("lora", "qlora", "ia3", "miss")
 _FORBID: Mapping[str, str] = {"extra": "forbid"}
 

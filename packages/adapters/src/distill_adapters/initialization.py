@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from distill_adapters.config import Task, check_task
 from distill_adapters.errors import ModelLoadError
-from distill_adapters.loading import LoadedModel, first_line, model_class
+from distill_adapters.loaded import LoadedModel
+from distill_adapters.pretrained import first_line, model_class
 from distill_adapters.quiet import quiet
-from distill_adapters.settings import Task, check_task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

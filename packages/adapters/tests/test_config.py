@@ -1,5 +1,6 @@
 """Settings refuse what cannot be, and the package and its settings load nothing heavy."""
 
+import importlib
 import pickle
 import subprocess
 import sys
@@ -7,9 +8,11 @@ from typing import Any
 
 import pytest
 
-import distill_adapters
 from distill_adapters import AdapterConfig, DecodingConfig, TrainConfig
-from distill_adapters.settings import check_task
+from distill_adapters.config import check_task
+
+# Its names are found at run time; the stub beside it is what mypy reads.
+distill_adapters: Any = importlib.import_module("distill_adapters")
 
 
 def test_importing_loads_nothing_heavy() -> None:
@@ -27,7 +30,7 @@ def test_every_public_name_is_there() -> None:
     """And an unknown one is an AttributeError."""
     assert all(getattr(distill_adapters, name) is not None for name in distill_adapters.__all__)
     assert set(distill_adapters.__all__) <= set(dir(distill_adapters))
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match="attribute nothing"):
         _ = distill_adapters.nothing
 
 

@@ -9,7 +9,7 @@ import pytest
 # 64 blocks of 2 MiB after the threshold has moved above them; every other one goes.
 HOLES = """
 import platform, sys
-from distill_adapters.allocating import return_freed_memory
+from distill_adapters.malloc import return_freed_memory
 
 def resident():
     with open("/proc/self/statm") as file:

@@ -36,7 +36,7 @@ def test_measuring_changes_nothing(
             family,
             loaded=attach(loaded, AdapterConfig(dropout=0.1)) if adapter else loaded,
             rows=make_rows(loaded.task, count=10),
-            settings={"steps": 4, "save_every": 2, "schedule": "linear"},
+            config={"steps": 4, "save_every": 2, "schedule": "linear"},
             policy={"micro_batch": 2, "accumulation": 2},
             folder=folder,
             on_progress=told.append,
@@ -127,7 +127,7 @@ def test_a_fine_tuner_measures_before_it_trains(
     """On the rows it will train on; it leaves no folder."""
     tuner = FineTuner(
         make("llama"),
-        settings=TrainConfig(steps=2, batch_size=4),
+        config=TrainConfig(steps=2, batch_size=4),
         policy=make_policy("llama"),
         output_dir=tmp_path / "work",
     )
