@@ -15,9 +15,11 @@ from distill_deploy import (
     ExportError,
     ExportRefusedError,
     MaskFiller,
+    RuntimeFacts,
     TextGenerator,
     export,
     load_runtime,
+    read_runtime_facts,
     save,
     verify,
 )
@@ -102,6 +104,10 @@ def test_a_masked_export_fills_as_its_model(
     assert fills[0][0].token_id == torch_best(trained(kind), "ab[MASK]def")
     assert len(fills[0]) == 3
     assert runtime.complete(["ab[MASK]def"]) == [f"a b {fills[0][0].token} d e f"]
+    assert runtime.answer(["ab[MASK]def"], max_new_tokens=1, beams=2) == runtime.complete(["ab[MASK]def"])
+    assert read_runtime_facts(tmp_path / "e") == RuntimeFacts(
+        task="masked", format="onnx", precision=precision, max_new_tokens=64
+    )
     with pytest.raises(ValueError, match=r"no \[MASK\]"):
         runtime.fill(["abc"])
 

@@ -14,7 +14,14 @@ from typing import Any
 
 import pytest
 
-from distill_deploy import TextGenerator, export, load_runtime
+from distill_deploy import (
+    RUNTIME_FILE,
+    IntegrityError,
+    TextGenerator,
+    export,
+    load_runtime,
+    read_runtime_facts,
+)
 
 pytestmark = pytest.mark.extra("export")  # noqa: S610
 Trained = Callable[[str], Path]
@@ -78,6 +85,35 @@ def test_beams_are_transformers_beams(
     found = runtime.generate(texts, beams=4)
     assert sum(a == b for a, b in zip(found, wanted, strict=True)) >= 19
     assert runtime.generate(texts) != found
+
+
+def test_an_answer_is_what_is_generated(runtime: Exported) -> None:
+    """Whoever does not ask for the task calls ``answer``: greedy, with beams, of any length, in batches."""
+    model, texts = runtime("marian"), ["abcdef", "uvwxyz"]
+    assert model.answer(texts) == model.generate(texts)
+    assert model.answer(texts, max_new_tokens=2, beams=3, batch_size=1) == model.generate(
+        texts, max_new_tokens=2, beams=3
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "is not an exported model"),
+        ("{", "is not valid JSON"),
+        ("[]", "names the task None; allowed: causal, seq2seq, masked"),
+        ('{"task": "vision"}', "names the task 'vision'; allowed: causal, seq2seq, masked"),
+        ('{"task": "causal", "format": "onnx", "precision": "int8"}', "lacks 'max_new_tokens'"),
+    ],
+)
+def test_a_folder_that_does_not_say_what_it_is_is_refused(
+    tmp_path: Path, content: str | None, said: str
+) -> None:
+    """Missing, not valid JSON, another task, a fact left out: each is an IntegrityError."""
+    if content is not None:
+        (tmp_path / RUNTIME_FILE).write_text(content)
+    with pytest.raises(IntegrityError, match=said):
+        read_runtime_facts(tmp_path)
 
 
 def test_sampling_is_repeatable_and_bounded(exported: Callable[[str], Path]) -> None:

@@ -54,18 +54,13 @@ def _positive(text: str) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from distill_deploy import MaskFiller, load_runtime
+    from distill_deploy import load_runtime
     from distill_hwdetect import detect
 
     # hwdetect knows what a container may use; its quota is less than the cores that are visible.
     threads = arguments.threads or detect().cpu.usable_cores
     runtime = load_runtime(arguments.export, threads=threads)
-    if isinstance(runtime, MaskFiller):
-        outputs = runtime.complete(arguments.text)
-    else:
-        outputs = runtime.generate(
-            arguments.text, beams=arguments.beams, max_new_tokens=arguments.max_new_tokens
-        )
+    outputs = runtime.answer(arguments.text, beams=arguments.beams, max_new_tokens=arguments.max_new_tokens)
     for text, output in zip(arguments.text, outputs, strict=True):
         print(json.dumps({"input": text, "output": output}, ensure_ascii=False) if arguments.json else output)
     return OK

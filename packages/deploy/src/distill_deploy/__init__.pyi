@@ -9,6 +9,9 @@ from .errors import MissingExtraError as MissingExtraError
 from .errors import NonFiniteWeightsError as NonFiniteWeightsError
 from .exporting import ExportedModel as ExportedModel
 from .exporting import export as export
+from .facts import RUNTIME_FILE as RUNTIME_FILE
+from .facts import RuntimeFacts as RuntimeFacts
+from .facts import read_runtime_facts as read_runtime_facts
 from .folders import seal as seal
 from .folders import staged as staged
 from .runtime import MaskFiller as MaskFiller

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from distill_deploy.certifying import Measured, compare_filler, compare_generator
 from distill_deploy.conversion import runtime_facts
 from distill_deploy.errors import ExportError
+from distill_deploy.facts import RUNTIME_FILE
 from distill_deploy.reference import (
     MIN_DISTINCT,
     MIN_POSITIONS,
@@ -21,7 +22,7 @@ from distill_deploy.reference import (
     record_generations,
     text_rows,
 )
-from distill_deploy.runtime import RUNTIME_FILE, MaskFiller, TextGenerator, open_runtime
+from distill_deploy.runtime import MaskFiller, TextGenerator, open_runtime
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ from distill_deploy.errors import ExportError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from distill_deploy.conversion import Task
+    from distill_deploy.facts import Task
 
 PRECISIONS: Mapping[str, tuple[str, ...]] = {
     "ctranslate2": ("fp32", "fp16", "int8"),

@@ -8,10 +8,10 @@ import json
 import logging
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from distill_deploy.errors import ExportError, MissingExtraError
-from distill_deploy.runtime import RUNTIME_FILE
+from distill_deploy.facts import RUNTIME_FILE, Task
 from distill_deploy.sentencepieces import fast_tokenizer
 from distill_deploy.tokens import CHAT_TEMPLATE
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-Task = Literal["causal", "seq2seq", "masked"]
 _SEQ2SEQ = frozenset({"bart", "m2m_100", "marian", "mbart", "mt5", "pegasus", "t5", "umt5"})
 _MASKED = frozenset(
     {"albert", "bert", "camembert", "deberta-v2", "distilbert", "electra", "modernbert", "roberta"}

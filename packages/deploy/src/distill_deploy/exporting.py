@@ -15,13 +15,13 @@ from distill_deploy.certificate import Evidence, Metric, Request, certify, recor
 from distill_deploy.choosing import export_path
 from distill_deploy.conversion import (
     Source,
-    Task,
     convert_ctranslate2,
     convert_onnx,
     open_source,
     write_runtime_files,
 )
 from distill_deploy.errors import ExportError, ExportRefusedError
+from distill_deploy.facts import Task
 from distill_deploy.folders import staged
 from distill_deploy.legacy import write_legacy
 from distill_deploy.onnx_weights import quantize_weights

@@ -100,3 +100,25 @@ class MaskFiller:
             ids = [next(best)[0].token_id if token == mask else token for token in self.encode(text)]
             completed.append(self.tokenizer.decode(ids, skip_special_tokens=True))
         return completed
+
+    def answer(
+        self,
+        texts: Sequence[str],
+        *,
+        max_new_tokens: int | None = None,
+        beams: int = 1,
+        batch_size: int = 32,
+    ) -> list[str]:
+        """The answer to each of ``texts``, in their order, whatever the task: here the text with its masks filled.
+
+        Args:
+            texts: Texts with at least one mask each.
+            max_new_tokens: Accepted for the other tasks; filling adds no tokens.
+            beams: Accepted for the other tasks; filling searches no beams.
+            batch_size: Most texts computed together.
+
+        Raises:
+            ValueError: A text has no mask.
+        """  # noqa: E501
+        del max_new_tokens, beams
+        return self.complete(texts, batch_size=batch_size)

@@ -149,6 +149,27 @@ class TextGenerator(ABC):
         prompts = [self.encode(text) for text in texts]
         return self._texts(prompts, max_new_tokens, batch_size, decoding, stop)
 
+    def answer(
+        self,
+        texts: Sequence[str],
+        *,
+        max_new_tokens: int | None = None,
+        beams: int = 1,
+        batch_size: int = 32,
+    ) -> list[str]:
+        """The answer to each of ``texts``, in their order, whatever the task: here the generated text.
+
+        Args:
+            texts: Sources or prompts.
+            max_new_tokens: Most tokens to add to each; None takes what the export was made with.
+            beams: 1 is greedy; more is beam search that stops early.
+            batch_size: Most texts computed together.
+
+        Raises:
+            ValueError: As :meth:`generate`.
+        """
+        return self.generate(texts, max_new_tokens=max_new_tokens, beams=beams, batch_size=batch_size)
+
     def chat(self, messages: Sequence[Message], *, max_new_tokens: int | None = None, **decoding: Any) -> str:
         """The answer to a conversation; ``decoding`` as for :meth:`generate`, ``stop`` too.
 

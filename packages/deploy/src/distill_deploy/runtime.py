@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill_deploy.backend_ctranslate2 import CTranslate2Generator
 from distill_deploy.backend_onnx import OnnxTranslator
 from distill_deploy.backend_openvino import OpenVinoGenerator
-from distill_deploy.errors import IntegrityError
+from distill_deploy.facts import read_facts
 from distill_deploy.filling import Fill, MaskFiller
 from distill_deploy.generating import TextGenerator
 from distill_deploy.tokens import usable_cores
@@ -18,9 +17,7 @@ from distill_deploy.verification import verify
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-RUNTIME_FILE = "runtime.json"
-
-__all__ = ["RUNTIME_FILE", "Fill", "MaskFiller", "TextGenerator", "load_runtime"]
+__all__ = ["Fill", "MaskFiller", "TextGenerator", "load_runtime"]
 
 
 def load_runtime(
@@ -39,12 +36,7 @@ def load_runtime(
     """
     root = Path(folder)
     verify(root)
-    try:
-        facts = json.loads((root / RUNTIME_FILE).read_bytes())
-    except FileNotFoundError as error:
-        raise IntegrityError(
-            f"{root}: {RUNTIME_FILE} is missing, so this is no exported model; make one with distill-export"
-        ) from error
+    facts = read_facts(root)
     return open_runtime(root, facts, threads=threads or usable_cores(), seed=seed)
 
 
