@@ -7,7 +7,7 @@ import pytest
 
 from distill_app_trainer import check_run, read_run_file
 from distill_app_trainer.cli import main
-from distill_app_trainer.runfile.schema import STAGE_KINDS
+from distill_app_trainer.runfile.kinds import STAGE_KINDS
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A gallery of real mistakes: each says what mends it, and that is done as it stands there."""
+"""A gallery of real mistakes: each documented error prints a fix, and the test applies it as printed."""
 
 import io
 import json
@@ -15,7 +15,7 @@ import pytest
 from distill_app_trainer.cli import main
 from mistakes import MISTAKES, Mistake
 
-LEAST = 0.95  # of the fixes have to do what they say
+LEAST = 0.97  # of the fixes have to do what they say
 SECONDS = 1.0
 EDIT = re.compile(r"(?P<file>[^:]+):(?P<first>\d+)(?:-(?P<last>\d+))?: (?P<what>.+)")
 CONFIGS: dict[str, dict[str, object]] = {
@@ -112,12 +112,12 @@ def problem(mistake: Mistake) -> tuple[str | None, str | None]:
     return None, None if code == 0 else f"exit code {code} after {fix!r}: {said}"
 
 
-def test_at_least_95_of_100_mistakes_are_mended_by_the_fix_that_is_printed(
+def test_at_least_97_of_100_mistakes_are_corrected_by_the_fix_that_is_printed(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More than a hundred; every one in a line with what was found and what is right, within a second."""
     assert main(["plan", "tiny.toml"]) == 0
-    wrong, unmended = {}, {}
+    wrong, uncorrected = {}, {}
     for number, (name, mistake) in enumerate(MISTAKES.items()):
         work = tmp_path / str(number)
         shutil.copytree(place, work, ignore=shutil.ignore_patterns("hub"))
@@ -127,10 +127,10 @@ def test_at_least_95_of_100_mistakes_are_mended_by_the_fix_that_is_printed(
         if said is not None:
             wrong[name] = said
         if said is not None or fix is not None:
-            unmended[name] = fix
-    share = 1 - len(unmended) / len(MISTAKES)
-    listed = "\n".join(f"  {name}: {text}" for name, text in [*wrong.items(), *unmended.items()])
-    print(f"{len(MISTAKES)} mistakes, {100 * share:.1f} % mended by the printed fix; the others:\n{listed}")
+            uncorrected[name] = fix
+    share = 1 - len(uncorrected) / len(MISTAKES)
+    listed = "\n".join(f"  {name}: {text}" for name, text in [*wrong.items(), *uncorrected.items()])
+    print(f"{len(MISTAKES)} mistakes, {100 * share:.1f} % corrected by the printed fix; the others:\n{listed}")
     assert not wrong, listed
     assert len(MISTAKES) >= 100
     assert share >= LEAST, listed

@@ -57,8 +57,8 @@ def cut_off(pattern: str) -> Work:
 TRAINED: dict[str, tuple[tuple[str, ...], str, int]] = {
     "a learning rate that breaks training": (("stages.student.train.learning_rate=1e30",), "nan", 1),
     "an export below its floor": (
-        ("stages.edge.kind=export", "stages.edge.model=student", "stages.edge.floor=1.1"),
-        "floor",
+        ("stages.edge.kind=export", "stages.edge.model=student", "stages.edge.min_agreement=1.1"),
+        "agree",
         4,
     ),
 }

@@ -1,28 +1,28 @@
-"""What a person sees while a stage trains."""
+"""The progress display of a training."""
 
 import pytest
 
 from distill_app_trainer.run.display import Display
-from distill_app_trainer.run.throughput import Pace, sparkline
+from distill_app_trainer.run.throughput import Throughput, sparkline
 
 
 def test_words_say_parts_course_rate_memory_and_time_left() -> None:
     """A clock of one second a step of a hundred tokens, at step 5 of 65."""
     now = iter(range(100))
-    pace = Pace(clock=lambda: float(next(now)))
+    rate = Throughput(clock=lambda: float(next(now)))
     for step in range(1, 6):
         facts = {"step": step, "loss": 6.0 - step, "ce": 1.5, "kd": 0.5, "tokens": 100, "memory_bytes": 2e9}
-        pace.take(facts)
-    assert pace.words(facts) == "loss 1.000  ce 1.500  kd 0.500  █▆▅▃▁  100 tokens/s  2.0 GB"
-    assert pace.left(5, 65) == "1:00 left"
+        rate.take(facts)
+    assert rate.words(facts) == "loss 1.000  ce 1.500  kd 0.500  █▆▅▃▁  100 tokens/s  2.0 GB"
+    assert rate.left(5, 65) == "1:00 left"
 
 
 def test_little_is_said_before_anything_is_known() -> None:
     """No rate from one step, and no loss of a stage that has none."""
-    pace = Pace()
-    pace.take({"step": 1, "total_steps": 9})
-    assert pace.words({"step": 1}) == ""
-    assert pace.left(1, 9) == ""
+    rate = Throughput()
+    rate.take({"step": 1, "total_steps": 9})
+    assert rate.words({"step": 1}) == ""
+    assert rate.left(1, 9) == ""
 
 
 def test_a_sparkline_is_as_wide_as_there_is_room_and_flat_where_nothing_changes() -> None:

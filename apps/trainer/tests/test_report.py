@@ -6,12 +6,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from datasets import Dataset
 from huggingface_hub import ModelCard
 
 from distill_app_trainer.report.charts import curves, marked, places, reliability, trade
-from distill_app_trainer.report.health import answers_health, data_facts, goes_round
 from distill_app_trainer.report.report import Report
+from distill_app_trainer.report.results import LabelResult, RunReport, SystemResult, TrainResult, from_dict
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 VOID = {"meta", "line", "circle", "polyline", "br", "img"}
@@ -65,14 +64,14 @@ def metric(value: float) -> dict[str, object]:
 
 
 DISTRIBUTION = {
-    "ece": {"value": 4.56, "n": 1234},
+    "ece": {"value": 4.56, "unit": "percent", "n": 1234},
     "reliability": [
         {"low": 0.2, "high": 0.3, "n": 5, "confidence": 0.25, "accuracy": 0.5},
         {"low": 0.9, "high": 1.0, "n": 1229, "confidence": 0.951, "accuracy": 0.813},
     ],
-    "kl": {"value": 0.1237},
-    "top1_agreement": {"value": 91.24},
-    "entropy_gap": {"value": -0.025},
+    "kl": {"value": 0.1237, "unit": "nats", "n": 1234},
+    "top1_agreement": {"value": 91.24, "unit": "percent", "n": 1234},
+    "entropy_gap": {"value": -0.025, "unit": "nats", "n": 1234},
     "by_place": [
         {"first": 0, "last": 0, "n": 4, "kl": 0.0321, "top1_agreement": 99.0},
         {"first": 2, "last": 3, "n": 4, "kl": 0.4567, "top1_agreement": 80.0},
@@ -80,7 +79,7 @@ DISTRIBUTION = {
 }
 
 
-def system(size: int, value: float) -> dict[str, object]:
+def system(size: int, value: float, **more: object) -> dict[str, object]:
     """A system as an evaluate stage writes it."""
     return {
         "parameters": size // 4,
@@ -88,7 +87,13 @@ def system(size: int, value: float) -> dict[str, object]:
         "metrics": {"exact_match": metric(value)},
         "ms_per_example": 2.0,
         "health": {"empty_percent": 0.0, "circular_percent": 12.5, "length_ratio": 1.25},
+        **more,
     }
+
+
+def typed(size: int, value: float, **more: object) -> SystemResult:
+    """The same as the charts take it."""
+    return from_dict(SystemResult, system(size, value, **more))
 
 
 @pytest.fixture
@@ -100,14 +105,21 @@ def report() -> Report:
         "first": "student",
         "second": "teacher",
         "metric": "exact_match",
+        "difference": -12.0,
+        "interval": [-14.0, -10.0],
+        "p": 0.001,
+        "better": "teacher",
         "statement": "teacher is better than student.",
         "retention": metric(80.0),
     }
-    systems = {"teacher": system(8_000_000, 60.0), "student": system(2_000_000, 48.0)}
-    systems["student"]["distribution"] = DISTRIBUTION
-    systems["teacher"]["distribution"] = {key: DISTRIBUTION[key] for key in ("ece", "reliability")}
-    return Report(
-        content={
+    own = {key: DISTRIBUTION[key] for key in ("ece", "reliability")}
+    systems = {
+        "teacher": system(8_000_000, 60.0, distribution=own),
+        "student": system(2_000_000, 48.0, distribution=DISTRIBUTION),
+    }
+    content = from_dict(
+        RunReport,
+        {
             "run": {
                 "name": "tiny",
                 "task": "seq2seq",
@@ -123,7 +135,7 @@ def report() -> Report:
             "data": {
                 "train": {
                     "rows": 9,
-                    "cut_percent": 12.34,
+                    "truncated_percent": 12.34,
                     "repeated": 1,
                     "characters_median": 5,
                     "characters_most": 9,
@@ -137,18 +149,22 @@ def report() -> Report:
             "stages": {
                 "stored": {
                     "kind": "cache_teacher",
+                    "rows": 9,
+                    "bytes": 333600,
                     "tokens": 1200,
                     "k": None,
                     "bytes_per_token": 278.0,
                     "kl_error": 0.0,
                 },
                 "student": {
+                    "kind": "distill",
                     "memory_bytes": 300_000_000,
                     "curves": {"loss": [[1, 3.0], [10, 1.0]], "kd": [[1, 2.0], [10, 0.5]]},
                 },
             },
             "exports": {
                 "edge": {
+                    "path": "exports/edge",
                     "format": "onnx",
                     "precision": "int8",
                     "model": "student",
@@ -168,8 +184,9 @@ def report() -> Report:
             "versions": {"torch": "2"},
             "run_file": RUN_FILE,
             "statements": ["student keeps 80 %"],
-        }
+        },
     )
+    return Report(content=content)
 
 
 def test_the_page_is_whole_refers_to_nothing_outside_and_shows_texts_as_texts(report: Report) -> None:
@@ -185,7 +202,7 @@ def test_the_page_is_whole_refers_to_nothing_outside_and_shows_texts_as_texts(re
     assert "55 s had been forecast" in reader.text
     for shown in ("12.5 %", "also in train", "200", "300", "0123abcd", "tiny-000000: student"):
         assert shown in reader.text
-    assert "1,200 positions stored, all tokens each at 278 bytes" in reader.text
+    assert "1,200 positions cached, all tokens each at 278 bytes" in reader.text
     assert len(page) < 500_000
 
 
@@ -199,13 +216,14 @@ def test_calibration_and_distance_from_the_teacher_are_shown_with_the_figures_of
         assert shown in reader.text
     for shown in ("25.0", "50.0", "95.1", "81.3", "1,229"):
         assert shown in reader.text
-    drawn = reliability({"student": {"distribution": DISTRIBUTION}, "none": {}})
+    alone = {"none": typed(1, 1.0)}
+    drawn = reliability({"student": typed(1, 1.0, distribution=DISTRIBUTION), **alone})
     assert drawn is not None
     ideal, mine = drawn.lines
     assert (mine.name, round(mine.first, 3), round(mine.last, 3)) == ("student", 50.0, 81.3)
     assert ideal.points == "56.0,208.0 624.0,12.0"
-    assert reliability({"none": {}}) is None
-    assert places({"none": {}}) == ([], [])
+    assert reliability(alone) is None
+    assert places(alone) == ([], [])
 
 
 def test_a_certificate_is_written_for_a_person(report: Report) -> None:
@@ -256,67 +274,37 @@ def test_wrong_words_are_marked_against_the_nearest_right_answer() -> None:
 
 def test_curves_and_sizes_are_drawn_where_they_are() -> None:
     """The first step lies left of the last, the higher loss above the lower; a bigger system right."""
-    drawn = curves({"s": {"curves": {"loss": [[0, 4.0], [10, 1.0]]}}, "labels": {"kind": "pseudo_label"}})
+    trained = TrainResult(kind="finetune", curves={"loss": [(0, 4.0), (10, 1.0)]})
+    drawn = curves({"s": trained, "labels": LabelResult(rows=1, kept=1)})
     assert drawn is not None
     (line,) = drawn.lines
     (left, high), (right, low) = (map(float, point.split(",")) for point in line.points.split())
     assert (line.name, line.first, line.last) == ("s", 4.0, 1.0)
     assert left < right
     assert high < low  # SVG counts from the top
-    placed = trade({"big": system(8_000_000, 60.0), "small": system(2_000_000, 48.0)})
+    placed = trade({"big": typed(8_000_000, 60.0), "small": typed(2_000_000, 48.0)})
     assert placed is not None
     big, small = placed.dots
     assert big.x > small.x
     assert big.y < small.y
     assert big.high < big.y < big.low
     assert (big.named, small.named) == (True, True)
-    crowded = trade({"one": system(8_000_000, 60.0), "two": system(8_000_000, 60.1)})
+    crowded = trade({"one": typed(8_000_000, 60.0), "two": typed(8_000_000, 60.1)})
     assert crowded is not None
     assert [dot.named for dot in crowded.dots] == [True, False]
     assert curves({}) is None
-    assert trade({"alone": system(1, 1.0)}) is None
+    assert trade({"alone": typed(1, 1.0)}) is None
 
 
 def test_systems_of_other_runs_are_drawn_beside_and_set_no_name() -> None:
     """By time as well as by size; one that was scored by another metric is left out."""
-    mine = {"big": system(8_000_000, 60.0), "small": system(2_000_000, 48.0)}
-    other = {"a-1": {"small": system(4_000_000, 50.0)}, "a-2": {"x": {**system(1, 1.0), "metrics": {}}}}
+    mine = {"big": typed(8_000_000, 60.0), "small": typed(2_000_000, 48.0)}
+    other = {"a-1": {"small": typed(4_000_000, 50.0)}, "a-2": {"x": typed(1, 1.0, metrics={})}}
     for cost in ("MB", "ms an example"):
         placed = trade(mine, other, cost=cost)
         assert placed is not None
         assert [dot.name for dot in placed.dots if dot.other] == ["a-1: small"]
         assert len(placed.dots) == 3
-
-
-def test_health_counts_what_is_empty_circular_and_the_teachers() -> None:
-    """A run of words three times over is a circle, twice is none."""
-    assert goes_round("so it was it was it was")
-    assert not goes_round("it was it was over")
-    assert not goes_round("")
-    found = answers_health(["", "a a a a", "b c"], ["b", "c", ["b c", "d"]], ["", "x", "b c"])
-    assert found == {
-        "empty_percent": 33.333,
-        "circular_percent": 33.333,
-        "length_ratio": 1.5,
-        "as_teacher_percent": 66.667,
-    }
-
-
-def test_data_that_repeats_or_leaks_is_counted(tmp_path: Path) -> None:
-    """Inputs that stand twice, and inputs of the test that were learnt from; chats are not looked into."""
-    file = tmp_path / "train.txt"
-    file.write_text("a", encoding="utf-8")
-    texts = {
-        "train": Dataset.from_dict({"source": ["a", "a", "bcd"]}),
-        "test": Dataset.from_dict({"source": ["bcd", "e"]}),
-        "chats": Dataset.from_dict({"messages": ["x"]}),
-    }
-    found = data_facts(texts, {"train": file})
-    assert found["train"]["repeated"] == 1
-    assert found["train"]["characters_most"] == 3
-    assert str(found["train"]["sha256"]).startswith("ca978112ca1bbdca")
-    assert (found["test"]["also_in_train"], found["test"]["rows"]) == (1, 2)
-    assert found["chats"] == {"rows": 1}
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")

@@ -31,8 +31,10 @@ def test_set_reaches_any_value(workplace: Path) -> None:
         ["stages.student.train.learning_rate=1e-3", "run.name=other", "run.seed=7", "data.extra=test.jsonl"],
     )
     stage = config.stages["student"]
+    training = stage.training()
     assert stage.kind == "distill"
-    assert stage.train.learning_rate == 1e-3
+    assert training is not None
+    assert training.train.learning_rate == 1e-3
     assert (config.run.name, config.run.seed) == ("other", 7)
     assert config.data["extra"].path.endswith("test.jsonl")
 
@@ -70,7 +72,7 @@ model = "big"
         encoding="utf-8",
     )
     assert main(["plan", "few.toml"]) == 2
-    assert "Set data.split.exact = true" in capsys.readouterr().err
+    assert "data.split.exact=true" in capsys.readouterr().err
     assert main(["plan", "few.toml", "--set", "data.split.exact=true"]) == 0
     assert "validation 1 rows, test 1 rows" in capsys.readouterr().out
 

@@ -27,13 +27,13 @@ def test_a_stage_waits_for_the_stages_that_it_names_and_a_report_for_all(plan: R
     assert waits_for(config, "report") == set(config.stages) - {"report"}
 
 
-def test_jobs_begin_when_all_they_wait_for_is_over(plan: RunPlan) -> None:
+def test_jobs_begin_when_all_they_wait_for_is_finished(plan: RunPlan) -> None:
     """A stage with two seeds is two jobs, and whoever waits for it waits for both."""
     jobs = jobs_of(plan.config)
     assert [job.system for job in ready(plan.config, jobs, ())] == ["teacher", "baseline", "baseline_seed2"]
-    over = ("teacher", "labels", "stored", "student", "baseline")
-    waiting = [job for job in jobs if job.system not in over]
-    assert [job.system for job in ready(plan.config, waiting, over)] == ["baseline_seed2", "edge"]
+    finished = ("teacher", "labels", "stored", "student", "baseline")
+    waiting = [job for job in jobs if job.system not in finished]
+    assert [job.system for job in ready(plan.config, waiting, finished)] == ["baseline_seed2", "edge"]
 
 
 def test_only_stages_with_company_ask_to_share_the_machine(plan: RunPlan) -> None:
@@ -48,7 +48,7 @@ def test_only_stages_with_company_ask_to_share_the_machine(plan: RunPlan) -> Non
 
 def test_stored_distributions_serve_the_rows_that_they_were_stored_for(workplace: Path) -> None:
     """A distill stage with other data than its store is refused before anything is loaded."""
-    with pytest.raises(ValueError, match=r"stages\.stored stores distributions over train, labels"):
+    with pytest.raises(ValueError, match=r"stages\.stored caches distributions over train, labels"):
         check_run(read_run_file(workplace / "tiny.toml", ['stages.student.data="train"']))
 
 

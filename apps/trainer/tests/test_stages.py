@@ -36,7 +36,7 @@ def test_a_run_walks_every_kind_of_stage_and_side_by_side_with_equal_scores(
     (folder,) = (workplace / "runs").iterdir()
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
 
-    assert report["schema_version"] == 1
+    assert report["schema_version"] == 2
     assert list(report["systems"]) == ["teacher", "student", "baseline", "baseline_seed2", "exported"]
     for system in report["systems"].values():
         assert system["parameters"] > 0
@@ -44,13 +44,13 @@ def test_a_run_walks_every_kind_of_stage_and_side_by_side_with_equal_scores(
         assert system["ms_per_example"] > 0
         assert system["metrics"]["per"]["interval"]
     assert report["systems"]["student"]["parameters"] < report["systems"]["teacher"]["parameters"]
-    assert set(report["comparisons"]) == {"student_vs_twin", "student_vs_teacher"}
-    assert report["comparisons"]["student_vs_twin"]["per"]["first"] == "student"
+    assert set(report["comparisons"]) == {"student_vs_baseline", "student_vs_teacher"}
+    assert report["comparisons"]["student_vs_baseline"]["per"]["first"] == "student"
     assert len(report["samples"]["rows"]) == 5
     assert report["stages"]["labels"]["rows"] == 20
     assert report["stages"]["stored"]["rows"] == 48 + 8 + report["stages"]["labels"]["kept"]
 
-    assert 0.0 <= report["data"]["train"]["cut_percent"] <= 100.0
+    assert 0.0 <= report["data"]["train"]["truncated_percent"] <= 100.0
     for name in ("teacher", "student", "baseline", "baseline_seed2"):
         found = report["systems"][name]["distribution"]
         assert found["ece"]["n"] == sum(one["n"] for one in found["reliability"])
@@ -61,7 +61,7 @@ def test_a_run_walks_every_kind_of_stage_and_side_by_side_with_equal_scores(
     )
 
     for name in ("teacher", "student", "baseline", "baseline_seed2"):
-        assert verify(folder / "models" / name, require_manifest=True).sealed
+        assert verify(folder / "models" / name, require_manifest=True).has_manifest
         assert "None" not in (folder / "models" / name / "README.md").read_text(encoding="utf-8")
     assert (folder / "exports" / "edge" / "certificate.json").is_file()
     assert "<script" not in (folder / "report.html").read_text(encoding="utf-8")
@@ -84,7 +84,7 @@ def test_a_refused_export_exits_with_4_and_leaves_nothing_that_looks_finished(
     workplace: Path, edit: ReplaceText, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The folder keeps ``.partial`` in its name."""
-    edit('data = "test"\nmetrics = ["per"]', "floor = 1.1")
+    edit('data = "test"\nmetrics = ["per"]', "min_agreement = 1.1")
     assert main(["run", "tiny.toml"]) == 4
     error, fix = capsys.readouterr().err.strip().splitlines()[-2:]
     assert error.startswith("error: ")
@@ -209,7 +209,7 @@ def test_stored_distributions_wait_for_the_rest_of_the_run(
     assert main(["cache", "tiny.toml"]) == 0
     (partial,) = workplace.glob("runs/*.partial")
     assert f"distill-train resume runs/{partial.name}" in capsys.readouterr().out
-    assert verify(partial / "data" / "stored", require_manifest=True).sealed
+    assert verify(partial / "data" / "stored", require_manifest=True).has_manifest
     assert not (partial / "models" / "student").exists()
 
     assert main(["list", "--json"]) == 0
