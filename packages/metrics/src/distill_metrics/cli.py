@@ -136,8 +136,9 @@ def _settings(arguments: argparse.Namespace, metrics: Sequence[str]) -> dict[str
 
 
 def _run(arguments: argparse.Namespace, metrics: tuple[str, ...]) -> str:
-    from distill_metrics.comparison import compare_many, score
+    from distill_metrics.comparison import compare_many
     from distill_metrics.files import read_predictions, read_references
+    from distill_metrics.scoring import score
 
     paths: list[str] = arguments.hypotheses
     if len(set(paths)) < len(paths):

@@ -1,4 +1,4 @@
-"""Scores with intervals, and comparisons that say when no difference is shown."""
+"""Paired comparisons of systems, which say when no difference is shown."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -6,18 +6,11 @@ from typing import Literal
 
 from distill_metrics.errors import SettingError, ShapeError
 from distill_metrics.likelihood import likelihood_statistics
-from distill_metrics.names import (
-    ENCODER_METRIC_NAMES,
-    METRIC_NAMES,
-    check_metric_names,
-    lower_is_better,
-)
-from distill_metrics.results import MetricResult, Reference, Statistics
+from distill_metrics.names import lower_is_better
+from distill_metrics.results import Reference, Statistics
 from distill_metrics.table import metric_named
 
 Method = Literal["bootstrap", "randomization"]
-Settings = Mapping[str, Mapping[str, object]]
-"""For a metric's name the settings of its function."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,53 +62,6 @@ class Comparison:
             "p": self.p,
             "better": self.better,
         }
-
-
-def score(
-    predictions: Sequence[str],
-    references: Sequence[Reference],
-    *,
-    metrics: Sequence[str],
-    interval: float | None = 0.95,
-    samples: int = 2000,
-    seed: int = 0,
-    settings: Settings | None = None,
-) -> dict[str, MetricResult]:
-    """Several metrics of one system, each with the percentile interval of a bootstrap over examples.
-
-    Args:
-        predictions: One text an example.
-        references: One text or a list of texts an example.
-        metrics: Names out of :data:`METRIC_NAMES` and :data:`ENCODER_METRIC_NAMES`.
-        interval: Confidence of the intervals, or None for none.
-        samples: Bootstrap resamples.
-        seed: Equal seeds give equal intervals.
-        settings: Settings a metric, such as ``{"rougeL": {"tokenizer": "unicode"}}``.
-
-    Raises:
-        UnknownMetricError: A metric does not exist; the nearest is named.
-        ShapeError: Predictions and references do not pair up.
-        TextTypeError: Something is not a ``str``.
-        EmptyTextError: A reference holds nothing that the metric could count.
-        SettingError: A setting is unknown.
-        ValueError: ``interval`` is not between 0 and 1, or ``samples`` is not positive.
-    """
-    known = (*METRIC_NAMES, *ENCODER_METRIC_NAMES)
-    names = check_metric_names(metrics, allowed=known)
-    chosen = settings or {}
-    check_metric_names(chosen or names, allowed=known)
-    measured = {
-        name: metric_named(name).statistics(predictions, references, chosen.get(name)) for name in names
-    }
-    if interval is None:
-        return {name: statistics.result() for name, statistics in measured.items()}
-    from distill_metrics.bootstrap import percentile_interval, resampled_values
-
-    values = resampled_values(list(measured.values()), samples=samples, seed=seed)
-    return {
-        name: statistics.result(interval=percentile_interval(resampled, confidence=interval))
-        for (name, statistics), resampled in zip(measured.items(), values, strict=True)
-    }
 
 
 def compare(
@@ -220,36 +166,6 @@ def compare_many(
     return _compared(measured, base, metric, method=method, samples=samples, seed=seed, confidence=confidence)
 
 
-def score_log_probs(
-    log_probs: Sequence[Sequence[float]],
-    *,
-    interval: float | None = 0.95,
-    samples: int = 2000,
-    seed: int = 0,
-) -> MetricResult:
-    """Negative log-likelihood of the right tokens, nats a token, with the interval of a bootstrap.
-
-    Args:
-        log_probs: For each example the natural log-probability of each of its right tokens, such as those
-            under the masks of ``distill_adapters.mask_log_probs``.
-        interval: Confidence of the interval, or None for none.
-        samples: Bootstrap resamples, of examples.
-        seed: Equal seeds give equal intervals.
-
-    Raises:
-        ShapeError: There are no examples.
-        EmptyTextError: An example has no tokens.
-        ValueError: A log-probability is positive or NaN.
-    """
-    from distill_metrics.bootstrap import percentile_interval, resampled_values
-
-    statistics = likelihood_statistics(log_probs)
-    if interval is None:
-        return statistics.result()
-    (resampled,) = resampled_values([statistics], samples=samples, seed=seed)
-    return statistics.result(interval=percentile_interval(resampled, confidence=interval))
-
-
 def compare_log_probs(
     first: Sequence[Sequence[float]],
     second: Sequence[Sequence[float]],
@@ -306,17 +222,21 @@ def _compared(
     resampled = dict(zip(measured, arrays, strict=True))
     values = {name: statistics.result().value for name, statistics in measured.items()}
     found = [
-        _undecided(
-            (name, base), metric, values[name] - values[base], resampled[name] - resampled[base], confidence
+        undecided(
+            (name, base),
+            metric,
+            values[name] - values[base],
+            resampled[name] - resampled[base],
+            n=len(measured[base].rows),
+            confidence=confidence,
         )
         for name in others
     ]
     if method == "randomization":
         ps = [randomized_p(measured[name], measured[base], samples=samples, seed=seed) for name in others]
-        found = [replace(comparison, p=p) for comparison, p in zip(found, ps, strict=True)]
-    # With n examples no exchange of outputs can be rarer than this.
-    least = 2.0 ** (1 - len(measured[base].rows))
-    return decided([replace(one, p=max(one.p, least)) for one in found])
+        least = _least_p(len(measured[base].rows))
+        found = [replace(comparison, p=max(p, least)) for comparison, p in zip(found, ps, strict=True)]
+    return adjust_holm(found)
 
 
 def _baseline(systems: Mapping[str, Sequence[str]], baseline: str | None) -> str:
@@ -328,10 +248,19 @@ def _baseline(systems: Mapping[str, Sequence[str]], baseline: str | None) -> str
     return name
 
 
-def _undecided(
-    names: tuple[str, str], metric: str, difference: float, resampled: object, confidence: float
+def undecided(
+    names: tuple[str, str], metric: str, difference: float, resampled: object, *, n: int, confidence: float
 ) -> Comparison:
-    """A comparison out of the resampled differences ``(samples,)``, before p is adjusted."""
+    """A comparison of two systems before p is adjusted and the better one named.
+
+    Args:
+        names: The two systems.
+        metric: The metric.
+        difference: Value of the first minus value of the second.
+        resampled: The same of each resample, ``(samples,)``.
+        n: Number of examples, which bounds p from below.
+        confidence: Of the interval and of the decision to come.
+    """
     import numpy as np
 
     from distill_metrics.bootstrap import at_least, percentile_interval
@@ -344,14 +273,39 @@ def _undecided(
         metric=metric,
         difference=difference,
         interval=percentile_interval(values, confidence=confidence),
-        p=float((extreme.sum() + 1) / (len(values) + 1)),
+        p=max(float((extreme.sum() + 1) / (len(values) + 1)), _least_p(n)),
         better=None,
         confidence=confidence,
     )
 
 
-def decided(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
-    """The comparisons with p adjusted for their number and the better system named, where one is shown."""
+def _least_p(n: int) -> float:
+    """With n examples no exchange of outputs between two systems can be rarer than this."""
+    return float(2.0 ** (1 - n))
+
+
+def adjust_holm(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
+    """Adjust p for the number of comparisons (Holm), and decide each of them again.
+
+    Args:
+        comparisons: A family of comparisons whose p is not adjusted yet: everything that was tested to answer
+            one question.
+
+    Returns:
+        The same comparisons with the larger p; ``better`` is None where no difference is shown any more.
+
+    Example:
+        >>> from distill_metrics import adjust_holm, compare
+        >>> references, partly = ["a b"] * 6, ["a b"] * 2 + ["a c"] * 4
+        >>> pairs = [compare(partly, references, references, metric=name) for name in ("wer", "chrf")]
+        >>> [(round(one.p, 3), one.better) for one in pairs]
+        [(0.031, 'second'), (0.031, 'second')]
+        >>> [(round(one.p, 3), one.better) for one in adjust_holm(pairs)]
+        [(0.062, None), (0.062, None)]
+
+    Source:
+        Holm 1979, "A simple sequentially rejective multiple test procedure".
+    """
     adjusted = _holm([comparison.p for comparison in comparisons])
     return tuple(_decided(replace(one, p=p)) for one, p in zip(comparisons, adjusted, strict=True))
 

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Literal
 
-from distill_metrics.comparison import Comparison, Method, Settings, compare, decided, score
+from distill_metrics.comparison import Comparison, Method, adjust_holm, compare
 from distill_metrics.errors import EmptyTextError, SettingError, ShapeError
 from distill_metrics.results import MetricResult, Reference
+from distill_metrics.scoring import Settings, score
 from distill_metrics.table import metric_named
 
 Slicing = Sequence[object] | Literal["length"]
@@ -44,25 +45,33 @@ def retention(
         ShapeError: The teacher scores 0, or texts do not pair up.
         Exception: What :func:`compare` raises.
     """
-    from distill_metrics.bootstrap import percentile_interval, resampled_values
+    from distill_metrics.bootstrap import resampled_values
 
     chosen = metric_named(metric)
     if chosen.lower_is_better:
         raise SettingError(f"{metric} is an error rate: nothing of it is retained. Use compare.")
-    ours, theirs = (chosen.statistics(texts, references, settings) for texts in (student, teacher))
-    kept, whole = ours.result(), theirs.result()
-    if not whole.value:
+    both = tuple(chosen.statistics(texts, references, settings) for texts in (student, teacher))
+    if not both[1].result().value:
         raise ShapeError(f"The teacher scores 0 in {metric}: there is nothing to retain.")
-    upper, lower = resampled_values([ours, theirs], samples=samples, seed=seed)
-    interval = None
-    if lower.all():
-        interval = percentile_interval(100.0 * upper / lower, confidence=confidence)
+    upper, lower = resampled_values(both, samples=samples, seed=seed)
+    return share_kept(both[0].result(), both[1].result(), upper, lower, confidence=confidence)
+
+
+def share_kept(
+    student: MetricResult, teacher: MetricResult, upper: object, lower: object, *, confidence: float
+) -> MetricResult:
+    """What share of its teacher's result a student keeps; ``upper``, ``lower``: both in each resample."""
+    import numpy as np
+
+    from distill_metrics.bootstrap import percentile_interval
+
+    above, below = np.asarray(upper, dtype=np.float64), np.asarray(lower, dtype=np.float64)
     return MetricResult(
-        value=100.0 * kept.value / whole.value,
+        value=100.0 * student.value / teacher.value,
         unit="percent",
-        n=whole.n,
-        signature=f"retention|student / teacher|{whole.signature}",
-        interval=interval,
+        n=teacher.n,
+        signature=f"retention|student / teacher|{teacher.signature}",
+        interval=percentile_interval(100.0 * above / below, confidence=confidence) if below.all() else None,
     )
 
 
@@ -117,7 +126,7 @@ def compare_slices(
             )  # fmt: skip
         except EmptyTextError as error:
             raise EmptyTextError(f"In the part {label!r}: {error}") from error
-    return dict(zip(found, decided(list(found.values())), strict=True))
+    return dict(zip(found, adjust_holm(list(found.values())), strict=True))
 
 
 def score_slices(

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from distill_metrics.arrays import IGNORED, as_array
 from distill_metrics.classification import accuracy, f1
-from distill_metrics.comparison import score
 from distill_metrics.errors import EmptyPredictionsWarning, EmptyTextError, SettingError, ShapeError
 from distill_metrics.names import ENCODER_METRIC_NAMES, METRIC_NAMES, check_metric_names
 from distill_metrics.results import Reference
+from distill_metrics.scoring import score
 
 if TYPE_CHECKING:
     import numpy as np
