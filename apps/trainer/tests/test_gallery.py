@@ -130,7 +130,9 @@ def test_at_least_97_of_100_mistakes_are_corrected_by_the_fix_that_is_printed(
             uncorrected[name] = fix
     share = 1 - len(uncorrected) / len(MISTAKES)
     listed = "\n".join(f"  {name}: {text}" for name, text in [*wrong.items(), *uncorrected.items()])
-    print(f"{len(MISTAKES)} mistakes, {100 * share:.1f} % corrected by the printed fix; the others:\n{listed}")
+    print(
+        f"{len(MISTAKES)} mistakes, {100 * share:.1f} % corrected by the printed fix; the others:\n{listed}"
+    )
     assert not wrong, listed
     assert len(MISTAKES) >= 100
     assert share >= LEAST, listed

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 
-from distill_app_trainer.report.charts import curves, marked, places, reliability, trade
+from distill_app_trainer.report.charts import curves, places, reliability, trade
 from distill_app_trainer.report.report import Report
 from distill_app_trainer.report.results import LabelResult, RunReport, SystemResult, TrainResult, from_dict
 
@@ -266,12 +266,6 @@ def test_a_card_is_one_of_the_hub_with_the_figures_of_the_run(report: Report, tm
     assert (found.metric_type, found.metric_value, found.dataset_split) == ("exact_match", 48.0, "test")
 
 
-def test_wrong_words_are_marked_against_the_nearest_right_answer() -> None:
-    """A word is right where it stands in the longest common order of words."""
-    assert marked("A X B", ["B B B", "A B"]) == [("A", True), ("X", False), ("B", True)]
-    assert marked("", "A") == []
-
-
 def test_curves_and_sizes_are_drawn_where_they_are() -> None:
     """The first step lies left of the last, the higher loss above the lower; a bigger system right."""
     trained = TrainResult(kind="finetune", curves={"loss": [(0, 4.0), (10, 1.0)]})
@@ -284,14 +278,14 @@ def test_curves_and_sizes_are_drawn_where_they_are() -> None:
     assert high < low  # SVG counts from the top
     placed = trade({"big": typed(8_000_000, 60.0), "small": typed(2_000_000, 48.0)})
     assert placed is not None
-    big, small = placed.dots
+    big, small = placed.chart.dots
     assert big.x > small.x
     assert big.y < small.y
     assert big.high < big.y < big.low
     assert (big.named, small.named) == (True, True)
     crowded = trade({"one": typed(8_000_000, 60.0), "two": typed(8_000_000, 60.1)})
     assert crowded is not None
-    assert [dot.named for dot in crowded.dots] == [True, False]
+    assert [dot.named for dot in crowded.chart.dots] == [True, False]
     assert curves({}) is None
     assert trade({"alone": typed(1, 1.0)}) is None
 
@@ -303,8 +297,8 @@ def test_systems_of_other_runs_are_drawn_beside_and_set_no_name() -> None:
     for cost in ("MB", "ms an example"):
         placed = trade(mine, other, cost=cost)
         assert placed is not None
-        assert [dot.name for dot in placed.dots if dot.other] == ["a-1: small"]
-        assert len(placed.dots) == 3
+        assert [dot.name for dot in placed.chart.dots if dot.other] == ["a-1: small"]
+        assert len(placed.chart.dots) == 3
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")

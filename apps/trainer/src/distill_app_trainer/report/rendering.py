@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from distill_app_trainer.report.charts import marked
 from distill_app_trainer.report.results import Metric
+from distill_metrics.charts import mark_words
 
 
 def shown_metric(metric: Metric | None) -> str:
@@ -38,7 +38,7 @@ def render(name: str, /, **values: object) -> str:
         lstrip_blocks=True,
     )
     environment.filters["metric"] = shown_metric
-    environment.filters["marked"] = marked
+    environment.filters["marked"] = mark_words
     environment.filters["plain"] = plain
     environment.filters["toml"] = lambda text: json.dumps(text, ensure_ascii=False)
     return environment.get_template(name).render(**values)

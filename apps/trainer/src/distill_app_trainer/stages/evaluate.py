@@ -139,7 +139,10 @@ def _compared(
     """A pair in every metric; a student and its teacher with the share of the score that is kept."""
     kept = metrics_of(measured.retention.get(first, {})) if second == teacher else {}
     return {
-        metric: PairResult(**one.to_dict(), statement=one.statement(), retention=kept.get(metric))
+        metric: from_dict(
+            PairResult,
+            {**one.to_dict(), "statement": one.statement(), "retention": kept.get(metric)},
+        )
         for metric, one in measured.between(first, second).items()
     }
 
