@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from distill_adapters.quiet import quieten, quieten_libraries, wait_passively
 from distill_app_trainer.errors import StoppedError
 from distill_app_trainer.plan.eta import Forecast
 from distill_app_trainer.plan.plan import RunPlan
@@ -18,7 +19,6 @@ from distill_app_trainer.run.data import load_texts
 from distill_app_trainer.run.display import Display, LogRelay
 from distill_app_trainer.run.folder import RunFolder
 from distill_app_trainer.run.listeners import listeners
-from distill_app_trainer.run.quiet import quieten, quieten_libraries, wait_passively
 from distill_app_trainer.run.report import versions, write_report
 from distill_app_trainer.run.workers import run_jobs
 from distill_app_trainer.stages import run_stage

@@ -31,7 +31,7 @@ def data(arguments: argparse.Namespace) -> bool:
     chosen = _task(folder, arguments.task)
 
     from distill_adapters import load_tokenizer
-    from distill_app_trainer.run.quiet import quieten_libraries
+    from distill_adapters.quiet import quieten_libraries
     from distill_datakit import check_data
 
     quieten_libraries()

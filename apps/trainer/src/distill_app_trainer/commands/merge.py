@@ -16,7 +16,7 @@ def merge(arguments: argparse.Namespace) -> None:
         )
     if target.exists():
         raise UsageError(f"{target} exists and is not overwritten. Name a folder that is not there yet.")
-    from distill_app_trainer.run.quiet import quieten_libraries, wait_passively
+    from distill_adapters.quiet import quieten_libraries, wait_passively
 
     wait_passively()
     quieten_libraries()

@@ -10,10 +10,10 @@ def plan(arguments: argparse.Namespace) -> None:
     import json
 
     made = prepare(arguments.run_file, arguments.overrides)
+    from distill_adapters.quiet import quieten
     from distill_app_trainer.commands import timing
     from distill_app_trainer.run.data import load_texts
     from distill_app_trainer.run.display import plan_text
-    from distill_app_trainer.run.quiet import quieten
 
     if not arguments.debug:
         quieten()

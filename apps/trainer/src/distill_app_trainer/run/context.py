@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from distill_adapters.throughput import PARTS
 from distill_app_trainer.plan.plan import RunPlan
 from distill_app_trainer.plan.schedule import Job, jobs_of
 from distill_app_trainer.report.results import RunResults, TrainResult
 from distill_app_trainer.run.folder import RunPaths, RunState
 from distill_app_trainer.run.listeners import RunListener
-from distill_app_trainer.run.throughput import PARTS
 
 if TYPE_CHECKING:
     from datasets import Dataset

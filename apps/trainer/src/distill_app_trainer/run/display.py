@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from distill_adapters.throughput import Throughput
 from distill_app_trainer.run.listeners import RunListener
-from distill_app_trainer.run.throughput import Throughput
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

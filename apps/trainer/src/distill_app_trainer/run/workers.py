@@ -144,10 +144,10 @@ def _serve(pipe: Connection, plan: RunPlan, path: Path, work: Work, debug: bool)
     """Do jobs until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process gets it too, and ends its workers
     signal.signal(signal.SIGTERM, _leave)
+    from distill_adapters.quiet import quieten_libraries, wait_passively
     from distill_app_trainer.run.data import load_texts
     from distill_app_trainer.run.display import LogRelay
     from distill_app_trainer.run.listeners import Relay
-    from distill_app_trainer.run.quiet import quieten_libraries, wait_passively
 
     wait_passively()
     if not debug:
