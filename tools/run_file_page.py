@@ -10,18 +10,18 @@ import json
 import re
 
 from distill_adapters import TrainConfig
-from distill_app_trainer.runfile import schema as config
+from distill_app_trainer.runfile import kinds, schema
 from distill_kd import CacheConfig, DistillConfig
 from workspace import ROOT
 
 PAGE = ROOT / "docs" / "run-file.md"
 TABLES: dict[str, type] = {
-    "[run]": config.RunSettings,
-    "[data]": config.DataSource,
-    "[data.limits]": config.Limits,
-    "[data.split]": config.Split,
-    "[models.NAME]": config.ModelSource,
-    **{kind: stage for kind, stage in config.STAGE_KINDS.items() if kind != "report"},
+    "[run]": schema.RunInfo,
+    "[data]": schema.DataSource,
+    "[data.limits]": schema.Limits,
+    "[data.split]": schema.Split,
+    "[models.NAME]": schema.ModelSource,
+    **{kind: stage for kind, stage in kinds.STAGE_KINDS.items() if kind != "report"},
     "train": TrainConfig,
     "objective": DistillConfig,
     "cache": CacheConfig,
@@ -61,9 +61,8 @@ def described(kind: type) -> dict[str, str]:
     text = text or inspect.cleandoc(kind.__doc__ or "").partition("Args:\n")[2]
     found: dict[str, str] = {}
     for name, said in re.findall(r"^    (\w+): (.+(?:\n {8}.*)*)", text.partition("\n\n")[0], re.MULTILINE):
-        line = " ".join(said.split()).replace("``", "`").replace("|", "\\|").rstrip(".")
-        line = re.sub(r"\bNone\b", "none", line)
-        found[name] = line[0].lower() + line[1:]
+        line = " ".join(said.split()).replace("``", "`").replace("|", "\\|")
+        found[name] = re.sub(r"\bNone\b", "none", line)
     return found
 
 
