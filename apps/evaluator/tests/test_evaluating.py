@@ -37,7 +37,7 @@ def test_a_model_is_predicted_scored_and_written_down(
     assert [row["prediction"] for row in rows] == ["a a a a"] * 4
     assert rows[1]["reference"] == "a a a b"
     assert rows[1]["metrics"] == {"per": 25.0, "exact_match": 0.0}
-    assert verify(out).sealed
+    assert verify(out).has_manifest
     assert "says_a: 4 rows" in printed.err
 
 

@@ -31,8 +31,12 @@ from conftest import (  # type: ignore[import-not-found]  # beside this file, wh
 )
 
 from distill_deploy import export, save
-from distill_deploy.choosing import PRECISIONS
 
+PRECISIONS = {
+    "ctranslate2": ("fp32", "fp16", "int8"),
+    "onnx": ("fp32", "int8"),
+    "openvino": ("fp32", "fp16", "int8"),
+}
 GENERATING = ("t5", "marian", "bart", "gpt2", "llama", "qwen3")
 WORDS = "the of a model language small that is and it to in text word as with for says from where".split()  # noqa: SIM905
 MUST = {  # kind -> exporters that must pass in fp32 and int8

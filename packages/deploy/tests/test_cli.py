@@ -42,19 +42,19 @@ def test_exporting_prints_the_certificate_that_it_wrote(
 
 
 @pytest.mark.extra("export")  # noqa: S610
-def test_an_export_below_its_floor_is_exit_4_unless_accepted(
+def test_an_export_that_agrees_too_little_is_exit_4_unless_that_is_allowed(
     trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Refused in one line that names what is left; --accept keeps it and the certificate records that."""
+    """Refused in one line that names what is left; --allow-failed keeps it, and the certificate says so."""
     out = tmp_path / "e"
-    asked = [str(trained("llama")), str(out), "--floor", "1.01", "--max-new-tokens", "8"]
+    asked = [str(trained("llama")), str(out), "--min-agreement", "1.01", "--max-new-tokens", "8"]
     assert export_main(asked) == 4
     said = capsys.readouterr()
     assert said.out == ""
-    assert "the floor is 101.00%" in said.err
+    assert "at least 101.00% have to" in said.err
     assert "e.rejected" in said.err
     assert not out.exists()
-    assert export_main([*asked, "--accept"]) == 0
+    assert export_main([*asked, "--allow-failed"]) == 0
     certificate = json.loads(capsys.readouterr().out)
     assert certificate["accepted"]
     assert not certificate["verified"]

@@ -75,11 +75,11 @@ def checked(certificate: Mapping[str, object], agreement: float) -> None:
 def test_an_export_generates_what_transformers_generates(
     trained: Trained, held_out: Texts, tmp_path: Path, kind: str, precision: Precision
 ) -> None:
-    """Verified and sealed; in fp32 the runtime's greedy texts equal transformers', in int8 nearly all."""
+    """Verified; in fp32 the runtime's greedy texts equal transformers', in int8 nearly all of them."""
     texts = held_out(kind)
     done = export(trained(kind), tmp_path / "e", precision=precision, held_out=texts, max_new_tokens=12)
     checked(done.certificate, 1.0 if precision == "fp32" else 0.99)
-    assert verify(tmp_path / "e", require_manifest=True).sealed
+    assert verify(tmp_path / "e", require_manifest=True).has_manifest
     runtime = load_runtime(tmp_path / "e", threads=1)
     assert isinstance(runtime, TextGenerator)
     few = texts[::5]
@@ -93,11 +93,11 @@ def test_an_export_generates_what_transformers_generates(
 def test_a_masked_export_fills_as_its_model(
     trained: Trained, held_out: Texts, tmp_path: Path, kind: str, precision: Precision
 ) -> None:
-    """Verified and sealed, and the mask gets the token that transformers puts there."""
+    """Verified, with a manifest, and the mask gets the token that transformers puts there."""
     done = export(trained(kind), tmp_path / "e", precision=precision, held_out=held_out(kind))
     checked(done.certificate, 1.0 if precision == "fp32" else 0.97)
     assert done.format == "onnx"
-    assert verify(tmp_path / "e", require_manifest=True).sealed
+    assert verify(tmp_path / "e", require_manifest=True).has_manifest
     runtime = load_runtime(tmp_path / "e", threads=1)
     assert isinstance(runtime, MaskFiller)
     (fills,) = runtime.fill(["ab[MASK]def"], top_k=3)
@@ -123,16 +123,16 @@ def test_fp16_weights_take_half_the_space(trained: Trained, held_out: Texts, tmp
         export(trained("bert"), tmp_path / "f", precision="fp16")
 
 
-def test_int8_rounds_activations_only_where_the_floor_allows(
+def test_int8_rounds_activations_only_where_that_agrees(
     trained: Trained, held_out: Texts, tmp_path: Path
 ) -> None:
-    """Where int8 arithmetic misses the floor, the weights stay int8 and the runtime computes in float32."""
+    """Where int8 arithmetic agrees too little, the weights stay int8 and the runtime computes in float32."""
     done = export(
         trained("marian_early"),
         tmp_path / "e",
         held_out=held_out("marian"),
         max_new_tokens=12,
-        floor=0.95,  # what it says is thin: with int8 arithmetic 82 % agree, with int8 weights alone 99 %
+        min_agreement=0.95,  # with int8 arithmetic 82 % agree, with int8 weights alone 99 %
     )
     tried = done.certificate["token_agreement_by_compute"]
     assert isinstance(tried, dict)
@@ -160,7 +160,7 @@ def test_shared_weights_are_written_once(trained: Trained, tmp_path: Path, kind:
     bounds: dict[Precision, float] = {"fp32": 1.2 if masked else 1.05, "int8": 0.45 if masked else 0.35}
     for precision, bound in bounds.items():
         done = export(
-            tmp_path / "m", tmp_path / precision, precision=precision, accept=True, max_new_tokens=4
+            tmp_path / "m", tmp_path / precision, precision=precision, allow_failed=True, max_new_tokens=4
         )
         ratio = done.certificate["size_ratio"]
         assert isinstance(ratio, float)
@@ -168,12 +168,12 @@ def test_shared_weights_are_written_once(trained: Trained, tmp_path: Path, kind:
 
 
 def test_a_planted_fault_is_refused_and_moved_aside(trained: Trained, tmp_path: Path) -> None:
-    """An unreachable floor refuses: nothing at OUT, the export and certificate at OUT.rejected; accept keeps it."""  # noqa: E501
-    with pytest.raises(ExportRefusedError, match=r"floor is 101"):
-        export(trained("gpt2"), tmp_path / "e", floor=1.01)
+    """Refused: nothing stands at OUT, export and certificate at OUT.rejected; allow_failed keeps it."""
+    with pytest.raises(ExportRefusedError, match=r"at least 101"):
+        export(trained("gpt2"), tmp_path / "e", min_agreement=1.01)
     assert not (tmp_path / "e").exists()
     assert json.loads((tmp_path / "e.rejected" / "certificate.json").read_text())["failures"]
-    kept = export(trained("gpt2"), tmp_path / "e", floor=1.01, accept=True)
+    kept = export(trained("gpt2"), tmp_path / "e", min_agreement=1.01, allow_failed=True)
     assert kept.certificate["accepted"]
     assert not kept.certificate["verified"]
 
@@ -193,7 +193,7 @@ def test_what_has_no_path_is_said(trained: Trained, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="ctranslate2"):
         export(trained("gpt2"), tmp_path / "e", format="onnx")
     with pytest.raises(ExportError, match="fp32, fp16, int8"):
-        export(trained("gpt2"), tmp_path / "e", precision="int3")  # type: ignore[arg-type]  # what is tested
+        export(trained("gpt2"), tmp_path / "e", precision="int3")
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
     with pytest.raises(ExportError, match="merge it first"):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from distill_deploy import ExportRefusedError, conversion, export, save
+from distill_deploy import ExportRefusedError, ctranslate2_export, export, save, source
 from distill_deploy.backend_ctranslate2 import CTranslate2Generator
 
 pytestmark = pytest.mark.extra("export")  # noqa: S610
@@ -37,7 +37,7 @@ def altered(source: Path, out: Path, change: Callable[[Any], object]) -> Path:
 
 def plant_in_marian(monkeypatch: pytest.MonkeyPatch, fault: Callable[[Any, Any], object]) -> None:
     """Let the conversion of Marian end with ``fault(spec, model)``."""
-    right = conversion._marian_loader
+    right = ctranslate2_export._marian_loader
 
     def faulty() -> Callable[..., Any]:
         def load(model: Any, tokenizer: Any) -> Any:
@@ -47,7 +47,7 @@ def plant_in_marian(monkeypatch: pytest.MonkeyPatch, fault: Callable[[Any, Any],
 
         return load
 
-    monkeypatch.setattr(conversion, "_marian_loader", faulty)
+    monkeypatch.setattr(ctranslate2_export, "_marian_loader", faulty)
 
 
 def test_marian_starting_from_a_zero_embedding(
@@ -155,13 +155,13 @@ def test_what_a_folder_must_carry(
     named: str,
 ) -> None:
     """A tokenizer, template, special id or generation default that did not arrive is named."""
-    right = conversion.write_runtime_files
+    right = source.write_runtime_files
 
     def lossy(source: Any, out: Path, facts: dict[str, object]) -> None:
         right(source, out, facts)
         loss(out)
 
-    monkeypatch.setattr("distill_deploy.exporting.write_runtime_files", lossy)
+    monkeypatch.setattr("distill_deploy.exports.write_runtime_files", lossy)
     failures = refused(trained(kind), tmp_path / "e", held_out(kind))
     assert any(named in failure for failure in failures), failures
 
@@ -190,7 +190,7 @@ def test_beams_that_do_not_stop_early(
     def greedy(_self: CTranslate2Generator, _decoding: object) -> Mapping[str, object]:
         return {"beam_size": 1}
 
-    monkeypatch.setattr(CTranslate2Generator, "_choosing", greedy)
+    monkeypatch.setattr(CTranslate2Generator, "_chosen", greedy)
     failures = refused(folder, tmp_path / "e", texts)
     assert any("beam search gives" in failure for failure in failures)
 

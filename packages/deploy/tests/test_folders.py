@@ -17,7 +17,15 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from distill_deploy import IntegrityError, NonFiniteWeightsError, load, save, seal, staged, verify
+from distill_deploy import (
+    IntegrityError,
+    NonFiniteWeightsError,
+    load_tensors,
+    save,
+    staged,
+    verify,
+    write_manifest,
+)
 
 
 class Weights:
@@ -46,7 +54,7 @@ def folder(tmp_path: Path) -> Path:
 def test_a_staged_folder_verifies_and_carries_its_metadata(folder: Path) -> None:
     """What staged wrote verifies, lists its files and hands the metadata back."""
     found = verify(folder, require_manifest=True)
-    assert found.sealed
+    assert found.has_manifest
     assert found.files == ("config.json", "model.safetensors", "sub/tokenizer.json")
     assert found.metadata == {"run": "r1"}
 
@@ -64,11 +72,11 @@ def test_sealing_again_does_not_bless_other_tensors(
     folder: Path, change: Callable[[np.ndarray], dict[str, np.ndarray]], blamed: str
 ) -> None:
     """A tensor missing, extra, of another shape or dtype is refused by load, though the hashes fit."""
-    tensors = dict(load(folder).tensors)
+    tensors = dict(load_tensors(folder).tensors)
     save_file(change(tensors["w"]), folder / "model.safetensors")
-    seal(folder)
+    write_manifest(folder)
     with pytest.raises(IntegrityError, match=f"model.safetensors.*{blamed}"):
-        load(folder)
+        load_tensors(folder)
 
 
 def test_cards_may_change_after_sealing(folder: Path) -> None:
@@ -77,7 +85,7 @@ def test_cards_may_change_after_sealing(folder: Path) -> None:
     (folder / ".gitattributes").write_text("x")
     (folder / ".cache").mkdir()
     (folder / ".cache" / "x.bin").write_text("x")
-    assert verify(folder).sealed
+    assert verify(folder).has_manifest
 
 
 def test_an_unsealed_folder_is_unverified_unless_a_manifest_is_required(
@@ -85,7 +93,7 @@ def test_an_unsealed_folder_is_unverified_unless_a_manifest_is_required(
 ) -> None:
     """No manifest: accepted with one line "unverified"; require_manifest refuses it."""
     (folder / "MANIFEST.json").unlink()
-    assert not verify(folder).sealed
+    assert not verify(folder).has_manifest
     assert "unverified" in caplog.text
     with pytest.raises(IntegrityError, match=r"MANIFEST\.json is missing"):
         verify(folder, require_manifest=True)
@@ -96,7 +104,7 @@ def test_a_hub_snapshot_with_links_loads_unverified(folder: Path, tmp_path: Path
     snapshot = tmp_path / "snapshot"
     snapshot.mkdir()
     (snapshot / "model.safetensors").symlink_to(folder / "model.safetensors")
-    assert load(snapshot).tensors["w"].shape == (40, 8)
+    assert load_tensors(snapshot).tensors["w"].shape == (40, 8)
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "x.pt", "training_args.bin", "a.pkl", "model.bin"])
@@ -105,7 +113,7 @@ def test_pickles_are_refused_even_without_a_manifest(folder: Path, name: str) ->
     (folder / name).write_bytes(pickle.dumps({"a": 1}))
     with pytest.raises(IntegrityError, match=name):
         verify(folder)
-    seal(folder)
+    write_manifest(folder)
     with pytest.raises(IntegrityError, match=f"{name} is a pickle"):
         verify(folder)
     (folder / "MANIFEST.json").unlink()
@@ -116,7 +124,7 @@ def test_pickles_are_refused_even_without_a_manifest(folder: Path, name: str) ->
 def test_a_listed_optimizer_state_can_be_allowed(folder: Path) -> None:
     """A checkpoint names the optimizer state it reads with weights_only; unsealed it is refused."""
     (folder / "optimizer.pt").write_bytes(b"PK")
-    seal(folder)
+    write_manifest(folder)
     assert verify(folder, allow={"optimizer.pt"}).metadata == {"run": "r1"}
     (folder / "MANIFEST.json").unlink()
     with pytest.raises(IntegrityError, match=r"optimizer\.pt"):
@@ -127,18 +135,18 @@ def test_a_listed_optimizer_state_can_be_allowed(folder: Path) -> None:
 def test_an_index_that_leaves_the_folder_is_refused(folder: Path, part: str) -> None:
     """The parts that an index names are plain names of files that are there."""
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"w": part}}))
-    seal(folder)
+    write_manifest(folder)
     with pytest.raises(IntegrityError, match=part):
-        load(folder)
+        load_tensors(folder)
 
 
 def test_an_index_that_names_an_absent_tensor_is_refused(folder: Path) -> None:
     """A tensor that its file lacks is an error at load, not random weights later."""
     weight_map = {"w": "model.safetensors", "v": "model.safetensors"}
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
-    seal(folder)
+    write_manifest(folder)
     with pytest.raises(IntegrityError, match="'v'"):
-        load(folder)
+        load_tensors(folder)
 
 
 def test_a_manifest_that_leaves_the_folder_is_refused(folder: Path) -> None:
@@ -234,8 +242,8 @@ def test_save_and_load_round_trip_without_torch(tmp_path: Path) -> None:
     """What a model saved comes back as numpy arrays, verified."""
     values = np.arange(6, dtype="f4").reshape(2, 3)
     path = save(Weights(values), None, tmp_path / "m", metadata={"base": "b"})
-    loaded = load(path, require_manifest=True)
-    assert loaded.sealed
+    loaded = load_tensors(path, require_manifest=True)
+    assert loaded.has_manifest
     assert list(loaded.tensors) == ["layer.weight"]
     np.testing.assert_array_equal(loaded.tensors["layer.weight"], values)
 
@@ -264,14 +272,14 @@ def test_errors_survive_pickling() -> None:
 
 
 def test_importing_the_package_and_writing_folders_loads_nothing_heavy(tmp_path: Path) -> None:
-    """Neither the package nor staged, verify and load import torch, transformers or a backend."""
+    """Neither the package nor its functions for folders import torch, transformers or a backend."""
     code = """
         import sys
         import distill_deploy
         assert not {"torch", "transformers", "numpy"} & set(sys.modules)
         with distill_deploy.staged(sys.argv[1]) as s:
             (s / "a").write_text("a")
-        distill_deploy.load(sys.argv[1])
+        distill_deploy.load_tensors(sys.argv[1])
         assert not {"torch", "transformers", "onnxruntime", "ctranslate2"} & set(sys.modules)
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "m")], check=True)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from distill_deploy import IntegrityError, load, staged
+from distill_deploy import IntegrityError, load_tensors, staged
 
 EXTRA = (
     "tokenizer_config.json",
@@ -83,7 +83,7 @@ def campaign(folders: list[Path], scratch: Path, count: int) -> Iterator[str]:
         shutil.copytree(folders[number % len(folders)], work)
         name = mutate(work, generator)
         try:
-            load(work)
+            load_tensors(work)
             yield f"mutation {number} of {name} was accepted"
         except IntegrityError as error:
             if name not in str(error) or "\n" in str(error):

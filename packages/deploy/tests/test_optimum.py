@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from distill_deploy import ExportedModel, ExportError, MissingExtraError, TextGenerator, export, load_runtime
+from distill_deploy.downgrade import downgraded_config, downgraded_tokenizer, write_downgraded
 from distill_deploy.isolation import isolated_python
-from distill_deploy.legacy import legacy_config, legacy_tokenizer, write_legacy
 
 pytestmark = pytest.mark.extra("export")  # noqa: S610
 Trained = Callable[[str], Path]
@@ -151,29 +151,29 @@ def test_nothing_is_started_unasked(trained: Trained, tmp_path: Path) -> None:
 def test_a_rotary_embedding_is_written_where_older_transformers_look() -> None:
     """rope_theta to the top, other kinds as rope_scaling; what differs by layer is refused."""
     default = {"rope_parameters": {"rope_type": "default", "rope_theta": 500.0}, "hidden_size": 8}
-    assert legacy_config(default) == {"hidden_size": 8, "rope_theta": 500.0}
+    assert downgraded_config(default) == {"hidden_size": 8, "rope_theta": 500.0}
     scaled = {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}}
-    assert legacy_config(scaled) == {
+    assert downgraded_config(scaled) == {
         "rope_theta": 1e4,
         "rope_scaling": {"rope_type": "linear", "factor": 2.0},
     }
     partial = {"rope_parameters": {"rope_type": "default", "rope_theta": 1.0, "partial_rotary_factor": 0.5}}
-    assert legacy_config(partial) == {"rope_theta": 1.0, "partial_rotary_factor": 0.5}
+    assert downgraded_config(partial) == {"rope_theta": 1.0, "partial_rotary_factor": 0.5}
     with pytest.raises(ExportError, match="differs from layer to layer"):
-        legacy_config({"rope_parameters": {"full_attention": {"rope_theta": 1.0}}})
-    assert legacy_config({"hidden_size": 8}) == {"hidden_size": 8}
+        downgraded_config({"rope_parameters": {"full_attention": {"rope_theta": 1.0}}})
+    assert downgraded_config({"hidden_size": 8}) == {"hidden_size": 8}
 
 
 def test_a_legacy_copy_links_weights_and_names_a_tokenizer_that_all_know(
     trained: Trained, tmp_path: Path
 ) -> None:
     """The weights are not copied, and the folder it was made from stays as it was."""
-    copy = write_legacy(trained("qwen3"), tmp_path / "copy")
+    copy = write_downgraded(trained("qwen3"), tmp_path / "copy")
     assert json.loads((copy / "config.json").read_text())["rope_theta"] == 500.0
     assert json.loads((copy / "tokenizer_config.json").read_text())["tokenizer_class"] == (
         "PreTrainedTokenizerFast"
     )
     weights = copy / "model.safetensors"
     assert weights.resolve() == (trained("qwen3") / "model.safetensors").resolve()
-    kept = legacy_tokenizer({"eos_token": "</s>", "pad_token": None, "extra_special_tokens": ["<a>"]})
+    kept = downgraded_tokenizer({"eos_token": "</s>", "pad_token": None, "extra_special_tokens": ["<a>"]})
     assert kept == {"eos_token": "</s>", "tokenizer_class": "PreTrainedTokenizerFast"}

@@ -9,7 +9,14 @@ from typing import Any
 
 import pytest
 
-from distill_deploy import ExportError, ExportRefusedError, backend_openvino, export, legacy, optimum_export
+from distill_deploy import (
+    ExportError,
+    ExportRefusedError,
+    backend_openvino,
+    downgrade,
+    export,
+    optimum_export,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.extra("openvino")]  # noqa: S610
 Trained = Callable[[str], Path]
@@ -33,7 +40,7 @@ def test_a_rope_theta_that_older_transformers_loses(
     trained: Trained, held_out: Texts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The check names both values; were it not made, the certificate would refuse the export."""
-    monkeypatch.setattr(legacy, "legacy_config", unchanged)
+    monkeypatch.setattr(downgrade, "downgraded_config", unchanged)
     with pytest.raises(ExportError, match=r"rope_theta = .*the model says 500"):
         isolated(trained("qwen3"), tmp_path / "e", held_out("qwen3"))
 
@@ -49,7 +56,7 @@ def test_a_tokenizer_that_older_transformers_loses(
     trained: Trained, held_out: Texts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A class that it does not know is an error before anything is exported."""
-    monkeypatch.setattr(legacy, "legacy_tokenizer", unchanged)
+    monkeypatch.setattr(downgrade, "downgraded_tokenizer", unchanged)
     with pytest.raises(ExportError, match="cannot read the tokenizer"):
         isolated(trained("t5"), tmp_path / "e", held_out("t5"), "onnx")
 

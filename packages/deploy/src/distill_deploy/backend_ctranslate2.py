@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distill_deploy.errors import MissingExtraError
-from distill_deploy.generating import Decoding, TextGenerator
+from distill_deploy.generation import Decoding, TextGenerator
 from distill_deploy.tokens import Pieces
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ class CTranslate2Generator(TextGenerator):
             import ctranslate2
         except ImportError as error:
             raise MissingExtraError(
-                "this export needs ctranslate2: pip install 'distill-deploy[ctranslate2]'"
+                "this export needs ctranslate2: pip install 'distill-deploy[ctranslate2]'",
+                extra="ctranslate2",
             ) from error
         super().__init__(folder, facts)
         name = "shared_vocabulary.json" if self.task == "seq2seq" else "vocabulary.json"
@@ -80,12 +81,12 @@ class CTranslate2Generator(TextGenerator):
     def _compute(
         self, prompts: list[list[int]], limit: int, decoding: Decoding, stop: Sequence[str]
     ) -> list[list[int]]:
-        options = {**self._options(limit), **self._choosing(decoding), **self._stopping(stop, decoding)}
+        options = {**self._options(limit), **self._chosen(decoding), **self._stopping(stop, decoding)}
         found = self._run([self.tokens(prompt) for prompt in prompts], options)
         return [[self._ids[token] for token in tokens] for tokens in found]
 
     def _steps(self, prompt: list[int], limit: int, decoding: Decoding) -> Generator[int, None, None]:
-        options = {**self._options(limit), **self._choosing(decoding)}
+        options = {**self._options(limit), **self._chosen(decoding)}
         del options["beam_size"]
         if self.task == "seq2seq":
             options["target_prefix"] = self._prefix() or None
@@ -117,7 +118,7 @@ class CTranslate2Generator(TextGenerator):
             "max_input_length": 0,
         }
 
-    def _choosing(self, decoding: Decoding) -> dict[str, object]:
+    def _chosen(self, decoding: Decoding) -> dict[str, object]:
         if decoding.beams > 1:
             return {
                 "beam_size": decoding.beams,

@@ -1,4 +1,4 @@
-"""Seq2seq exports in onnxruntime: one greedy loop over an encoder and a merged decoder."""
+"""Exports in onnxruntime: one greedy loop over an encoder and a merged decoder, or one pass over masks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from distill_deploy.errors import MissingExtraError
-from distill_deploy.generating import Decoding, TextGenerator
+from distill_deploy.generation import Decoding, TextGenerator
+from distill_deploy.mask_filling import MaskFiller
 from distill_deploy.tokens import Pieces, padded
 
 if TYPE_CHECKING:
@@ -124,6 +125,19 @@ class OnnxTranslator(TextGenerator):
         return scores
 
 
+class OnnxFiller(MaskFiller):
+    """A masked model in onnxruntime."""
+
+    def __init__(self, folder: Path, facts: Mapping[str, Any], *, threads: int) -> None:
+        super().__init__(folder, facts)
+        self._session = open_session(folder / "model.onnx", threads)
+        self._inputs = [entry.name for entry in self._session.get_inputs()]
+
+    def logits(self, rows: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """Scores of every token at every position, ``(batch, longest row, vocab)``."""
+        return np.asarray(self._session.run(["logits"], self._feed(rows, self._inputs))[0])
+
+
 def open_session(path: Path, threads: int) -> Any:
     """An onnxruntime session on the CPU.
 
@@ -134,7 +148,7 @@ def open_session(path: Path, threads: int) -> Any:
         import onnxruntime
     except ImportError as error:
         raise MissingExtraError(
-            "this export needs onnxruntime: pip install 'distill-deploy[onnx]'"
+            "this export needs onnxruntime: pip install 'distill-deploy[onnx]'", extra="onnx"
         ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

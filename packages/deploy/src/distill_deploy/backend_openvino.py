@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distill_deploy.errors import MissingExtraError
-from distill_deploy.generating import Decoding, TextGenerator
+from distill_deploy.generation import Decoding, TextGenerator
+from distill_deploy.mask_filling import MaskFiller
 from distill_deploy.tokens import Pieces
 
 if TYPE_CHECKING:
@@ -147,6 +148,24 @@ class OpenVinoGenerator(TextGenerator):
         return made
 
 
+class OpenVinoFiller(MaskFiller):
+    """A masked model in OpenVINO."""
+
+    def __init__(self, folder: Path, facts: Mapping[str, Any], *, threads: int) -> None:
+        super().__init__(folder, facts)
+        self._model = compiled(folder, threads)
+        self._inputs = [next(iter(entry.names)) for entry in self._model.inputs]
+
+    @property
+    def roundings(self) -> list[str]:
+        """Where OpenVINO does not compute in float32, as it says itself."""
+        return roundings(self._model, ("INFERENCE_PRECISION_HINT",))
+
+    def logits(self, rows: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """Scores of every token at every position, ``(batch, longest row, vocab)``."""
+        return np.array(self._model(self._feed(rows, self._inputs))["logits"])
+
+
 def _streamer(genai: Any, put: Callable[[int], None], stopped: threading.Event) -> Any:
     """openvino-genai's base class must be there to derive from it, so the class is made here."""
 
@@ -188,4 +207,6 @@ def roundings(model: Any, names: Sequence[str]) -> list[str]:
 
 def missing() -> MissingExtraError:
     """What to install for an OpenVINO export."""
-    return MissingExtraError("this export needs openvino-genai: pip install 'distill-deploy[openvino]'")
+    return MissingExtraError(
+        "this export needs openvino-genai: pip install 'distill-deploy[openvino]'", extra="openvino"
+    )

@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from distill_deploy.certifying import Measured, compare_filler, compare_generator
-from distill_deploy.conversion import runtime_facts
+from distill_deploy.comparison import Measured, compare_filler, compare_generator
 from distill_deploy.errors import ExportError
 from distill_deploy.facts import RUNTIME_FILE
+from distill_deploy.generation import TextGenerator
+from distill_deploy.mask_filling import MaskFiller
 from distill_deploy.reference import (
     MIN_DISTINCT,
     MIN_POSITIONS,
@@ -22,18 +23,18 @@ from distill_deploy.reference import (
     record_generations,
     text_rows,
 )
-from distill_deploy.runtime import MaskFiller, TextGenerator, open_runtime
+from distill_deploy.runtime import open_runtime
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from distill_deploy.conversion import Source
+    from distill_deploy.source import Source
 
 Metric = Callable[[Sequence[str], Sequence[object]], tuple[float, float, float]]
-FLOORS: Mapping[str, float] = {"causal": 0.99, "seq2seq": 0.99, "masked": 0.97}
+MIN_AGREEMENT: Mapping[str, float] = {"causal": 0.99, "seq2seq": 0.99, "masked": 0.97}
 TOLERANCE = 1e-3  # largest logit difference of an fp32 export, as a share of the range of the logits
 MIN_TOKENS = 200  # fewer compared tokens prove nothing
-BEAM_FLOOR = 0.9  # scores of beams tie more often than those of tokens
+MIN_EQUAL_BEAMS = 0.9  # scores of beams tie more often than those of tokens
 _WEIGHTS = ("*.bin", "*.onnx", "*.onnx.data")
 
 
@@ -48,8 +49,8 @@ class Request:
     held_out: Sequence[str] | None
     references: Sequence[object] | None
     metric: Metric | None
-    floor: float | None
-    accept: bool
+    min_agreement: float | None
+    allow_failed: bool
     max_new_tokens: int
     isolated: bool = False
 
@@ -65,9 +66,8 @@ class Evidence:
 
 def record(source: Source, request: Request) -> Evidence:
     """Run the model on the held-out texts, or on made rows, in this environment."""
-    facts, model = runtime_facts(source), source.model()
+    facts, model = source.facts, source.model()
     ends = facts["eos_token_ids"]
-    ends = ends if isinstance(ends, list) else []
     if request.held_out is None:
         rows = made_rows(source)
         texts = [str(source.tokenizer.decode(row, skip_special_tokens=True)) for row in rows]
@@ -137,7 +137,7 @@ def _carried(
             wanted = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         if ours != wanted:
             failures.append("the chat template makes another prompt")
-    for name, value in runtime_facts(source).items():
+    for name, value in source.facts.items():
         if facts.get(name) != value:
             failures.append(f"{RUNTIME_FILE} says {name} = {facts.get(name)!r}, the model says {value!r}")
     return failures
@@ -154,18 +154,20 @@ def _agreeing(source: Source, request: Request, measured: Measured) -> list[str]
             failures.append(f"{measured.parted} greedy outputs part from the model's own beyond its margin")
         if relative > TOLERANCE:
             failures.append(f"logits differ by {relative:.2g} of their range, allowed are {TOLERANCE:g}")
-        if measured.equal_beams is not None and measured.equal_beams < BEAM_FLOOR * measured.beams:
+        if measured.equal_beams is not None and measured.equal_beams < MIN_EQUAL_BEAMS * measured.beams:
             failures.append(
                 f"beam search gives {measured.equal_beams} of {measured.beams} outputs of the model's own"
             )
-    floor = _floor(source, request)
-    if counting.rate < floor and (request.precision != "fp32" or request.floor is not None):
-        failures.append(f"{counting.rate:.2%} of {counting.positions} tokens agree, the floor is {floor:.2%}")
+    least = _min_agreement(source, request)
+    if counting.rate < least and (request.precision != "fp32" or request.min_agreement is not None):
+        failures.append(
+            f"{counting.rate:.2%} of {counting.positions} tokens agree, and at least {least:.2%} have to"
+        )
     return failures
 
 
-def _floor(source: Source, request: Request) -> float:
-    return FLOORS[source.task] if request.floor is None else request.floor
+def _min_agreement(source: Source, request: Request) -> float:
+    return MIN_AGREEMENT[source.task] if request.min_agreement is None else request.min_agreement
 
 
 def _metric(request: Request, measured: Measured, failures: list[str]) -> dict[str, object] | None:
@@ -218,7 +220,7 @@ def _written(
         "exporter": request.exporter,
         "reason": request.reason,
         "verified": not failures and not doubts,
-        "accepted": bool(failures) and request.accept,
+        "accepted": bool(failures) and request.allow_failed,
         "failures": failures,
         "doubts": doubts,
         "warnings": _warnings(measured, recorded),
@@ -229,7 +231,7 @@ def _written(
         "distinct_tokens": measured.distinct_tokens,
         "degenerate": measured.distinct_tokens < MIN_DISTINCT,
         "token_agreement": agreement.rate,
-        "floor": _floor(source, request),
+        "min_agreement": _min_agreement(source, request),
         "method": measured.method,
         "largest_logit_difference": every.largest_difference,
         "logit_range": every.range,

@@ -1,4 +1,4 @@
-"""``python -m distill_deploy``, ``distill-export``: results on stdout, talk on stderr."""
+"""``python -m distill_deploy`` and ``distill-export``: results on stdout, messages on stderr."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
-OK, FAILED, GATE = 0, 1, 4
+OK, FAILED, REFUSED, INTERRUPTED = 0, 1, 4, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 0 ok, 1 failed, 2 wrong usage, 4 an export below its floor, 130 interrupted."""
-    parser = argparse.ArgumentParser(
-        prog="python -m distill_deploy", description="verify, run and export models"
-    )
+    """Run one command: 0 ok, 1 failed, 2 wrong usage, 4 an export was refused, 130 interrupted."""
+    parser = _parser("python -m distill_deploy", "Verify, run and export models.")
     commands = parser.add_subparsers(dest="command", required=True)
     check = commands.add_parser("verify", help="check a folder against its manifest")
-    check.add_argument("folder", type=Path)
-    check.add_argument("--require-manifest", action="store_true", help="refuse a folder without one")
+    _version(check)
+    check.add_argument("folder", type=Path, help="the folder to check")
+    check.add_argument("--require-manifest", action="store_true", help="refuse a folder without a manifest")
     _run_arguments(commands.add_parser("run", help="run an exported model, without torch"))
     _export_arguments(commands.add_parser("export", help="export a saved model"))
     return _guarded(parser.parse_args(argv))
@@ -30,42 +30,78 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def export_main(argv: Sequence[str] | None = None) -> int:
     """``distill-export FOLDER OUT``."""
-    parser = argparse.ArgumentParser(prog="distill-export", description="export a saved model, verified")
-    _export_arguments(parser)
+    parser = _parser("distill-export", "Export a saved model and compare the export with it.")
+    _export_arguments(parser, version=False)
     parser.set_defaults(command="export")
     return _guarded(parser.parse_args(argv))
 
 
+def _parser(prog: str, description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=prog, description=description)
+    _version(parser)
+    return parser
+
+
+def _version(parser: argparse.ArgumentParser) -> None:
+    from distill_deploy._version import __version__
+
+    parser.add_argument("--version", action="version", version=f"distill-deploy {__version__}")
+
+
 def _run_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("export", type=Path)
-    parser.add_argument("text", nargs="+")
-    parser.add_argument("--beams", type=int, default=1)
-    parser.add_argument("--temperature", type=float, default=0.0, help="0 (the default) is greedy")
-    parser.add_argument("--top-k", type=int, default=0)
-    parser.add_argument("--top-p", type=float, default=1.0)
+    _version(parser)
+    parser.add_argument("export", type=Path, help="a folder made by distill-export")
+    parser.add_argument("text", nargs="+", help="a source, a prompt, or a text with masks")
+    parser.add_argument("--beams", type=int, default=1, help="number of beams; 1 (the default) is greedy")
+    parser.add_argument(
+        "--temperature", type=float, default=0.0, help="of sampling; 0 (the default) is greedy"
+    )
+    parser.add_argument("--top-k", type=int, default=0, help="draw from the K likeliest tokens; 0: from all")
+    parser.add_argument(
+        "--top-p", type=float, default=1.0, help="draw from the likeliest tokens with this probability"
+    )
     parser.add_argument("--seed", type=int, help="makes what is drawn repeatable")
     parser.add_argument("--stop", action="append", default=[], help="end an output at this text (repeatable)")
-    parser.add_argument("--max-new-tokens", type=int)
-    parser.add_argument("--threads", type=int)
+    parser.add_argument(
+        "--max-new-tokens", type=int, help="most tokens to generate (default: the export's own)"
+    )
+    parser.add_argument("--threads", type=int, help="number of threads (default: every usable core)")
     parser.add_argument("--chat", action="store_true", help="each text is a user's message")
     parser.add_argument("--stream", action="store_true", help="print while generating (not with beams)")
 
 
-def _export_arguments(parser: argparse.ArgumentParser) -> None:
+def _export_arguments(parser: argparse.ArgumentParser, *, version: bool = True) -> None:
+    from distill_deploy.routes import EXPORTERS, export_formats
+
+    if version:
+        _version(parser)
     parser.add_argument("folder", type=Path, help="a save_pretrained folder")
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--task", choices=["causal", "seq2seq", "masked"])
-    parser.add_argument("--format", choices=["auto", "ctranslate2", "onnx", "openvino"], default="auto")
-    parser.add_argument("--precision", choices=["fp32", "fp16", "int8"], default="int8")
-    parser.add_argument("--exporter", choices=["auto", "own", "optimum"], default="auto")
+    parser.add_argument("out", type=Path, help="where the export shall stand")
+    parser.add_argument(
+        "--task", choices=["causal", "seq2seq", "masked"], help="default: what the configuration says"
+    )
+    parser.add_argument(
+        "--format",
+        choices=["auto", *export_formats()],
+        default="auto",
+        help="default: the first that has the task",
+    )
+    parser.add_argument(
+        "--precision", choices=["fp32", "fp16", "int8"], default="int8", help="of the weights (default: int8)"
+    )
+    parser.add_argument("--exporter", choices=EXPORTERS, default="auto", help="default: our own if it can")
     parser.add_argument(
         "--isolated", action="store_true", help="run Optimum in an environment of its own, made by uv"
     )
     parser.add_argument("--held-out", type=Path, help="a text file, one example a line, to compare on")
-    parser.add_argument("--floor", type=float, help="least share of equal tokens")
-    parser.add_argument("--max-new-tokens", type=int, default=64)
-    parser.add_argument("--accept", action="store_true", help="keep an export below its floor")
-    parser.add_argument("--overwrite", action="store_true")
+    parser.add_argument(
+        "--min-agreement", type=float, help="least share of equal tokens (default: 0.99, of masks 0.97)"
+    )
+    parser.add_argument(
+        "--max-new-tokens", type=int, default=64, help="length of compared and later outputs (default: 64)"
+    )
+    parser.add_argument("--allow-failed", action="store_true", help="keep an export that agrees too little")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing export")
 
 
 def _guarded(arguments: argparse.Namespace) -> int:
@@ -76,40 +112,35 @@ def _guarded(arguments: argparse.Namespace) -> int:
         return command(arguments)
     except ExportRefusedError as error:
         print(error, file=sys.stderr)
-        return GATE
+        return REFUSED
     except (OSError, ValueError, ImportError) as error:
         print(error, file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
 
 
 def _verify(arguments: argparse.Namespace) -> int:
     from distill_deploy.verification import verify
 
     found = verify(arguments.folder, require_manifest=arguments.require_manifest)
-    state = "intact" if found.sealed else "unverified (no MANIFEST.json)"
+    state = "intact" if found.has_manifest else "unverified (no MANIFEST.json)"
     print(f"{found.path}: {len(found.files)} files, {state}")
     return OK
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from distill_deploy.runtime import MaskFiller, load_runtime
+    from distill_deploy.generation import TextGenerator
+    from distill_deploy.runtime import load_runtime
 
     runtime = load_runtime(arguments.export, threads=arguments.threads, seed=arguments.seed)
-    if isinstance(runtime, MaskFiller):
-        print("\n".join(runtime.complete(arguments.text)))
+    if not isinstance(runtime, TextGenerator):
+        print("\n".join(runtime.answer(arguments.text)))
         return OK
     chosen = {"temperature": arguments.temperature, "top_k": arguments.top_k, "top_p": arguments.top_p}
     chosen |= {"stop": arguments.stop, "max_new_tokens": arguments.max_new_tokens}
     if arguments.stream:
-        if arguments.chat or arguments.beams > 1:
-            raise ValueError("--stream prints greedy or sampled text as it comes, without --chat and --beams")
-        for text in arguments.text:
-            for piece in runtime.stream(text, **chosen):
-                print(piece, end="", flush=True)
-            print()
-        return OK
+        return _stream(runtime, arguments, chosen)
     if arguments.chat:
         texts = [
             runtime.chat([{"role": "user", "content": text}], beams=arguments.beams, **chosen)
@@ -121,8 +152,18 @@ def _run(arguments: argparse.Namespace) -> int:
     return OK
 
 
+def _stream(runtime: Any, arguments: argparse.Namespace, chosen: dict[str, Any]) -> int:
+    if arguments.chat or arguments.beams > 1:
+        raise ValueError("--stream prints greedy or sampled text as it comes, without --chat and --beams")
+    for text in arguments.text:
+        for piece in runtime.stream(text, **chosen):
+            print(piece, end="", flush=True)
+        print()
+    return OK
+
+
 def _export(arguments: argparse.Namespace) -> int:
-    from distill_deploy.exporting import export
+    from distill_deploy.exports import export
 
     held_out = None
     if arguments.held_out is not None:
@@ -136,8 +177,8 @@ def _export(arguments: argparse.Namespace) -> int:
         exporter=arguments.exporter,
         isolated=arguments.isolated,
         held_out=held_out,
-        floor=arguments.floor,
-        accept=arguments.accept,
+        min_agreement=arguments.min_agreement,
+        allow_failed=arguments.allow_failed,
         max_new_tokens=arguments.max_new_tokens,
         overwrite=arguments.overwrite,
     )

@@ -51,7 +51,7 @@ def staged(
     try:
         yield staging
         _set_modes(staging)
-        seal(staging, metadata=metadata)
+        write_manifest(staging, metadata=metadata)
         _flush(staging)
         _refuse_existing(target, overwrite=overwrite)
         _swap_in(staging, target)
@@ -60,11 +60,11 @@ def staged(
         raise
 
 
-def seal(folder: Path | str, *, metadata: Mapping[str, str] | None = None) -> Path:
+def write_manifest(folder: Path | str, *, metadata: Mapping[str, str] | None = None) -> Path:
     """Write MANIFEST.json for the files that ``folder`` now holds, and return its path.
 
     Sealing again is for cards, certificates and configurations: the names, dtypes and shapes of the tensors
-    of a weight file stay those of its first manifest, and :func:`distill_deploy.load` compares them.
+    of a weight file stay those of its first manifest, and :func:`distill_deploy.load_tensors` compares them.
 
     Args:
         folder: An existing folder.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from transformers import PreTrainedModel
 
-    from distill_deploy.conversion import Source
+    from distill_deploy.source import Source
 
 MIN_EXAMPLES = 64
 MIN_POSITIONS = 2000

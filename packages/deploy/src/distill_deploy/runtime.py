@@ -5,19 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill_deploy.backend_ctranslate2 import CTranslate2Generator
-from distill_deploy.backend_onnx import OnnxTranslator
-from distill_deploy.backend_openvino import OpenVinoGenerator
+from distill_deploy.errors import ArgumentError
 from distill_deploy.facts import read_facts
-from distill_deploy.filling import Fill, MaskFiller
-from distill_deploy.generating import TextGenerator
+from distill_deploy.routes import runner_of
 from distill_deploy.tokens import usable_cores
 from distill_deploy.verification import verify
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Fill", "MaskFiller", "TextGenerator", "load_runtime"]
+    from distill_deploy.generation import TextGenerator
+    from distill_deploy.mask_filling import MaskFiller
 
 
 def load_runtime(
@@ -27,27 +25,30 @@ def load_runtime(
 
     Args:
         folder: What :func:`distill_deploy.export` wrote.
-        threads: Threads to compute with; None takes every usable core.
+        threads: Number of threads to compute with; None takes every usable core.
         seed: Makes what this runtime draws, call after call, repeatable; None draws anew.
 
+    Returns:
+        What answers texts: ``answer`` serves every task. A causal or seq2seq export gives a
+        :class:`TextGenerator`, a masked one a :class:`MaskFiller`.
+
     Raises:
-        IntegrityError: The folder is no export, or not what its manifest says.
-        MissingExtraError: The backend is not installed; the message names the extra.
+        IntegrityError: The folder is not an export, or differs from its manifest.
+        MissingExtraError: The backend is not installed; ``extra`` names what brings it.
+        ExportError: No installed package runs its format.
+        ArgumentError: ``threads`` is not positive.
     """
+    if threads is not None and threads < 1:
+        raise ArgumentError(
+            f"threads must be at least 1, not {threads}", field="threads", found=threads, suggestion=1
+        )
     root = Path(folder)
     verify(root)
-    facts = read_facts(root)
-    return open_runtime(root, facts, threads=threads or usable_cores(), seed=seed)
+    return open_runtime(root, read_facts(root), threads=threads or usable_cores(), seed=seed)
 
 
 def open_runtime(
     root: Path, facts: Mapping[str, Any], *, threads: int, seed: int | None = None
 ) -> TextGenerator | MaskFiller:
     """The runtime for the task and format that ``facts``, the content of runtime.json, name."""
-    if facts["task"] == "masked":
-        return MaskFiller(root, facts, threads=threads)
-    if facts["format"] == "openvino":
-        return OpenVinoGenerator(root, facts, threads=threads, seed=seed)
-    if facts["format"] == "onnx":
-        return OnnxTranslator(root, facts, threads=threads)
-    return CTranslate2Generator(root, facts, threads=threads, seed=seed)
+    return runner_of(facts["format"], facts["task"]).load(root, facts, threads=threads, seed=seed)

@@ -42,7 +42,7 @@ class LoadedFolder:
 
     path: Path
     tensors: Mapping[str, NDArray[np.generic]]
-    sealed: bool
+    has_manifest: bool
 
 
 def save(
@@ -83,7 +83,7 @@ def save(
     return Path(folder)
 
 
-def load(folder: Path | str, *, require_manifest: bool = False) -> LoadedFolder:
+def load_tensors(folder: Path | str, *, require_manifest: bool = False) -> LoadedFolder:
     """Verify ``folder`` and return its tensors as a lazy mapping. Models come from distill-adapters.
 
     Raises:
@@ -93,9 +93,9 @@ def load(folder: Path | str, *, require_manifest: bool = False) -> LoadedFolder:
         NotADirectoryError: ``folder`` is none.
     """
     found = verify(folder, require_manifest=require_manifest)
-    if found.sealed:
+    if found.has_manifest:
         _compare_tensors(found.path)
-    return LoadedFolder(found.path, _Tensors(found.path), found.sealed)
+    return LoadedFolder(found.path, _Tensors(found.path), found.has_manifest)
 
 
 def _compare_tensors(folder: Path) -> None:

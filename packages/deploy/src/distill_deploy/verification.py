@@ -26,7 +26,7 @@ class Verification:
     """What was found: the folder, whether a manifest vouches for it, its counted files, its metadata."""
 
     path: Path
-    sealed: bool
+    has_manifest: bool
     files: tuple[str, ...]
     metadata: Mapping[str, str]
 
@@ -37,8 +37,8 @@ def verify(
     """Check every counted file of ``folder`` against MANIFEST.json.
 
     README.md, .gitattributes and .cache/ do not count. A folder without a manifest, such as a hub
-    snapshot with its links, is accepted as ``sealed=False`` and logged as unverified; pickles are refused
-    there as well.
+    snapshot with its links, is accepted with ``has_manifest=False`` and logged as unverified; pickles are
+    refused there as well.
 
     Args:
         folder: A folder.
@@ -55,12 +55,12 @@ def verify(
     if not root.is_dir():
         raise NotADirectoryError(f"a model folder was expected at {root}, and there is none")
     present = dict(counted_files(root))
-    sealed = os.path.lexists(root / MANIFEST)
-    if not sealed and require_manifest:
+    has_manifest = os.path.lexists(root / MANIFEST)
+    if not has_manifest and require_manifest:
         raise IntegrityError(f"{root}: {MANIFEST} is missing, and a sealed folder was required")
     listed: dict[str, Entry] = {}
     metadata: dict[str, str] = {}
-    if sealed:
+    if has_manifest:
         listed, metadata = parse(root / MANIFEST)
         _compare(root, present, listed)
     for name, path in present.items():
@@ -69,9 +69,9 @@ def verify(
     for name, path in present.items():
         if name.endswith(".index.json"):
             _check_index(root, name, path)
-    if not sealed:
+    if not has_manifest:
         _LOG.warning("%s: unverified (no %s)", root, MANIFEST)
-    return Verification(root, sealed, tuple(present), metadata)
+    return Verification(root, has_manifest, tuple(present), metadata)
 
 
 def _compare(root: Path, present: Mapping[str, Path], listed: Mapping[str, Entry]) -> None:

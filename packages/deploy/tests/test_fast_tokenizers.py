@@ -48,7 +48,7 @@ def marian(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
 def test_marians_tokenizer_becomes_one_file_that_gives_the_same_ids(marian: Any) -> None:
     """Every text, awkward ones too: the same ids, and the same text back."""
-    from distill_deploy.sentencepieces import fast_tokenizer
+    from distill_deploy.fast_tokenizers import fast_tokenizer
 
     fast = fast_tokenizer(marian)
     assert fast is not None

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
-def write_legacy(folder: Path, out: Path) -> Path:
+def write_downgraded(folder: Path, out: Path) -> Path:
     """Write ``folder`` for transformers 4.57; the weights are linked, not copied.
 
-    Two things are lost there without a word: a tokenizer class that it does not know, and the ``rope_theta``
+    Two things are silently lost there: a tokenizer class that it does not know, and the ``rope_theta``
     that transformers 5 keeps within ``rope_parameters``.
 
     Raises:
@@ -32,14 +32,14 @@ def write_legacy(folder: Path, out: Path) -> Path:
                 shutil.copyfile(path, out / path.name)
         elif path.name in ("generation_config.json", "tokenizer.json"):
             shutil.copyfile(path, out / path.name)
-    _write(out / "config.json", legacy_config(json.loads((folder / "config.json").read_bytes())))
+    _write(out / "config.json", downgraded_config(json.loads((folder / "config.json").read_bytes())))
     tokenizer = folder / "tokenizer_config.json"
     if tokenizer.exists():
-        _write(out / "tokenizer_config.json", legacy_tokenizer(json.loads(tokenizer.read_bytes())))
+        _write(out / "tokenizer_config.json", downgraded_tokenizer(json.loads(tokenizer.read_bytes())))
     return out
 
 
-def legacy_config(config: dict[str, Any]) -> dict[str, Any]:
+def downgraded_config(config: dict[str, Any]) -> dict[str, Any]:
     """A configuration with ``rope_theta`` and ``rope_scaling`` where transformers 4 looks for them."""
     rope = dict(config.get("rope_parameters") or {})
     if not rope:
@@ -60,7 +60,7 @@ def legacy_config(config: dict[str, Any]) -> dict[str, Any]:
     return written
 
 
-def legacy_tokenizer(config: dict[str, Any]) -> dict[str, Any]:
+def downgraded_tokenizer(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration of a tokenizer that is all in tokenizer.json, of a class that every version knows."""
     kept = {name: config[name] for name in (*_SPECIAL, "model_max_length") if config.get(name) is not None}
     return {**kept, "tokenizer_class": "PreTrainedTokenizerFast"}

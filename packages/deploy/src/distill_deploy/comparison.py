@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from distill_deploy.runtime import MaskFiller, TextGenerator
+    from distill_deploy.generation import TextGenerator
+    from distill_deploy.mask_filling import MaskFiller
 
 
 @dataclass

@@ -1,25 +1,28 @@
-"""From a verified transformers folder to a folder that runs without torch."""
+"""The saved model that is exported, and the files about it that its runtime reads."""
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-import logging
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from distill_deploy.errors import ExportError, MissingExtraError
-from distill_deploy.facts import RUNTIME_FILE, Task
-from distill_deploy.sentencepieces import fast_tokenizer
+from distill_deploy.facts import RUNTIME_FILE
+from distill_deploy.fast_tokenizers import fast_tokenizer
 from distill_deploy.tokens import CHAT_TEMPLATE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+    from transformers import (
+        PreTrainedConfig,
+        PreTrainedModel,
+        PreTrainedTokenizerBase,
+        PreTrainedTokenizerFast,
+    )
+
+    from distill_deploy.facts import Task
 
 _SEQ2SEQ = frozenset({"bart", "m2m_100", "marian", "mbart", "mt5", "pegasus", "t5", "umt5"})
 _MASKED = frozenset(
@@ -34,13 +37,28 @@ _AUTO_CLASSES = {
 
 @dataclass(frozen=True)
 class Source:
-    """The folder to export: where it lies, its task, its architecture, its tokenizer."""
+    """The saved model that is exported.
+
+    Attributes:
+        path: Its folder.
+        task: Its task: "causal", "seq2seq" or "masked".
+        config: Its configuration, as transformers reads it.
+        tokenizer: Its tokenizer, which is a fast one.
+        facts: What running needs beside weights and tokenizer: special ids, generation defaults.
+        slow: The tokenizer that ``tokenizer`` was made of, where the saved one was not fast.
+    """
 
     path: Path
     task: Task
-    model_type: str
+    config: PreTrainedConfig
     tokenizer: PreTrainedTokenizerFast
-    slow: PreTrainedTokenizerBase | None = None  # what the tokenizer was made of, where it was not fast
+    facts: Mapping[str, Any]
+    slow: PreTrainedTokenizerBase | None = None
+
+    @property
+    def model_type(self) -> str:
+        """The architecture, as transformers names it: "marian", "llama", ..."""
+        return str(self.config.model_type)
 
     def model(self) -> PreTrainedModel:
         """A fresh float32 copy in evaluation mode; converters change the one they are given.
@@ -52,9 +70,19 @@ class Source:
         import transformers
 
         loader = getattr(transformers, _AUTO_CLASSES[self.task])
-        model, loading = loader.from_pretrained(
-            self.path, dtype=torch.float32, use_safetensors=True, output_loading_info=True
-        )
+        try:
+            model, loading = loader.from_pretrained(
+                self.path, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+            )
+        except ValueError as error:  # transformers lists every class that it has, a line each
+            if not str(error).startswith("Unrecognized configuration class"):
+                raise
+            raise ExportError(
+                f"{self.path} is a {self.model_type} model, which transformers does not load as a "
+                f"{self.task} model; name another task",
+                field="task",
+                found=self.task,
+            ) from error
         missing = sorted(loading["missing_keys"])
         if missing:
             raise ExportError(
@@ -78,12 +106,12 @@ def open_source(folder: Path, task: Task | None) -> Source:
     try:
         config = json.loads((folder / "config.json").read_bytes())
     except FileNotFoundError as error:
-        raise ExportError(f"{folder} has no config.json, so it is no saved model") from error
+        raise ExportError(f"{folder} has no config.json, so it is not a saved model") from error
     try:
-        from transformers import AutoTokenizer
+        from transformers import AutoConfig, AutoTokenizer
     except ImportError as error:
         raise MissingExtraError(
-            "exporting needs torch and transformers: pip install 'distill-deploy[export]'"
+            "exporting needs torch and transformers: pip install 'distill-deploy[export]'", extra="export"
         ) from error
     slow: Any = None
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
@@ -93,9 +121,8 @@ def open_source(folder: Path, task: Task | None) -> Source:
         raise ExportError(
             f"{folder} has no fast tokenizer (tokenizer.json), which the runtime reads, and none can be made"
         )
-    model_type = str(config.get("model_type"))
-    chosen = task or _task_of(config)
-    return Source(folder, chosen, model_type, cast("PreTrainedTokenizerFast", tokenizer), slow)
+    read, chosen = AutoConfig.from_pretrained(folder), task or _task_of(config)
+    return Source(folder, chosen, read, tokenizer, _facts(folder, chosen, read, tokenizer), slow)
 
 
 def _task_of(config: dict[str, object]) -> Task:
@@ -108,13 +135,14 @@ def _task_of(config: dict[str, object]) -> Task:
     return "causal"
 
 
-def runtime_facts(source: Source) -> dict[str, object]:
+def _facts(
+    folder: Path, task: Task, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerFast
+) -> Mapping[str, Any]:
     """What running needs beside weights and tokenizer: special ids, and the model's generation defaults."""
-    from transformers import AutoConfig, GenerationConfig
+    from transformers import GenerationConfig
 
-    config, tokenizer = AutoConfig.from_pretrained(source.path), source.tokenizer
-    if (source.path / "generation_config.json").exists():
-        generation = GenerationConfig.from_pretrained(source.path)
+    if (folder / "generation_config.json").exists():
+        generation = GenerationConfig.from_pretrained(folder)
     else:
         generation = GenerationConfig.from_model_config(config)
 
@@ -131,12 +159,12 @@ def runtime_facts(source: Source) -> dict[str, object]:
         *(w[0] for w in pick("bad_words_ids") or [] if len(w) == 1),
     ]
     least = pick("min_new_tokens") or 0
-    if source.task == "seq2seq":
+    if task == "seq2seq":
         suppressed += [pad] if pad is not None and pad not in ends else []
         least = least or max((pick("min_length") or 0) - 1, 0)  # the start token counts there
     return {
-        "task": source.task,
-        "model_type": source.model_type,
+        "task": task,
+        "model_type": str(config.model_type),
         "pad_token_id": pad,
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_ids": ends,
@@ -166,94 +194,10 @@ def _number(value: float | None, default: float) -> float:
     return default if value is None else float(value)
 
 
-def write_runtime_files(source: Source, out: Path, facts: dict[str, object]) -> None:
+def write_runtime_files(source: Source, out: Path, facts: Mapping[str, object]) -> None:
     """Write tokenizer.json, the chat template and runtime.json: all that running needs beside the weights."""
     source.tokenizer.backend_tokenizer.save(str(out / "tokenizer.json"))
     if isinstance(source.tokenizer.chat_template, str):
         (out / CHAT_TEMPLATE).write_text(source.tokenizer.chat_template, encoding="utf-8")
-    text = json.dumps({**facts, **runtime_facts(source)}, indent=1, ensure_ascii=False)
+    text = json.dumps({**facts, **source.facts}, indent=1, ensure_ascii=False)
     (out / RUNTIME_FILE).write_text(text + "\n", encoding="utf-8")
-
-
-def convert_ctranslate2(source: Source, out: Path, precision: str) -> None:
-    """Write CTranslate2's model.bin, config.json and vocabulary.
-
-    Raises:
-        ExportError: Its converter does not know the architecture.
-        MissingExtraError: ctranslate2 is not installed.
-    """
-    try:
-        from ctranslate2.converters import transformers as converters
-    except ImportError as error:
-        raise MissingExtraError(
-            "this export needs ctranslate2: pip install 'distill-deploy[export]'"
-        ) from error
-    import torch
-
-    model = source.model()
-    config = model.config
-    name = type(config).__name__
-    loader = _marian_loader() if name == "MarianConfig" else converters._MODEL_LOADERS.get(name)
-    if loader is None:
-        known = ", ".join(sorted(key.removesuffix("Config") for key in converters._MODEL_LOADERS))
-        raise ExportError(f"{name} cannot be exported to ctranslate2; what can: {known}")
-    if not hasattr(config, "normalize_before"):  # transformers 5 dropped both, BART's loader reads them
-        config.normalize_before = False
-        config.normalize_embedding = name != "MarianConfig"
-    with torch.no_grad():
-        spec = cast("Any", loader)(model, source.tokenizer)
-        for name in ("unk_token", "bos_token", "eos_token"):  # CTranslate2 reads no null here
-            if getattr(spec.config, name, "") is None:
-                setattr(spec.config, name, source.tokenizer.unk_token or "")
-        spec.validate()
-        spec.optimize(quantization={"fp32": None, "fp16": "float16", "int8": "int8"}[precision])
-        spec.save(str(out))
-
-
-def _marian_loader() -> Callable[..., object]:
-    """CTranslate2's own Marian loader drops ``<pad>`` and starts from a zero embedding; training moves that row.
-
-    So this one keeps the row, starts from it as transformers does, and the runtime suppresses the token.
-    """  # noqa: E501
-    from ctranslate2.converters.transformers import BartLoader
-
-    return cast("Callable[..., object]", BartLoader())
-
-
-def convert_onnx(source: Source, out: Path) -> None:
-    """Write model.onnx in float32, with inputs ``(batch, seq)`` of any size and the output ``logits``.
-
-    int8 is made of that file afterwards, by :func:`distill_deploy.onnx_weights.quantize_weights`.
-
-    Raises:
-        MissingExtraError: onnx, onnxscript or onnxruntime is not installed.
-    """
-    try:
-        import onnx_ir
-        from transformers.exporters import (  # type: ignore[attr-defined]  # its stub re-exports neither
-            OnnxConfig,
-            OnnxExporter,
-        )
-    except ImportError as error:
-        raise MissingExtraError("this export needs onnx: pip install 'distill-deploy[export]'") from error
-    from distill_deploy.onnx_weights import share_transposed
-
-    sample = dict(source.tokenizer(["a b c", "a"], padding=True, return_tensors="pt"))
-    with _quiet():
-        exporter = cast("Any", OnnxExporter)()
-        exported = exporter.export(source.model(), sample, config=OnnxConfig(dynamic=True))
-        onnx_ir.save(exported.program, str(out / "model.onnx"))
-        share_transposed(out / "model.onnx")
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporters' own talk: warnings, logging, and what torch.onnx prints."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

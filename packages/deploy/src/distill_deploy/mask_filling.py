@@ -1,18 +1,17 @@
-"""Filling masks with an export in onnxruntime or OpenVINO, without torch: one pass, no loop."""
+"""Filling masks with an export, without torch: what the backends share."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from distill_deploy.backend_onnx import open_session
-from distill_deploy.backend_openvino import compiled, roundings
 from distill_deploy.tokens import batches, padded, read_tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -27,35 +26,34 @@ class Fill:
     probability: float
 
 
-def _backend(
-    folder: Path, form: str, threads: int
-) -> tuple[list[str], Callable[[dict[str, NDArray[np.int64]]], NDArray[np.float32]], list[str]]:
-    """The names of a model's inputs, what computes its logits from them, and where that rounds unasked."""
-    if form == "openvino":
-        model = compiled(folder, threads)
-        inputs = [next(iter(entry.names)) for entry in model.inputs]
-        rounded = roundings(model, ("INFERENCE_PRECISION_HINT",))
-        return inputs, lambda feed: np.array(model(feed)["logits"]), rounded
-    session = open_session(folder / "model.onnx", threads)
-    inputs = [entry.name for entry in session.get_inputs()]
-    return inputs, lambda feed: np.asarray(session.run(["logits"], feed)[0]), []
+class MaskFiller(ABC):
+    """A masked model that runs without torch; each backend is a class derived from it.
 
-
-class MaskFiller:
-    """A masked model in onnxruntime or OpenVINO: one pass, no loop."""
+    Attributes:
+        task: "masked".
+        tokenizer: The tokenizer of the export.
+    """
 
     task: Literal["masked"] = "masked"
 
-    def __init__(self, folder: Path, facts: Mapping[str, Any], *, threads: int) -> None:
+    def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
         self.tokenizer = read_tokenizer(folder)
         self._facts = facts
-        self._inputs, self._scores, self.roundings = _backend(folder, facts["format"], threads)
 
+    @property
+    def roundings(self) -> list[str]:
+        """Where the backend computes in less than float32 unasked; most never do."""
+        return []
+
+    @abstractmethod
     def logits(self, rows: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         """Scores of every token at every position, ``(batch, longest row, vocab)``."""
+
+    def _feed(self, rows: Sequence[Sequence[int]], names: Sequence[str]) -> dict[str, NDArray[np.int64]]:
+        """Those inputs of a model that are named, filled up to the longest row."""
         ids, attention = padded(rows, self._facts["pad_token_id"] or 0)
         feed = {"input_ids": ids, "attention_mask": attention, "token_type_ids": np.zeros_like(ids)}
-        return self._scores({name: feed[name] for name in self._inputs})
+        return {name: feed[name] for name in names}
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, special tokens included."""
