@@ -36,6 +36,7 @@ _TRANSLATOR: dict[str, object] = {
 FAMILIES: dict[str, tuple[Task, dict[str, object]]] = {
     "marian": ("seq2seq", {**_TRANSLATOR, "scale_embedding": True}),
     "bart": ("seq2seq", _TRANSLATOR),
+    "m2m_100": ("seq2seq", {**_TRANSLATOR, "encoder_layerdrop": 0.0, "decoder_layerdrop": 0.0}),
     "t5": (
         "seq2seq",
         {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 1, "num_heads": 2, "dropout_rate": 0.0},

@@ -9,13 +9,14 @@ from datasets import Dataset
 from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig
 
-from distill_adapters import DecodingConfig, Task, forced_log_probs, mask_log_probs, predict
+from distill_adapters import DecodingConfig, Task, decoder_inputs, forced_log_probs, mask_log_probs, predict
 
 TEXTS = ["w1 w2", "w3", "w4 w5 w6 w7", "w2 w2 w2", "w9 w1"]
 MASKED = ["w1 <mask> w3", "w2", "<mask> <mask>", "w4 w5 <mask> w7 w8"]
 GENERATING = [
     ("marian", "seq2seq"),
     ("bart", "seq2seq"),
+    ("m2m_100", "seq2seq"),
     ("t5", "seq2seq"),
     ("gpt2", "causal"),
     ("llama", "causal"),
@@ -113,10 +114,15 @@ def test_right_tokens_under_masks_get_their_log_probability(family: str, make: A
         mask_log_probs(loaded.model, loaded.tokenizer, hidden[:1], ["w1 w2 w9"])
 
 
-@pytest.mark.parametrize("task", ["causal", "seq2seq", "masked"])
-def test_what_a_model_expects_at_labelled_positions_is_its_own_logits(task: Task, make: Any) -> None:
+@pytest.mark.parametrize(
+    ("family", "task"),
+    [("gpt2", "causal"), ("marian", "seq2seq"), ("m2m_100", "seq2seq"), ("bert", "masked")],
+)
+def test_what_a_model_expects_at_labelled_positions_is_its_own_logits(
+    family: str, task: Task, make: Any
+) -> None:
     """As one row alone gives them, whatever the padding; causal labels are those of the next position."""
-    model = make({"causal": "gpt2", "seq2seq": "marian", "masked": "bert"}[task], seed=4).model
+    model = make(family, seed=4).model
     rows = [([5, 6, 7, 8], [5, -100, 7, 8]), ([6, 9], [6, 9]), ([7, 8, 5], [-100, 8, 5])]
 
     def collate(chosen: Any) -> dict[str, torch.Tensor]:
@@ -125,7 +131,7 @@ def test_what_a_model_expects_at_labelled_positions_is_its_own_logits(task: Task
         mask = pad_sequence([torch.ones(len(row["input_ids"]), dtype=torch.long) for row in chosen], True)
         made = {"input_ids": batch, "attention_mask": mask, "labels": labels}
         if task == "seq2seq":
-            made["decoder_input_ids"] = model.prepare_decoder_input_ids_from_labels(labels=labels)
+            made["decoder_input_ids"] = decoder_inputs(model, labels)
         return made
 
     data = Dataset.from_list([{"input_ids": ids, "labels": labels} for ids, labels in rows])
@@ -145,6 +151,9 @@ def test_what_a_model_expects_at_labelled_positions_is_its_own_logits(task: Task
     torch.testing.assert_close(found.log_probs[0], logits[1 if task == "causal" else 0].log_softmax(-1))
     tight = forced_log_probs(model, data, collate, task=task, max_bytes=4 * 3 * found.log_probs.shape[1])
     torch.testing.assert_close(tight.log_probs, found.log_probs[:3], rtol=1e-4, atol=1e-5)
+    fewer = lambda rows: {k: v for k, v in collate(rows).items() if k != "decoder_input_ids"}  # noqa: E731
+    without = forced_log_probs(model, data, fewer, task=task)
+    torch.testing.assert_close(without.log_probs, found.log_probs)
     few = forced_log_probs(model, data, collate, task=task, batch_size=1, max_positions=2)
     assert few.log_probs.shape[0] == 2
     long = [5] * (model.config.max_position_embeddings + 1)

@@ -227,7 +227,7 @@ def test_memory_is_noted_at_each_stage(make_trainer: Any) -> None:
     assert all(entry["rss_bytes"] > 1e6 for entry in trainer.memory)
 
 
-@pytest.mark.parametrize("family", THREE)
+@pytest.mark.parametrize("family", [*THREE, "m2m_100"])
 def test_fine_tuning_without_a_collator_learns(
     family: str, make: Any, make_policy: Any, make_rows: Any, tmp_path: Any
 ) -> None:
@@ -274,22 +274,26 @@ def test_packed_rows_need_their_own_collator(
 
 
 def test_a_family_without_its_own_shift_trains(
-    make_policy: Any, tokenizer: Any, make_rows: Any, tmp_path: Any
+    make: Any, make_policy: Any, make_rows: Any, tmp_path: Any
 ) -> None:
-    """M2M100 cannot make decoder inputs of labels: they are shifted by one, and -100 becomes padding."""
-    from distill_adapters import new_model
-    from distill_adapters.inspection import decoder_inputs
+    """M2M100 and NLLB cannot make decoder inputs of labels: they are shifted by one, and -100 is padding."""
+    from distill_adapters import decoder_inputs
 
-    config = {"model_type": "m2m_100", "d_model": 16, "encoder_layers": 1, "decoder_layers": 1}
-    config |= {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "max_position_embeddings": 32}
-    loaded = new_model(config, tokenizer, task="seq2seq", seed=0)
+    loaded = make("m2m_100")
     start, pad = loaded.model.config.decoder_start_token_id, loaded.model.config.pad_token_id
-    shifted = decoder_inputs(loaded.model, torch.tensor([[5, 6, -100], [7, -100, -100]]))
+    labels = torch.tensor([[5, 6, -100], [7, -100, -100]])
+    shifted = decoder_inputs(loaded.model, labels)
     assert shifted.tolist() == [[start, 5, 6], [start, 7, pad]]
+    loaded.model.eval()
+    with torch.inference_mode():
+        own = loaded.model(input_ids=shifted, labels=labels).logits  # it shifts inside its forward pass
+        torch.testing.assert_close(loaded.model(input_ids=shifted, decoder_input_ids=shifted).logits, own)
     outcome = FineTuner(
         loaded,
         config=TrainConfig(steps=2, batch_size=4),
-        policy=make_policy("marian"),
+        policy=make_policy("m2m_100"),
         output_dir=tmp_path,
     ).train({"train": make_rows("seq2seq")})
     assert outcome.steps == 2
+    own_shift = make("marian").model
+    assert decoder_inputs(own_shift, labels).tolist() == [[23, 5, 6], [23, 7, 23]]

@@ -37,6 +37,17 @@ FAMILIES: dict[str, dict[str, object]] = {
         "pad_token_id": 0,
         "decoder_start_token_id": 0,
     },
+    "m2m_100": {
+        "d_model": 32,
+        "encoder_layers": 3,
+        "decoder_layers": 1,
+        "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2,
+        "encoder_ffn_dim": 48,
+        "decoder_ffn_dim": 48,
+        "pad_token_id": 0,
+        "decoder_start_token_id": 1,
+    },
 }
 
 
@@ -81,7 +92,7 @@ def save(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]
         model = made.from_config(config.for_model(family, vocab_size=size, **FAMILIES[family]))
         folder = tmp_path_factory.mktemp(family)
         model.save_pretrained(folder)
-        word_tokenizer(frame=family not in ("gpt2", "t5", "marian")).save_pretrained(folder)
+        word_tokenizer(frame=family not in ("gpt2", "t5", "marian", "m2m_100")).save_pretrained(folder)
         return folder
 
     return build

@@ -92,7 +92,7 @@ def test_windows_score_each_token_once_from_the_context_promised(
     assert found.value == pytest.approx(math.exp(by_hand(model, ids, context) / 22), rel=1e-4)
 
 
-@pytest.mark.parametrize("family", ["t5", "marian"])
+@pytest.mark.parametrize("family", ["t5", "marian", "m2m_100"])
 def test_seq2seq_perplexity_is_the_models_own_loss(family: str, save: Save, words: list[str]) -> None:
     """Of targets given their sources; padding of either changes nothing."""
     import torch

@@ -9,6 +9,10 @@ from distill_adapters.loaded import LoadedModel
 from distill_adapters.pretrained import first_line, model_class
 from distill_adapters.quiet import quiet
 
+# They give padding no position of its own: from the second step of generating on, everything after a padding
+# token that begins the decoder would be read one position later than in training.
+_BEGIN_WITH_END = ("m2m_100", "nllb-moe")
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -36,7 +40,8 @@ def new_model(
     from transformers import AutoConfig
 
     check_task(task)
-    fields = {"vocab_size": len(tokenizer), **_special_ids(tokenizer, task), **config}
+    special = _special_ids(tokenizer, task, str(config.get("model_type", "")))
+    fields = {"vocab_size": len(tokenizer), **special, **config}
     model_type = str(fields.pop("model_type", ""))
     _check_fields(model_type, {name for name in config if name != "model_type"})
     if int(str(fields["vocab_size"])) < len(tokenizer):
@@ -55,11 +60,11 @@ def new_model(
             raise ModelLoadError(f"{model_type!r} has no {task} model: {first_line(error)}") from error
     if task != "masked":
         generation: Any = transformers.GenerationConfig  # untyped in transformers
-        model.generation_config = generation(**_special_ids(tokenizer, task))
+        model.generation_config = generation(**special)
     return LoadedModel(model=model, tokenizer=tokenizer, task=task)
 
 
-def _special_ids(tokenizer: "PreTrainedTokenizerBase", task: Task) -> dict[str, object]:
+def _special_ids(tokenizer: "PreTrainedTokenizerBase", task: Task, model_type: str) -> dict[str, object]:
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     ids: dict[str, object] = {
         "pad_token_id": pad,
@@ -68,7 +73,8 @@ def _special_ids(tokenizer: "PreTrainedTokenizerBase", task: Task) -> dict[str, 
     }
     if task == "seq2seq":
         # Marian and BART force their own end token at the limit unless told not to.
-        ids |= {"decoder_start_token_id": pad, "forced_eos_token_id": None}
+        start = tokenizer.eos_token_id if model_type in _BEGIN_WITH_END else pad
+        ids |= {"decoder_start_token_id": pad if start is None else start, "forced_eos_token_id": None}
     return ids
 
 

@@ -51,7 +51,8 @@ def forced_log_probs(
         model: Any model of the task; its mode is put back afterwards.
         rows: Tokenized, read in order until there are positions enough.
         collate: Makes a batch of rows: ``input_ids``, ``attention_mask`` and ``labels``, ``(batch, seq)``,
-            -100 where there is nothing to learn; of a seq2seq model ``decoder_input_ids`` too.
+            -100 where there is nothing to learn. ``decoder_input_ids`` of a seq2seq model are made of the
+            labels where the batch has none.
         task: What the model is for. Causal labels stand at their own positions.
         batch_size: Rows of one forward pass, fewer where their logits are larger than ``max_bytes``.
         max_positions: No more positions are kept, nor more than fit into ``max_bytes``.
@@ -61,6 +62,8 @@ def forced_log_probs(
         ValueError: An unknown task, or no row has a label.
     """
     import torch
+
+    from distill_adapters.inspection import decoder_inputs
 
     check_task(task)
     limit = getattr(model.config, "max_position_embeddings", None) or sys.maxsize
@@ -75,7 +78,10 @@ def forced_log_probs(
         for start in range(0, len(fitting), size):
             batch = collate([rows[at] for at in fitting[start : start + size]])
             inputs: dict[str, Any] = {name: batch[name].to(model.device) for name in _READ if name in batch}
-            logits, labels = model(**inputs).logits, batch["labels"]
+            labels = batch["labels"]
+            if task == "seq2seq" and "decoder_input_ids" not in inputs:
+                inputs["decoder_input_ids"] = decoder_inputs(model, labels.to(model.device))
+            logits = model(**inputs).logits
             if task == "causal":
                 logits, labels = logits[:, :-1], labels[:, 1:]
             valid = labels != IGNORE_INDEX

@@ -264,7 +264,7 @@ def _summed(
             labels = _padded([window.labels for window in batch], IGNORED).to(device)
             inputs = {"input_ids": ids, "attention_mask": mask}
             if model.config.is_encoder_decoder:
-                inputs["decoder_input_ids"] = model.prepare_decoder_input_ids_from_labels(labels=labels)
+                inputs["decoder_input_ids"] = _decoder_inputs(model, labels)
             logits = model(**inputs).logits
             for window, line, right in zip(batch, logits, labels, strict=True):
                 where = right != IGNORED
@@ -272,6 +272,19 @@ def _summed(
                 sums[window.row] += float(lost.double().sum())
                 counts[window.row] += int(where.sum())
     return list(zip(sums, counts, strict=True))
+
+
+def _decoder_inputs(model: Any, labels: "torch.Tensor") -> "torch.Tensor":
+    """Labels shifted right by one; M2M100 and FSMT have no method for it."""
+    import torch
+
+    own = getattr(model, "prepare_decoder_input_ids_from_labels", None)
+    if own is not None:
+        shifted: torch.Tensor = own(labels=labels)
+        return shifted
+    start = torch.full_like(labels[:, :1], model.config.decoder_start_token_id)
+    moved = torch.cat([start, labels[:, :-1]], dim=1)
+    return moved.masked_fill(moved == IGNORED, model.config.pad_token_id)
 
 
 def _padded(rows: Sequence[Sequence[int]], value: int) -> "torch.Tensor":
