@@ -44,13 +44,18 @@ def check_exporter(name: str, stage: ExportStage, task: Task) -> None:
 
     at = ("stages", name)
     try:
-        path = export_path(task, format=stage.format, exporter=stage.exporter, isolated=stage.isolated)
+        path = export_path(
+            task,
+            format=stage.format,
+            precision=stage.precision,
+            exporter=stage.exporter,
+            isolated=stage.isolated,
+        )
     except ExportError as error:
-        own = stage.exporter == "own" and stage.isolated
-        key, right = ("exporter", "optimum") if own else ("format", "auto")
-        raise RunFileError(
-            f"stages.{name}: {error}. Set {key} to {right!r}.", fix=SetKey((*at, key), right)
-        ) from error
+        key = (*at, str(error.field))
+        raise RunFileError(f"stages.{name}: {error}.", fix=SetKey(key, error.suggestion)) from error
+    if path.exporter == "plugin":
+        return
     module = {"onnx": "onnxruntime", "openvino": "openvino_genai"}.get(path.format, path.format)
     _need(module, f"distill-deploy[{path.format}]", f"stages.{name}: an export to {path.format}")
     if path.exporter == "own":
