@@ -23,7 +23,7 @@ import transformers
 from datasets import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from distill_datakit import LengthSampler, collator, load, pack, tokenize, train_tokenizer
+from distill_datakit import LengthSampler, collator, load_data, pack, tokenize, train_tokenizer
 
 LONGEST, ROWS, PACKS = 512, 16, 2  # tokens a row; rows and packed rows a batch (about as many real tokens)
 Batches = Callable[[], Iterator[dict[str, torch.Tensor]]]
@@ -127,7 +127,7 @@ def main() -> None:
     print(f"{cpu}, {len(os.sched_getaffinity(0))} cores, {torch.get_num_threads()} threads; {peers}")
     texts = paragraphs(given.texts)
     tokenizer = train_tokenizer(texts, kind="bpe", size=8000)
-    data = load([{"text": text} for text in texts])
+    data = load_data([{"text": text} for text in texts])
     rows = tokenize(data, tokenizer, "causal", max_source_length=LONGEST).data
     lengths = sorted(len(ids) for ids in rows["input_ids"])
     print(

@@ -49,14 +49,14 @@ def prepare_here(path: Path, tokenizer: Path, out: Path, workers: int) -> None:
 
     from transformers import PreTrainedTokenizerFast
 
-    from distill_datakit import fingerprint, prepare
+    from distill_datakit import fingerprint, tokenize_to_disk
 
     made = PreTrainedTokenizerFast.from_pretrained(tokenizer)
     start = time.perf_counter()
     if "chats" in path.name:
-        done = prepare(path, made, "causal", out, workers=workers, chat_template=CHATML)
+        done = tokenize_to_disk(path, made, "causal", out, workers=workers, chat_template=CHATML)
     else:
-        done = prepare(path, made, "seq2seq", out, max_source_length=512, max_target_length=512)
+        done = tokenize_to_disk(path, made, "seq2seq", out, max_source_length=512, max_target_length=512)
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     rows = sum(len(part) for part in done.data.values())

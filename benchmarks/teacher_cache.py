@@ -22,11 +22,11 @@ from typing import Any
 import torch
 import transformers
 from datasets import Dataset
-from distill_kd.cache_config import bytes_of, default_k
 
 from distill_adapters import SafeTrainer
 from distill_datakit import collator, tokenize, train_tokenizer
 from distill_kd import CachedTeacher, DistillationTrainer, LiveTeacher, Objective, write_cache
+from distill_kd.cache_config import bytes_of, default_k
 from distill_kd.cache_format import decode_top_k, encode_top_k, kl_error, top_k_of
 
 VOCABULARY, WIDTH, LAYERS, LENGTH, BATCH = 8192, 128, 2, 48, 8

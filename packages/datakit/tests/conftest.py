@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from distill_datakit import load, train_tokenizer
+from distill_datakit import load_data, train_tokenizer
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -32,7 +32,7 @@ def sentences() -> list[str]:
 @pytest.fixture
 def words() -> "Dataset":
     """Five spellings with their phonemes and references."""
-    return load([{"source": word, "target": sounds, "references": [sounds]} for word, sounds in WORDS])
+    return load_data([{"source": word, "target": sounds, "references": [sounds]} for word, sounds in WORDS])
 
 
 @pytest.fixture

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill_datakit import DataError, SpecialTokensWarning, TokenizerError, load, tokenize, train_tokenizer
+from distill_datakit import (
+    DataError,
+    SpecialTokensWarning,
+    TokenizerError,
+    load_data,
+    tokenize,
+    train_tokenizer,
+)
 from distill_datakit.chat import ChatEncoder
 
 if TYPE_CHECKING:
@@ -112,7 +119,7 @@ def test_templates_that_trim_refuse_or_rewrite_teach_the_turns_too(template: str
 def test_a_special_token_in_a_message_stays_text_or_becomes_the_token() -> None:
     """Escaped by default, with a warning that counts; kept where that is asked for."""
     bpe = chat_tokenizer()
-    data = load([{"messages": conversation([f"what is {END}?", f"{END} ends"])}])
+    data = load_data([{"messages": conversation([f"what is {END}?", f"{END} ends"])}])
     with pytest.warns(SpecialTokensWarning, match="1 texts"):
         row = tokenize(data, bpe, "causal", chat_template=CHATML).data[0]
     assert row["input_ids"].count(bpe.eos_token_id) == 2
@@ -123,7 +130,7 @@ def test_a_special_token_in_a_message_stays_text_or_becomes_the_token() -> None:
 
 def test_teacher_and_student_read_the_same_rows_in_their_own_templates() -> None:
     """Row numbers and what the assistant says agree; the frame around it and the fingerprint do not."""
-    data = load([{"messages": conversation([f"q{n}", f"a{n}"])} for n in range(3)])
+    data = load_data([{"messages": conversation([f"q{n}", f"a{n}"])} for n in range(3)])
     student, teacher = (
         tokenize(data, chat_tokenizer(), "causal", chat_template=template)
         for template in (CHATML, ALTERNATING)
@@ -141,14 +148,16 @@ def test_chats_that_cannot_be_told_apart_are_refused(symbols: "PreTrainedTokeniz
     """No template; one that refuses the roles or rewrites contents; none of it the assistant's."""
     bpe, good = chat_tokenizer(), conversation(["a", "b", "c", "d"])
     with pytest.raises(TokenizerError, match="chat template"):
-        tokenize(load([{"messages": good}]), symbols, "causal")
+        tokenize(load_data([{"messages": good}]), symbols, "causal")
     with pytest.raises(DataError, match=r"row 2, field 'messages': the chat template refuses .* alternate"):
-        tokenize(load([{"messages": good}, {"messages": good[1:]}]), bpe, "causal", chat_template=ALTERNATING)
+        tokenize(
+            load_data([{"messages": good}, {"messages": good[1:]}]), bpe, "causal", chat_template=ALTERNATING
+        )
     doubled = "{% for m in messages %}{{ m['content'] }}{{ m['content'] }}{{ loop.length }}{% endfor %}"
     with pytest.raises(DataError, match=r"row 1.*message 2 differently"):
-        tokenize(load([{"messages": good}]), bpe, "causal", chat_template=doubled)
+        tokenize(load_data([{"messages": good}]), bpe, "causal", chat_template=doubled)
     with pytest.raises(DataError, match="0 of 1 rows"):
-        tokenize(load([{"messages": good[:1]}]), bpe, "causal", chat_template=CHATML)
+        tokenize(load_data([{"messages": good[:1]}]), bpe, "causal", chat_template=CHATML)
 
 
 def test_slow_tokenizers_cannot_read_chats() -> None:

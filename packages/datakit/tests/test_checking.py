@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from datasets import Dataset
 
-from distill_datakit import DataError, check, load, split, tokenize
+from distill_datakit import DataError, check_data, load_data, split, tokenize
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -36,7 +36,7 @@ def test_every_problem_is_counted_and_named_by_file_row_and_field(
     files: dict[str, str], symbols: "PreTrainedTokenizerFast"
 ) -> None:
     """Wrong, empty, duplicate, special, unknown, leaked: each at its place."""
-    report = check(files, symbols, "seq2seq")
+    report = check_data(files, symbols, "seq2seq")
     train, test = report.parts
     assert (train.name, train.rows, train.columns) == ("train", 6, ("source", "target"))
     assert train.counts == {"wrong": 2, "duplicate": 1, "special": 1, "empty": 1, "unknown": 2}
@@ -56,8 +56,8 @@ def test_every_problem_is_counted_and_named_by_file_row_and_field(
 
 def test_lengths_are_set_against_the_limits(symbols: "PreTrainedTokenizerFast") -> None:
     """The share of rows and of tokens that a limit takes away; what tokenize() keeps is the oracle."""
-    data = load([{"source": "c" * n, "target": "K " * (10 - n)} for n in range(1, 10)])
-    report = check(data, symbols, "seq2seq", max_source_length=5, max_target_length=3)
+    data = load_data([{"source": "c" * n, "target": "K " * (10 - n)} for n in range(1, 10)])
+    report = check_data(data, symbols, "seq2seq", max_source_length=5, max_target_length=3)
     source, target = report.parts[0].lengths
     assert (source.shortest, source.median, source.longest) == (2, 6, 10)
     assert sum(source.histogram) == 9
@@ -72,7 +72,7 @@ def test_lengths_are_set_against_the_limits(symbols: "PreTrainedTokenizerFast") 
 def test_good_data_is_said_to_be_good(words: Dataset, symbols: "PreTrainedTokenizerFast") -> None:
     """No problem, nothing refused, the same for rows, a dataset and its splits."""
     for data in (words, list(words), split(words, fractions=(0.6, 0.2, 0.2), exact=True)):
-        report = check(data, symbols, "seq2seq")
+        report = check_data(data, symbols, "seq2seq")
         assert report.ok
         assert not report.problems
         assert sum(part.rows for part in report.parts) == 5
@@ -86,12 +86,12 @@ def test_previews_show_what_is_learnt(
     wordpiece: "PreTrainedTokenizerFast",
 ) -> None:
     """Three rows as text, in pieces, for each task."""
-    seq2seq = check(words, symbols, "seq2seq").previews
+    seq2seq = check_data(words, symbols, "seq2seq").previews
     assert seq2seq[0] == (("c a t </s> → ", False), ("K AE T </s>", True))
     assert len(seq2seq) == 3
     pairs = [{"prompt": "the cat", "completion": " sat"}]
-    assert check(pairs, bpe, "causal").previews == (((("the cat", False), (" sat<|endoftext|>", True)),))
-    masked = check([{"text": text} for text in sentences], wordpiece, "masked").previews[0]
+    assert check_data(pairs, bpe, "causal").previews == (((("the cat", False), (" sat<|endoftext|>", True)),))
+    masked = check_data([{"text": text} for text in sentences], wordpiece, "masked").previews[0]
     assert any(learnt for _, learnt in masked)
     assert masked[0][0].startswith("[CLS]")
 
@@ -103,7 +103,7 @@ def test_rows_without_anything_to_learn_are_counted(bpe: "PreTrainedTokenizerFas
         "{{ m['content'] }}{% endfor %}"
     )
     users = [[{"role": role, "content": "a"}] for role in ("user", "system")]
-    report = check([{"messages": messages} for messages in users], bpe, "causal")
+    report = check_data([{"messages": messages} for messages in users], bpe, "causal")
     assert report.parts[0].counts == {"wrong": 1, "unlearnt": 1}
     assert report.problems[0].field == "messages"
     assert not report.ok
@@ -113,7 +113,7 @@ def test_the_report_reads_well_and_is_plain_data(
     files: dict[str, str], symbols: "PreTrainedTokenizerFast"
 ) -> None:
     """Text without colour is text alone; with it what is learnt is green; the dictionary is JSON."""
-    report = check(files, symbols, "seq2seq", max_source_length=3, examples=1)
+    report = check_data(files, symbols, "seq2seq", max_source_length=3, examples=1)
     text = report.render()
     for said in (
         "leak: 1 rows (100.0%) of test stand in train too",
@@ -137,8 +137,8 @@ def test_data_that_cannot_be_looked_at_is_refused(
 ) -> None:
     """No such file; columns that do not suit the task; arguments of another task."""
     with pytest.raises(DataError, match="no such file"):
-        check(tmp_path / "none.csv", wordpiece, "masked")
+        check_data(tmp_path / "none.csv", wordpiece, "masked")
     with pytest.raises(DataError, match="needs the columns"):
-        check(words.remove_columns("target"), wordpiece, "masked")
+        check_data(words.remove_columns("target"), wordpiece, "masked")
     with pytest.raises(ValueError, match="prefix='a' is for seq2seq"):
-        check(words, wordpiece, "masked", prefix="a")
+        check_data(words, wordpiece, "masked", prefix="a")

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from distill_datakit import TokenizerError, collator, load, tokenize
+from distill_datakit import OptionError, TokenizerError, collator, load_data, tokenize
 from distill_datakit.masking import mask_row
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from transformers import PreTrainedTokenizerFast
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 pytestmark = pytest.mark.extra("torch")  # noqa: S610  # no database
 
@@ -20,7 +20,7 @@ def test_padding_is_not_learnt_and_the_end_is(sentences: list[str], bpe: "PreTra
     """With one token for padding and end, labels tell them apart by attention."""
     import torch
 
-    data = tokenize(load([{"text": text} for text in sentences]), bpe, "causal").data
+    data = tokenize(load_data([{"text": text} for text in sentences]), bpe, "causal").data
     batch = collator(bpe, "causal", pad_to_multiple_of=8)(list(data))
     assert batch["input_ids"].shape[1] % 8 == 0
     assert bool(((batch["labels"] == -100) == (batch["attention_mask"] == 0)).all())
@@ -33,7 +33,7 @@ def test_padding_is_not_learnt_and_the_end_is(sentences: list[str], bpe: "PreTra
 def test_without_a_padding_token_the_end_pads(bpe: "PreTrainedTokenizerFast") -> None:
     """The tokenizer itself is not changed; with neither there is an error."""
     bpe.pad_token = None
-    rows = list(tokenize(load([{"text": "a"}, {"text": "the cat sat"}]), bpe, "causal").data)
+    rows = list(tokenize(load_data([{"text": "a"}, {"text": "the cat sat"}]), bpe, "causal").data)
     assert collator(bpe, "causal")(rows)["input_ids"][0, -1] == bpe.eos_token_id
     assert bpe.pad_token is None
     bpe.eos_token = None
@@ -82,7 +82,7 @@ def test_masks_depend_on_seed_row_and_epoch_alone(
     """Whatever the batch, its order or a trip through another process; each epoch has its own."""
     import torch
 
-    rows = list(tokenize(load([{"text": text} for text in sentences]), wordpiece, "masked").data)
+    rows = list(tokenize(load_data([{"text": text} for text in sentences]), wordpiece, "masked").data)
     collate = collator(wordpiece, "masked", seed=1)
     whole = collate(rows)
     alone = pickle.loads(pickle.dumps(collate))(rows[5:6])  # noqa: S301  # our own object
@@ -126,7 +126,7 @@ def test_masked_positions_are_fifteen_percent_in_three_kinds() -> None:
         assert abs(share - expected) < 4 * (expected * (1 - expected) / count) ** 0.5
 
 
-def test_what_cannot_be_collated_is_refused(words: "Dataset", symbols: "PreTrainedTokenizerFast") -> None:
+def test_what_cannot_be_collated_is_refused(symbols: "PreTrainedTokenizerFast") -> None:
     """Ranges, a missing mask token, rows without an id, no rows, a model that is no seq2seq model."""
     import torch
 
@@ -140,9 +140,68 @@ def test_what_cannot_be_collated_is_refused(words: "Dataset", symbols: "PreTrain
         collator(symbols, "masked")
     with pytest.raises(ValueError, match="no rows"):
         collator(symbols, "causal")([])
-    rows = list(tokenize(words, symbols, "seq2seq").data)
-    with pytest.raises(TypeError, match="Linear has no prepare_decoder_input_ids_from_labels"):
-        collator(symbols, "seq2seq", model=torch.nn.Linear(1, 1))(rows)
+    linear = torch.nn.Linear(1, 1)
+    with pytest.raises(OptionError) as caught:
+        collator(symbols, "seq2seq", model=linear)
+    assert (caught.value.field, caught.value.found) == ("model", "Linear")
+    with pytest.raises(OptionError) as caught:
+        collator(symbols, "seq2seq", model=linear, decoder_inputs=2)
+    assert caught.value.field == "decoder_inputs"
     symbols.mask_token = "a"  # noqa: S105  # a token, not a password
     with pytest.raises(ValueError, match="without 'row_id'"):
         collator(symbols, "masked")([{"input_ids": [1], "attention_mask": [1]}])
+
+
+def family(name: str, pad: int, eos: int) -> "PreTrainedModel":
+    """A tiny seq2seq model of a family."""
+    from transformers import AutoConfig, AutoModelForSeq2SeqLM
+
+    config = AutoConfig.for_model(
+        name, vocab_size=64, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, pad_token_id=pad, eos_token_id=eos,
+        decoder_start_token_id=eos)  # fmt: skip
+    made: PreTrainedModel = AutoModelForSeq2SeqLM.from_config(config).eval()  # type: ignore[no-untyped-call]  # as transformers leaves it
+    return made
+
+
+@pytest.mark.parametrize("name", ["m2m_100", "mbart", "bart"])
+def test_decoder_inputs_are_those_of_the_family(
+    name: str, words: "Dataset", symbols: "PreTrainedTokenizerFast"
+) -> None:
+    """M2M100 and NLLB shift labels behind the decoder's start; mBART moves the last token to the front."""
+    import importlib
+
+    import torch
+
+    pad, eos = symbols.pad_token_id, symbols.eos_token_id
+    rows = list(tokenize(words, symbols, "seq2seq").data)
+    model = family(name, pad, eos)
+    batch = collator(symbols, "seq2seq", model=model)(rows)
+    for labels, fed in zip(batch["labels"].tolist(), batch["decoder_input_ids"].tolist(), strict=True):
+        learnt = [label for label in labels if label != -100]
+        first = learnt[-1] if name == "mbart" else eos
+        assert fed == [first, *(pad if label == -100 else label for label in labels[:-1])]
+    shift = importlib.import_module(f"transformers.models.{name}.modeling_{name}").shift_tokens_right
+    own = shift(batch["labels"], pad) if name == "mbart" else shift(batch["labels"], pad, eos)
+    assert torch.equal(batch["decoder_input_ids"], own)
+    with torch.no_grad():
+        batch.pop("row_id")
+        whole = model(**batch).loss
+        batch.pop("decoder_input_ids")
+        assert torch.equal(model(**batch).loss, whole)
+
+
+def test_decoder_inputs_come_from_a_function_or_a_start_token(
+    words: "Dataset", symbols: "PreTrainedTokenizerFast"
+) -> None:
+    """Without a model at hand: its function of labels, or the number of a token, which pickles."""
+    import torch
+
+    rows = list(tokenize(words, symbols, "seq2seq").data)
+    model = family("m2m_100", symbols.pad_token_id, symbols.eos_token_id)
+    expected = collator(symbols, "seq2seq", model=model)(rows)["decoder_input_ids"]
+    stored = pickle.dumps(collator(symbols, "seq2seq", decoder_inputs=symbols.eos_token_id))
+    by_number = pickle.loads(stored)  # noqa: S301  # made above
+    assert torch.equal(by_number(rows)["decoder_input_ids"], expected)
+    by_function = collator(symbols, "seq2seq", decoder_inputs=lambda labels: labels + 1)(rows)
+    assert torch.equal(by_function["decoder_input_ids"], by_function["labels"] + 1)

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from distill_datakit import DataError, SpecialTokensWarning, TokenizerError, load, tokenize, train_tokenizer
+from distill_datakit import (
+    DataError,
+    SpecialTokensWarning,
+    TokenizerError,
+    load_data,
+    tokenize,
+    train_tokenizer,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -24,7 +31,7 @@ def test_special_tokens_in_a_text_stay_text(kind: str, sentences: list[str]) -> 
         else train_tokenizer(sentences, kind=kind, size=300 if kind == "bpe" else 60)  # type: ignore[arg-type]  # of the list
     )
     special = made.mask_token or made.eos_token
-    data = load(
+    data = load_data(
         [{"source": f"the {special} cat", "target": f"a{special}b"}, {"source": "the", "target": "a"}]
     )
     with pytest.warns(SpecialTokensWarning, match="2 texts"):
@@ -42,7 +49,7 @@ def test_special_tokens_in_a_text_stay_text(kind: str, sentences: list[str]) -> 
 def test_each_side_can_be_cut(bpe: "PreTrainedTokenizerFast", wordpiece: "PreTrainedTokenizerFast") -> None:
     """The tokenizer's own truncation side is neither used nor changed; frames stay."""
     bpe.truncation_side = wordpiece.truncation_side = "left"
-    text = load([{"text": "the cat sat on the mat"}])
+    text = load_data([{"text": "the cat sat on the mat"}])
     whole = tokenize(text, bpe, "causal").data[0]["input_ids"]
     assert tokenize(text, bpe, "causal", max_source_length=3).data[0]["input_ids"] == whole[:3]
     cut = tokenize(text, bpe, "causal", max_source_length=3, cut_source="left").data[0]["input_ids"]
@@ -51,7 +58,7 @@ def test_each_side_can_be_cut(bpe: "PreTrainedTokenizerFast", wordpiece: "PreTra
     left = tokenize(text, wordpiece, "masked", max_source_length=4, cut_source="left").data[0]
     assert wordpiece.decode(right["input_ids"]) == "[CLS] the cat [SEP]"
     assert wordpiece.decode(left["input_ids"]) == "[CLS] the mat [SEP]"
-    pair = load([{"prompt": "the cat", "completion": " sat on the mat"}])
+    pair = load_data([{"prompt": "the cat", "completion": " sat on the mat"}])
     row = tokenize(
         pair, bpe, "causal", max_source_length=1, cut_source="right", max_target_length=1, cut_target="left"
     ).data[0]
@@ -88,7 +95,7 @@ def marked(tmp_path: Path) -> "PreTrainedTokenizerBase":
 
 def test_languages_are_marked_on_both_sides(marked: "PreTrainedTokenizerBase") -> None:
     """Each side with its own code, whatever the tokenizer was set to, which stays as it was."""
-    data = load([{"source": "ab", "target": "cd"}])
+    data = load_data([{"source": "ab", "target": "cd"}])
     given = {"source_language": "fra_Latn", "target_language": "eng_Latn"}
     before = marked.src_lang
     done = tokenize(data, marked, "seq2seq", source_language="fra_Latn", target_language="eng_Latn")
@@ -116,7 +123,9 @@ def test_languages_that_are_missing_or_unknown_are_refused(
 
 def test_any_number_of_workers_gives_the_same(words: "Dataset", symbols: "PreTrainedTokenizerFast") -> None:
     """Rows, their order, fingerprint, warnings and errors."""
-    many = load([*words.select_columns(["source", "target"])] * 500 + [{"source": "</s>", "target": "K"}])
+    many = load_data(
+        [*words.select_columns(["source", "target"])] * 500 + [{"source": "</s>", "target": "K"}]
+    )
     with pytest.warns(SpecialTokensWarning, match="1 texts"):
         one = tokenize(many, symbols, "seq2seq", prefix="c")
     with pytest.warns(SpecialTokensWarning, match="1 texts"):

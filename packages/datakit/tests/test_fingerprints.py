@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from distill_datakit import collator, fingerprint, load, tokenize, train_tokenizer
+from distill_datakit import collator, fingerprint, load_data, tokenize, train_tokenizer
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -45,7 +45,7 @@ def test_it_stays_with_what_does_not_matter(
     words.to_parquet(tmp_path / "a.parquet")
     words.select_columns(["target", "source"]).to_json(tmp_path / "b.jsonl", force_ascii=False)
     for name in ("a.parquet", "b.jsonl"):
-        assert fingerprint(tokenize(load(tmp_path / name), symbols, "seq2seq")) == first
+        assert fingerprint(tokenize(load_data(tmp_path / name), symbols, "seq2seq")) == first
     symbols(["a"], padding=True, truncation=True, max_length=2, split_special_tokens=True)
     symbols.chat_template = "{{ messages }}"
     symbols.truncation_side = "left"
@@ -57,7 +57,7 @@ def test_it_stays_with_what_does_not_matter(
 
     again = AutoTokenizer.from_pretrained(tmp_path / "two")
     assert fingerprint(tokenize(words, again, "seq2seq")) == first
-    assert fingerprint(words) == fingerprint(load(list(words)))
+    assert fingerprint(words) == fingerprint(load_data(list(words)))
 
 
 @pytest.mark.extra("torch")  # noqa: S610  # no database
@@ -65,7 +65,7 @@ def test_masks_count_when_the_collator_is_given(
     sentences: list[str], wordpiece: "PreTrainedTokenizerFast"
 ) -> None:
     """Another seed, share or kind of masks is other data; the same collator is not."""
-    data = tokenize(load([{"text": text} for text in sentences]), wordpiece, "masked")
+    data = tokenize(load_data([{"text": text} for text in sentences]), wordpiece, "masked")
     collators = [collator(wordpiece, "masked", seed=seed) for seed in (1, 1, 2)]
     collators += [collator(wordpiece, "masked", seed=1, masking_probability=0.3)]
     collators += [collator(wordpiece, "masked", seed=1, masking="word")]

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill_datakit import DataError, DroppedRowsWarning, inspect_columns, load
+from distill_datakit import DataError, DroppedRowsWarning, inspect_columns, load_data
 
 PAIRS = [{"source": "a", "target": "NA"}, {"source": "null", "target": 'quo"te, ü'}]
 
@@ -33,19 +33,19 @@ def test_every_format_gives_the_same_rows(tmp_path: Path) -> None:
         stream.write(lines)
     (tmp_path / "a.csv").write_text('source,target\na,NA\nnull,"quo""te, ü"\n', encoding="utf-8")
     (tmp_path / "a.tsv").write_text('source\ttarget\na\tNA\nnull\t"quo""te, ü"\n', encoding="utf-8")
-    load(PAIRS).to_parquet(tmp_path / "a.parquet")
+    load_data(PAIRS).to_parquet(tmp_path / "a.parquet")
     for name in ("a.jsonl", "a.jsonl.gz", "a.csv", "a.tsv", "a.parquet"):
-        assert list(load(tmp_path / name)) == PAIRS, name
+        assert list(load_data(tmp_path / name)) == PAIRS, name
         assert inspect_columns(tmp_path / name) == ("source", "target"), name
-    assert list(load(PAIRS)) == PAIRS
+    assert list(load_data(PAIRS)) == PAIRS
 
 
 def test_plain_text_is_one_example_a_line_and_a_folder_one_a_file(tmp_path: Path) -> None:
     """Blank lines are no examples; files come sorted by name."""
     (tmp_path / "b.txt").write_text("one\n\ntwo\r\n", encoding="utf-8")
-    assert load(tmp_path / "b.txt")["text"][:] == ["one", "two"]
+    assert load_data(tmp_path / "b.txt")["text"][:] == ["one", "two"]
     (tmp_path / "a.txt").write_text("first\nfile", encoding="utf-8")
-    assert load(tmp_path)["text"][:] == ["first\nfile", "one\n\ntwo\n"]
+    assert load_data(tmp_path)["text"][:] == ["first\nfile", "one\n\ntwo\n"]
     assert inspect_columns(tmp_path / "b.txt") == ("text",)
 
 
@@ -61,21 +61,21 @@ def test_arrow_files_and_folders_of_datasets_are_read(tmp_path: Path) -> None:
     with pa.ipc.new_file(tmp_path / "a.arrow", data.data.table.schema) as writer:
         writer.write_table(data.data.table)
     for name in ("one", "single", "two/train", "one/data-00000-of-00002.arrow", "a.arrow"):
-        found = list(load(tmp_path / name))
+        found = list(load_data(tmp_path / name))
         assert found == (PAIRS[:1] if "00000" in name else PAIRS), name
         assert inspect_columns(tmp_path / name) == ("source", "target"), name
-    assert list(load(tmp_path / "two", split="test")) == PAIRS[1:2]
-    assert list(load(data)) == PAIRS
+    assert list(load_data(tmp_path / "two", split="test")) == PAIRS[1:2]
+    assert list(load_data(data)) == PAIRS
     with pytest.raises(DataError, match="several splits; there are train, test"):
-        load(tmp_path / "two")
+        load_data(tmp_path / "two")
     with pytest.raises(DataError, match="no split 'dev'"):
-        load(tmp_path / "two", split="dev")
+        load_data(tmp_path / "two", split="dev")
     (tmp_path / "one" / "state.json").write_text("{}", encoding="utf-8")
     with pytest.raises(DataError, match="not a folder that datasets saved"):
-        load(tmp_path / "one")
+        load_data(tmp_path / "one")
     (tmp_path / "b.arrow").write_bytes(b"nothing of the kind")
     with pytest.raises(DataError, match="not a readable Arrow"):
-        load(tmp_path / "b.arrow")
+        load_data(tmp_path / "b.arrow")
 
 
 def test_hub_datasets_are_read_from_what_was_downloaded_before(
@@ -96,11 +96,11 @@ def test_hub_datasets_are_read_from_what_was_downloaded_before(
     splits = {"train": {"name": "train", "num_examples": len(PAIRS), "dataset_name": "words"}}
     info = {"builder_name": "parquet", "dataset_name": "words", "config_name": "default", "splits": splits}
     (folder / "dataset_info.json").write_text(json.dumps(info), encoding="utf-8")
-    assert list(load("someone/words")) == PAIRS
+    assert list(load_data("someone/words")) == PAIRS
     with pytest.raises(DataError, match=r"someone/else: neither a file here nor a dataset"):
-        load("someone/else")
+        load_data("someone/else")
     with pytest.raises(DataError, match="no such file"):
-        load("someone/words.jsonl")
+        load_data("someone/words.jsonl")
 
 
 def test_new_content_under_an_old_name_is_read(tmp_path: Path) -> None:
@@ -108,20 +108,20 @@ def test_new_content_under_an_old_name_is_read(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("cat", encoding="utf-8")
     before = path.stat()
-    assert load(path)["text"][:] == ["cat"]
+    assert load_data(path)["text"][:] == ["cat"]
     path.write_text("dog", encoding="utf-8")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert load(path)["text"][:] == ["dog"]
+    assert load_data(path)["text"][:] == ["dog"]
 
 
 def test_columns_are_mapped_and_others_kept() -> None:
     """Our name -> theirs; references and further columns stay."""
-    data = load(
+    data = load_data(
         [{"word": "a", "phones": "A", "references": ["A", "B"], "n": 1}],
         columns={"source": "word", "target": "phones"},
     )
     assert list(data) == [{"source": "a", "target": "A", "references": ["A", "B"], "n": 1}]
-    assert load([{"word": "a"}], columns={"source": "word"}).column_names == ["source"]
+    assert load_data([{"word": "a"}], columns={"source": "word"}).column_names == ["source"]
 
 
 @pytest.mark.parametrize(
@@ -145,12 +145,12 @@ def test_a_wrong_row_is_named_or_dropped_with_a_count(tmp_path: Path, line: str,
         '{"source": "a", "target": "b"}\n' + line + '\n{"source": "c", "target": "d"}\n', encoding="utf-8"
     )
     with pytest.raises(DataError) as caught:
-        load(path)
+        load_data(path)
     assert str(path) in str(caught.value)
     assert says in str(caught.value)
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # noqa: S301  # our own error
     with pytest.warns(DroppedRowsWarning, match="1 of 3 rows dropped"):
-        assert load(path, on_error="drop")["source"][:] == ["a", "c"]
+        assert load_data(path, on_error="drop")["source"][:] == ["a", "c"]
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_a_wrong_table_is_refused(tmp_path: Path, text: str, says: str) -> None:
     path = tmp_path / "rows.csv"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(DataError) as caught:
-        load(path)
+        load_data(path)
     assert says in str(caught.value)
     assert str(path) in str(caught.value)
 
@@ -176,24 +176,24 @@ def test_a_wrong_table_is_refused(tmp_path: Path, text: str, says: str) -> None:
 def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
     """Missing, of unknown type, not UTF-8, damaged gzip, damaged Parquet."""
     with pytest.raises(DataError, match="no such file"):
-        load(tmp_path / "none.jsonl")
+        load_data(tmp_path / "none.jsonl")
     (tmp_path / "a.xlsx").write_bytes(b"x")
     with pytest.raises(DataError, match="unknown file type"):
         inspect_columns(tmp_path / "a.xlsx")
     (tmp_path / "a.txt").write_bytes(b"caf\xe9\n")
     with pytest.raises(DataError, match="not UTF-8"):
-        load(tmp_path / "a.txt")
+        load_data(tmp_path / "a.txt")
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"text": "a"}\n' * 99)[:-12])
     with pytest.raises(DataError, match="cannot be read"):
-        load(tmp_path / "a.jsonl.gz")
+        load_data(tmp_path / "a.jsonl.gz")
     (tmp_path / "a.parquet").write_bytes(b"PAR1nothing")
     with pytest.raises(DataError, match="not a readable Parquet"):
-        load(tmp_path / "a.parquet")
+        load_data(tmp_path / "a.parquet")
     (tmp_path / "e.jsonl").write_bytes(b"")
     with pytest.raises(DataError, match="holds no row"):
         inspect_columns(tmp_path / "e.jsonl")
     with pytest.raises(ValueError, match="allowed are 'refuse' and 'drop'"):
-        load(PAIRS, on_error="ignore")  # type: ignore[arg-type]  # wrong on purpose
+        load_data(PAIRS, on_error="ignore")  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_looking_at_columns_loads_nothing_heavy(tmp_path: Path) -> None:
@@ -221,20 +221,20 @@ def test_any_text_survives_jsonl(
     """What was written is what is read, NUL, line separators and all."""
     given_rows = [{"source": a, "target": b} for a, b in rows]
     path = write(tmp_path_factory.mktemp("any") / "a.jsonl", given_rows)
-    assert list(load(path)) == given_rows
+    assert list(load_data(path)) == given_rows
 
 
 def test_messages_are_checked() -> None:
     """Every message has a role and a content of text."""
     good = [{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}]}]
-    assert load(good)[0]["messages"] == good[0]["messages"]
+    assert load_data(good)[0]["messages"] == good[0]["messages"]
     with pytest.raises(DataError, match=r"field 'messages': message 1, content: nothing"):
-        load([{"messages": [{"role": "user"}]}])
+        load_data([{"messages": [{"role": "user"}]}])
     with pytest.raises(DataError, match="must be a list of"):
-        load([{"messages": "hi"}])
+        load_data([{"messages": "hi"}])
 
 
 def test_values_that_do_not_agree_in_type_are_refused() -> None:
     """A further column of numbers and texts is named."""
     with pytest.raises(DataError, match="field 'n'"):
-        load([{"text": "a", "n": 1}, {"text": "b", "n": "x"}])
+        load_data([{"text": "a", "n": 1}, {"text": "b", "n": "x"}])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill_datakit import TokenizerError, collator, load, tokenize
+from distill_datakit import TokenizerError, collator, load_data, tokenize
 from distill_datakit.masking import corrupt_row, mask_row
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def test_collators_hide_by_row_and_epoch_alone(
     import torch
     from transformers import ByT5Tokenizer
 
-    texts = load([{"text": text} for text in sentences])
+    texts = load_data([{"text": text} for text in sentences])
     t5 = ByT5Tokenizer()
     masked_rows = list(tokenize(texts, wordpiece, "masked").data)
     corrupted_rows = list(tokenize(texts, t5, "seq2seq", span_corruption=True).data)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill_datakit import DataError, LengthSampler, collator, load, pack, packing_error, tokenize
+from distill_datakit import DataError, LengthSampler, collator, load_data, pack, packing_error, tokenize
 from distill_datakit.packing import best_fit
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def test_models_that_mix_packed_texts_are_found_out() -> None:
 def rows(sentences: list[str], bpe: "PreTrainedTokenizerFast") -> "Dataset":
     """Sixteen causal rows of prompt and completion."""
     pairs = [{"prompt": text[:6], "completion": text[6 : 12 + n]} for n in (0, 9) for text in sentences]
-    return tokenize(load(pairs), bpe, "causal").data
+    return tokenize(load_data(pairs), bpe, "causal").data
 
 
 @torch_extra

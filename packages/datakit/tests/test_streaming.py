@@ -13,10 +13,10 @@ from distill_datakit import (
     DataError,
     DroppedRowsWarning,
     SpecialTokensWarning,
-    load,
-    prepare,
+    load_data,
     split,
     tokenize,
+    tokenize_to_disk,
     train_tokenizer,
 )
 
@@ -54,18 +54,18 @@ def test_one_pass_gives_what_three_functions_give(
 ) -> None:
     """Rows, parts and fingerprint, also with a key and several workers; each row has its own number."""
     for given in ({}, {"key": "source"}):
-        three = tokenize(split(load(path), **given), letters, "seq2seq", max_target_length=2)  # type: ignore[arg-type]  # a column or nothing
-        one = prepare(path, letters, "seq2seq", tmp_path / "out", max_target_length=2, **given)  # type: ignore[arg-type]  # the same
+        three = tokenize(split(load_data(path), **given), letters, "seq2seq", max_target_length=2)  # type: ignore[arg-type]  # a column or nothing
+        one = tokenize_to_disk(path, letters, "seq2seq", tmp_path / "out", max_target_length=2, **given)  # type: ignore[arg-type]  # the same
         assert without_ids(one.data) == without_ids(three.data)
         assert one.fingerprint == three.fingerprint
         assert sorted(n for part in one.data.values() for n in part["row_id"]) == list(range(1280))
-    two = prepare(path, letters, "seq2seq", tmp_path / "other", max_target_length=2, workers=2)
-    first = prepare(path, letters, "seq2seq", tmp_path / "out", max_target_length=2)
+    two = tokenize_to_disk(path, letters, "seq2seq", tmp_path / "other", max_target_length=2, workers=2)
+    first = tokenize_to_disk(path, letters, "seq2seq", tmp_path / "out", max_target_length=2)
     assert {name: list(part) for name, part in two.data.items()} == {
         name: list(part) for name, part in first.data.items()
     }
-    whole = prepare(path, letters, "seq2seq", tmp_path / "out", fractions=None)
-    assert list(whole.data) == list(tokenize(load(path), letters, "seq2seq").data)
+    whole = tokenize_to_disk(path, letters, "seq2seq", tmp_path / "out", fractions=None)
+    assert list(whole.data) == list(tokenize(load_data(path), letters, "seq2seq").data)
 
 
 def test_results_are_kept_by_content_and_settings(
@@ -73,21 +73,24 @@ def test_results_are_kept_by_content_and_settings(
 ) -> None:
     """The same rows elsewhere are found again; new content under the same size and time is not."""
     out = tmp_path / "out"
-    prepare(path, letters, "seq2seq", out)
+    tokenize_to_disk(path, letters, "seq2seq", out)
     (kept,) = out.iterdir()
     before = (kept / "train.arrow").stat().st_mtime_ns
     elsewhere = shutil.copy(path, tmp_path / "elsewhere.jsonl")
-    prepare(elsewhere, letters, "seq2seq", out)
+    tokenize_to_disk(elsewhere, letters, "seq2seq", out)
     assert [found.name for found in out.iterdir()] == [kept.name]
     assert (kept / "train.arrow").stat().st_mtime_ns == before
     stat = path.stat()
     path.write_text(path.read_text().replace('"A A"', '"B B"'))
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    changed = prepare(path, letters, "seq2seq", out)
-    assert changed.fingerprint["data"] != prepare(elsewhere, letters, "seq2seq", out).fingerprint["data"]
+    changed = tokenize_to_disk(path, letters, "seq2seq", out)
+    assert (
+        changed.fingerprint["data"]
+        != tokenize_to_disk(elsewhere, letters, "seq2seq", out).fingerprint["data"]
+    )
     for given in ({"max_target_length": 1}, {"seed": 1}, {"key": "source"}, {"fractions": (0.5, 0.25, 0.25)}):
         count = len(list(out.iterdir()))
-        prepare(path, letters, "seq2seq", out, **given)
+        tokenize_to_disk(path, letters, "seq2seq", out, **given)
         assert len(list(out.iterdir())) == count + 1
 
 
@@ -96,7 +99,7 @@ def test_a_damaged_result_is_made_anew(
 ) -> None:
     """A flipped byte, a missing file, a manifest that is none, a pass that was interrupted."""
     out = tmp_path / "out"
-    good = without_ids(prepare(path, letters, "seq2seq", out).data)
+    good = without_ids(tokenize_to_disk(path, letters, "seq2seq", out).data)
     (kept,) = out.iterdir()
     arrow, manifest = kept / "test.arrow", kept / "manifest.json"
     whole = arrow.read_bytes()
@@ -107,11 +110,11 @@ def test_a_damaged_result_is_made_anew(
         manifest.unlink,
     ):
         damage()
-        assert without_ids(prepare(path, letters, "seq2seq", out).data) == good
+        assert without_ids(tokenize_to_disk(path, letters, "seq2seq", out).data) == good
     bad = tmp_path / "bad.jsonl"
     bad.write_text(path.read_text() + "{")
     with pytest.raises(DataError, match="row 1281: not valid JSON"):
-        prepare(bad, letters, "seq2seq", out)
+        tokenize_to_disk(bad, letters, "seq2seq", out)
     assert [found.name for found in out.iterdir()] == [kept.name]
 
 
@@ -126,7 +129,7 @@ def test_what_is_dropped_or_escaped_is_said_each_time(
             pytest.warns(DroppedRowsWarning, match=r"1 of 258 rows dropped; first: the given rows, row 257"),
             pytest.warns(SpecialTokensWarning, match="1 texts"),
         ):
-            done = prepare(
+            done = tokenize_to_disk(
                 rows,
                 letters,
                 "seq2seq",
@@ -142,15 +145,15 @@ def test_what_is_dropped_or_escaped_is_said_each_time(
 def test_what_cannot_be_prepared_is_refused(tmp_path: Path, letters: "PreTrainedTokenizerFast") -> None:
     """Empty parts, unknown keys, shares that are none, no usable row; nothing is left behind."""
     with pytest.raises(DataError, match="exact=True"):
-        prepare(ROWS[:3], letters, "seq2seq", tmp_path)
+        tokenize_to_disk(ROWS[:3], letters, "seq2seq", tmp_path)
     with pytest.raises(DataError, match="no such column"):
-        prepare(ROWS, letters, "seq2seq", tmp_path, key="nothing")
+        tokenize_to_disk(ROWS, letters, "seq2seq", tmp_path, key="nothing")
     with pytest.raises(ValueError, match="sum to 1"):
-        prepare(ROWS, letters, "seq2seq", tmp_path, fractions=(1, 1, 1))
+        tokenize_to_disk(ROWS, letters, "seq2seq", tmp_path, fractions=(1, 1, 1))
     with pytest.raises(DataError, match="no usable row"):
-        prepare([{"source": None, "target": "A"}], letters, "seq2seq", tmp_path, on_error="drop")
+        tokenize_to_disk([{"source": None, "target": "A"}], letters, "seq2seq", tmp_path, on_error="drop")
     with pytest.raises(DataError, match="0 of 256 rows has a token"):
-        prepare(
+        tokenize_to_disk(
             [{"messages": [{"role": "user", "content": row["source"]}]} for row in ROWS], letters, "causal",
             tmp_path, fractions=None, chat_template="{{ messages[0]['content'] }}")  # fmt: skip
     assert not list(tmp_path.iterdir())

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 from datasets import Dataset, DatasetDict
 
-from distill_datakit import DataError, TokenizerError, load, share_cut, tokenize
+from distill_datakit import DataError, TokenizerError, load_data, tokenize, truncated_fraction
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -29,7 +29,7 @@ def test_seq2seq_learns_the_target_and_its_end(words: "Dataset", symbols: "PreTr
 
 def test_seq2seq_limits_keep_the_end_and_prefixes_are_put_before(symbols: "PreTrainedTokenizerFast") -> None:
     """A cut target still ends; the prefix belongs to the source alone."""
-    rows = load([{"prompt": "bird", "completion": "B ER D"}])
+    rows = load_data([{"prompt": "bird", "completion": "B ER D"}])
     data = tokenize(rows, symbols, "seq2seq", max_source_length=3, max_target_length=2, prefix="a").data
     assert symbols.convert_ids_to_tokens(data[0]["input_ids"]) == ["a", "b", "</s>"]
     assert symbols.convert_ids_to_tokens(data[0]["labels"]) == ["B", "</s>"]
@@ -40,11 +40,11 @@ def test_the_share_that_limits_cut_counts_rows_cut_on_either_side(symbols: "PreT
     rows = Dataset.from_dict({"source": ["a", "abcabc", "abcabc"], "target": ["A1", "A1 B1 C1", "A1"]})
     short = next(iter(tokenize(rows, symbols, "seq2seq").data))
     source, target = len(short["input_ids"]), len(short["labels"])
-    both = share_cut(rows, symbols, "seq2seq", max_source_length=source, max_target_length=target)
+    both = truncated_fraction(rows, symbols, "seq2seq", max_source_length=source, max_target_length=target)
     assert both == pytest.approx(2 / 3)
-    assert share_cut(rows, symbols, "seq2seq", max_target_length=target) == pytest.approx(1 / 3)
-    assert share_cut(rows, symbols, "seq2seq") == 0.0
-    assert share_cut(rows.select([]), symbols, "seq2seq", max_source_length=1) == 0.0
+    assert truncated_fraction(rows, symbols, "seq2seq", max_target_length=target) == pytest.approx(1 / 3)
+    assert truncated_fraction(rows, symbols, "seq2seq") == 0.0
+    assert truncated_fraction(rows.select([]), symbols, "seq2seq", max_source_length=1) == 0.0
 
 
 def test_row_ids_run_through_all_splits_and_own_ones_are_kept(
@@ -64,7 +64,7 @@ def test_causal_text_learns_everything_and_the_end(
 ) -> None:
     """Labels equal the input, unshifted, and the end is learnt although it is the padding token too."""
     assert bpe.pad_token_id == bpe.eos_token_id
-    for row in tokenize(load([{"text": text} for text in sentences]), bpe, "causal").data:
+    for row in tokenize(load_data([{"text": text} for text in sentences]), bpe, "causal").data:
         assert row["labels"] == row["input_ids"]
         assert row["labels"][-1] == bpe.eos_token_id
         assert row["labels"].count(bpe.eos_token_id) == 1
@@ -72,7 +72,9 @@ def test_causal_text_learns_everything_and_the_end(
 
 def test_causal_text_cut_by_a_limit_has_no_end(bpe: "PreTrainedTokenizerFast") -> None:
     """A text that goes on does not teach to stop."""
-    row = tokenize(load([{"text": "the cat sat on the mat"}]), bpe, "causal", max_source_length=3).data[0]
+    row = tokenize(load_data([{"text": "the cat sat on the mat"}]), bpe, "causal", max_source_length=3).data[
+        0
+    ]
     assert len(row["input_ids"]) == 3
     assert bpe.eos_token_id not in row["labels"]
 
@@ -82,7 +84,7 @@ def test_causal_pairs_learn_the_completion_alone(
     names: tuple[str, str], bpe: "PreTrainedTokenizerFast"
 ) -> None:
     """The prompt is fed, not learnt; prompts are cut on the left, completions on the right."""
-    rows = load([{names[0]: "the cat", names[1]: " sat on the mat"}])
+    rows = load_data([{names[0]: "the cat", names[1]: " sat on the mat"}])
     row = tokenize(rows, bpe, "causal").data[0]
     assert bpe.decode(row["input_ids"]) == "the cat sat on the mat<|endoftext|>"
     assert learnt(row, bpe) == " sat on the mat<|endoftext|>"
@@ -103,7 +105,7 @@ def test_a_tokenizer_that_ends_texts_itself_gives_one_end(
 def test_masked_rows_have_no_labels_yet(sentences: list[str], wordpiece: "PreTrainedTokenizerFast") -> None:
     """They are framed by the tokenizer, cut with their frame, and masked by the collator."""
     data = tokenize(
-        load([{"text": text} for text in sentences]), wordpiece, "masked", max_source_length=6
+        load_data([{"text": text} for text in sentences]), wordpiece, "masked", max_source_length=6
     ).data
     assert data.column_names == ["input_ids", "attention_mask", "word_ids", "row_id"]
     for row in data:
@@ -119,8 +121,8 @@ def test_columns_that_do_not_suit_the_task_are_refused(
     with pytest.raises(
         DataError, match=r"needs the columns source/target or prompt/completion .*; there are text"
     ):
-        tokenize(load([{"text": "a"}]), symbols, "seq2seq")
-    with pytest.raises(ValueError, match="allowed are causal, seq2seq, masked"):
+        tokenize(load_data([{"text": "a"}]), symbols, "seq2seq")
+    with pytest.raises(ValueError, match="task='seq2seq_lm'"):
         tokenize(words, symbols, "seq2seq_lm")  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(ValueError, match="max_source_length=0"):
         tokenize(words, symbols, "seq2seq", max_source_length=0)
@@ -139,7 +141,7 @@ def test_the_fingerprint_changes_with_what_matters_and_only_then(
     assert set(first) == {"data", "preprocessing", "tokenizer", "template", "masking"}
     assert all(len(value) == 64 for value in first.values())
     symbols(["a"], padding=True, truncation=True, max_length=2)  # leaves traces in the backend
-    assert tokenize(load(list(words)), symbols, "seq2seq").fingerprint == first
+    assert tokenize(load_data(list(words)), symbols, "seq2seq").fingerprint == first
 
     def changed(second: object) -> set[str]:
         assert isinstance(second, dict)

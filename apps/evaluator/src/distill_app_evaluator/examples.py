@@ -70,10 +70,10 @@ def usable_metrics(request: EvaluationRequest, references: Sequence[Reference], 
 
 
 def _columns(rows: Rows) -> dict[str, list[object]]:
-    from distill_datakit import DataError, load, split
+    from distill_datakit import DataError, load_data, split
 
     try:
-        dataset = load(rows.path, columns=rows.columns)
+        dataset = load_data(rows.path, columns=rows.columns)
         part = split(dataset)["test"] if rows.split == "test" else dataset
     except DataError as error:
         hint = " Or take every row: --split all." if rows.split == "test" and error.file is None else ""

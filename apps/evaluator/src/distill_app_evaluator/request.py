@@ -17,12 +17,10 @@ from distill_app_evaluator.folders import (
     neighbours,
     readable,
 )
+from distill_datakit.columns import REFERENCES, TEXT_INPUTS
 from distill_metrics.names import METRIC_GROUPS, METRIC_NAMES
 
 Split = Literal["test", "all"]
-
-INPUTS = ("source", "prompt", "text")
-REFERENCES = ("references", "target", "completion", "label")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +194,7 @@ def _rows(data: str, columns: Mapping[str, str], split: Split, slices: str | Non
     return Rows(
         path=path,
         columns=dict(columns),
-        input=_first(data, INPUTS, found, columns),
+        input=_first(data, TEXT_INPUTS, found, columns),
         reference=_first(data, REFERENCES, found, columns),
         split=split,
         slices=slices,
@@ -217,8 +215,8 @@ def _first(data: str, wanted: Sequence[str], found: Sequence[str], columns: Mapp
     for name in wanted:
         if name in found:
             return name
-    ours = "source" if wanted is INPUTS else "target"
-    free = [name for name in found if name not in (*INPUTS, *REFERENCES)]
+    ours = "source" if wanted is TEXT_INPUTS else "target"
+    free = [name for name in found if name not in (*TEXT_INPUTS, *REFERENCES)]
     like = [name for name in free if nearest(name, wanted)] or free
     raise UsageError(
         f"{data} lacks a column: one of {', '.join(wanted)} is needed; found: {', '.join(found) or 'none'}. "

@@ -4,13 +4,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from distill_datakit.columns import IGNORED
 from distill_datakit.errors import DataError, TokenizerError
-from distill_datakit.specials import BREAK, FIRST_MARK, SECOND_MARK, SpecialTokens
+from distill_datakit.special_tokens import BREAK, FIRST_MARK, SECOND_MARK, SpecialTokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-IGNORED = -100  # the label that every transformers loss leaves out
 Messages = Sequence[Mapping[str, str]]
 Span = tuple[int, int]
 _MARKED = re.compile(r"\{%-?\s*generation\s*-?%\}")

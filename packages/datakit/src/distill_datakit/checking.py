@@ -7,15 +7,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack, cast
 
-from distill_datakit.chat import IGNORED
-from distill_datakit.encoding import Columns, Encoder, Task, TokenizeConfig, TokenizeOptions
+from distill_datakit.columns import IGNORED, Task
+from distill_datakit.encoding import Encoder, TokenizeConfig, TokenizeOptions
 from distill_datakit.errors import DataError
 from distill_datakit.files import Row
-from distill_datakit.fingerprints import canonical
+from distill_datakit.hashing import canonical
 from distill_datakit.masking import Corrupter, Masker
+from distill_datakit.parallel import Columns
 from distill_datakit.reading import CheckedRows
 from distill_datakit.report import DataReport, Leak, Lengths, PartReport, Problem, Segments
-from distill_datakit.specials import SpecialTokens
+from distill_datakit.special_tokens import SpecialTokens
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 _BATCH = 500
 
 
-def check(
+def check_data(
     data: "Source | Mapping[str, Source] | DatasetDict",
     tokenizer: "PreTrainedTokenizerBase",
     task: Task,
@@ -37,15 +38,15 @@ def check(
 ) -> DataReport:
     """Say what is in the data, what is wrong with it, and what would be learnt from it.
 
-    Rows that ``load`` would refuse are counted and named, not raised. Nothing is kept in memory but
+    Rows that ``load_data`` would refuse are counted and named, not raised. Nothing is kept in memory but
     a hash and the lengths of each row.
 
     Args:
-        data: Whatever ``load`` reads, or several by name, as ``{"train": "a.jsonl", "test": "b.jsonl"}`` or
-            what ``split`` gave: then leakage between them is measured.
+        data: Whatever ``load_data`` reads, or several by name, as ``{"train": "a.jsonl", "test":
+            "b.jsonl"}`` or what ``split`` gave: then leakage between them is measured.
         tokenizer: Of the model.
         task: ``"causal"``, ``"seq2seq"`` or ``"masked"``.
-        columns: As of ``load``.
+        columns: As of ``load_data``.
         examples: How many problems of a kind are named in each part, and how many rows are previewed.
         how: As of ``tokenize``: limits, prefix and so on.
 

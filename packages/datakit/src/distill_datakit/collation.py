@@ -1,12 +1,11 @@
 """Rows to padded batches of tensors."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, cast
 
-from distill_datakit.chat import IGNORED
-from distill_datakit.encoding import Task, check_task
-from distill_datakit.errors import TokenizerError
-from distill_datakit.fingerprints import digest
+from distill_datakit.columns import IGNORED, Task, check_task
+from distill_datakit.errors import OptionError, TokenizerError
+from distill_datakit.hashing import digest
 from distill_datakit.masking import Corrupter, Masker, Masking
 
 if TYPE_CHECKING:
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
+DecoderInputs: TypeAlias = "Callable[[Tensor], Tensor] | int"
 _MASKINGS: Mapping[Task, tuple[Masking | None, ...]] = {
     "causal": (None,),
     "seq2seq": (None, "span_corruption"),
@@ -49,6 +49,7 @@ def collator(
     pad_to_multiple_of: int | None = None,
     packed_attention: Literal["mask", "position_ids"] = "mask",
     model: "nn.Module | None" = None,
+    decoder_inputs: "DecoderInputs | None" = None,
 ) -> Collator:
     """Make the collator of a task, for any torch ``DataLoader`` or transformers ``Trainer``.
 
@@ -71,14 +72,19 @@ def collator(
             ``"position_ids"`` leaves it out: FlashAttention wants that, and models with sliding windows
             shorter than a text need it; both keep texts apart only with ``use_cache=False``, and only in
             models that hand positions on to their mask: ``packing_error`` tells.
-        model: For seq2seq: adds its ``decoder_input_ids``, so that losses computed outside the model
-            have them.
+        model: A seq2seq model whose ``decoder_input_ids`` are added to each batch, so that losses that are
+            computed outside the model have them. They are made by the model's own method; for a model
+            without one (M2M100, NLLB), the labels are shifted by one behind its
+            ``config.decoder_start_token_id``.
+        decoder_inputs: Instead of ``model``: a function from labels to ``decoder_input_ids``, both
+            ``(batch, seq)``, or the token behind which labels are shifted.
 
     Returns:
         A picklable callable with ``set_epoch``.
 
     Raises:
-        ValueError: An unknown task, masking, probability or multiple out of range.
+        OptionError: An unknown task, masking, probability or multiple out of range; a model from which no
+            decoder inputs can be made; both ``model`` and ``decoder_inputs``.
         TokenizerError: No padding and no end-of-text token; masking that the tokenizer cannot do.
     """
     _check_settings(task, masking, masking_probability, span_length, pad_to_multiple_of, packed_attention)
@@ -92,9 +98,11 @@ def collator(
         noise = Masker(tokenizer, masking or "token", seed=seed, probability=masking_probability)
     elif masking:
         noise = Corrupter(tokenizer, seed=seed, probability=masking_probability, span_length=span_length)
+    if model is not None and decoder_inputs is not None:
+        raise OptionError("model and decoder_inputs exclude each other: give one.", field="decoder_inputs")
+    shift = _shift_of(model) if model is not None and task == "seq2seq" else decoder_inputs
     return _PaddingCollator(
-        int(pad), pad_to_multiple_of or 1, noise, model if task == "seq2seq" else None,
-        block_mask=packed_attention == "mask")  # fmt: skip
+        int(pad), pad_to_multiple_of or 1, noise, shift, block_mask=packed_attention == "mask")  # fmt: skip
 
 
 def _check_settings(
@@ -120,11 +128,11 @@ class _PaddingCollator:
         pad: int,
         multiple: int,
         noise: Masker | Corrupter | None,
-        model: "nn.Module | None",
+        shift: "DecoderInputs | None",
         *,
         block_mask: bool,
     ) -> None:
-        self.pad, self.multiple, self.noise, self.model = pad, multiple, noise, model
+        self.pad, self.multiple, self.noise, self.shift = pad, multiple, noise, shift
         self.block_mask = block_mask
         self.epoch = 0
         self.fingerprint: Mapping[str, str] = {"masking": digest(noise.scheme if noise else "none")}
@@ -148,8 +156,12 @@ class _PaddingCollator:
             batch |= self._separated(rows, batch["input_ids"].shape[1])
         elif "row_id" in rows[0]:
             batch["row_id"] = torch.tensor([_row_id(row) for row in rows], dtype=torch.int64)
-        if self.model is not None and "labels" in batch:
-            batch["decoder_input_ids"] = _decoder_inputs(self.model, batch["labels"])
+        if self.shift is not None and "labels" in batch:
+            batch["decoder_input_ids"] = (
+                _shifted(batch["labels"], self.shift, self.pad)
+                if isinstance(self.shift, int)
+                else self.shift(batch["labels"])
+            )
         return batch
 
     def _hide(
@@ -218,11 +230,22 @@ def _row_id(row: Mapping[str, object]) -> int:
     return int(cast("int", row["row_id"]))
 
 
-def _decoder_inputs(model: "nn.Module", labels: "Tensor") -> "Tensor":
-    prepare = getattr(model, "prepare_decoder_input_ids_from_labels", None)
-    if prepare is None:
-        raise TypeError(
-            f"{type(model).__name__} has no prepare_decoder_input_ids_from_labels; give a seq2seq model."
-        )
-    made: Tensor = prepare(labels=labels)
-    return made
+def _shift_of(model: "nn.Module") -> "DecoderInputs":
+    """The model's own way from labels to decoder inputs, else the token that its decoder starts with."""
+    own = getattr(model, "prepare_decoder_input_ids_from_labels", None)
+    if own is not None:
+        return cast("Callable[[Tensor], Tensor]", own)
+    start = getattr(getattr(model, "config", None), "decoder_start_token_id", None)
+    if start is None:
+        name = type(model).__name__
+        raise OptionError(
+            f"model: {name} neither has prepare_decoder_input_ids_from_labels nor names the token that its "
+            "decoder starts with (config.decoder_start_token_id). Give a seq2seq model, or decoder_inputs.",
+            field="model", found=name)  # fmt: skip
+    return int(start)
+
+
+def _shifted(labels: "Tensor", start: int, pad: int) -> "Tensor":
+    shifted = labels.roll(1, dims=1)
+    shifted[:, 0] = start
+    return shifted.masked_fill(shifted == IGNORED, pad)

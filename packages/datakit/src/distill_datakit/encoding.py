@@ -5,23 +5,21 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypedDict, cast
 
-from distill_datakit.chat import IGNORED, ChatEncoder, Messages
+from distill_datakit.chat import ChatEncoder, Messages
+from distill_datakit.columns import IGNORED, Task, check_task, training_columns
 from distill_datakit.errors import DataError, TokenizerError
-from distill_datakit.fingerprints import digest, tokenizer_digest
-from distill_datakit.specials import SpecialTokens
+from distill_datakit.hashing import digest, tokenizer_digest
+from distill_datakit.parallel import Columns
+from distill_datakit.special_tokens import SpecialTokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Task = Literal["causal", "seq2seq", "masked"]
 Side = Literal["left", "right"]
-TASKS: tuple[Task, ...] = ("causal", "seq2seq", "masked")
-Columns = dict[str, list[list[int]]]
-_PAIRS = (("source", "target"), ("prompt", "completion"))
 
 
 class TokenizeOptions(TypedDict, total=False):
-    """How a row becomes ids: the arguments that ``tokenize``, ``prepare`` and ``check`` share.
+    """How a row becomes ids: the arguments that ``tokenize``, ``tokenize_to_disk`` and ``check_data`` share.
 
     Attributes:
         max_source_length: Limit in tokens of the input: seq2seq source, causal prompt, and whole rows of
@@ -51,12 +49,6 @@ class TokenizeOptions(TypedDict, total=False):
     span_corruption: bool
     escape_special_tokens: bool
     chat_template: str | None
-
-
-def check_task(task: str) -> None:
-    """Raise ``ValueError`` unless ``task`` is one of ``TASKS``."""
-    if task not in TASKS:
-        raise ValueError(f"task={task!r}: allowed are {', '.join(TASKS)}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +102,7 @@ class Encoder:
         self, tokenizer: "PreTrainedTokenizerBase", settings: TokenizeConfig, names: Sequence[str]
     ) -> None:
         self.tokenizer, self.settings = tokenizer, _with_languages(settings, tokenizer)
-        self.fields = _fields(settings, names)
+        self.fields = training_columns(settings.task, names, span_corruption=settings.span_corruption)
         if settings.task == "causal" and self.fields != ("messages",) and tokenizer.eos_token_id is None:
             raise TokenizerError(
                 "a causal model needs an end-of-text token, which is missing. Set tokenizer.eos_token."
@@ -231,29 +223,6 @@ class Encoder:
         """Without the end that some tokenizers append; a sole token is kept."""
         rows = self._encode(texts, None, "right")["input_ids"]
         return [ids[:-1] if len(ids) > 1 and ids[-1] == self._eos else ids for ids in rows]
-
-
-def _fields(settings: TokenizeConfig, names: Sequence[str]) -> tuple[str, ...]:
-    """The columns that the task reads: one, or input and output."""
-    pair = next((both for both in _PAIRS if set(both) <= set(names)), None)
-    alone = [name for name in ("text", "target") if name in names]
-    if settings.task == "masked" or settings.span_corruption:
-        if alone:
-            return (alone[0],)
-    elif settings.task == "causal" and "messages" in names:
-        return ("messages",)
-    elif pair:
-        return pair
-    elif settings.task == "causal" and "text" in names:
-        return ("text",)
-    needed = {
-        "causal": "text, prompt/completion, source/target or messages",
-        "seq2seq": "source/target or prompt/completion (or text, with span_corruption=True)",
-        "masked": "text or target",
-    }[settings.task]
-    raise DataError(
-        f"task {settings.task!r} needs the columns {needed}; there are {', '.join(names) or 'none'}."
-    )
 
 
 def _causal(rows: list[list[int]], labels: list[list[int]]) -> Columns:

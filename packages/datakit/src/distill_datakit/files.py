@@ -96,7 +96,7 @@ def inspect_columns(path: str | Path) -> tuple[str, ...]:
     Fast, and without datasets or torch: a run file is checked with it before anything heavy is imported.
 
     Args:
-        path: A file that ``load`` reads.
+        path: A file that ``load_data`` reads.
 
     Returns:
         Names in file order; ``("text",)`` for plain text.

@@ -1,63 +1,14 @@
-"""Say what a tokenized dataset was made from, so that caches and checkpoints can tell."""
+"""One hash of what a tokenized dataset was made from, for caches and checkpoints."""
 
-import hashlib
-import json
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+from distill_datakit.hashing import data_digest, digest
 
+if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
-    from transformers import PreTrainedTokenizerBase
 
     from distill_datakit.collation import Collator
     from distill_datakit.tokenization import TokenizedData
-
-
-def digest(value: object) -> str:
-    """SHA-256 of a value written as canonical JSON."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def canonical(value: object) -> bytes:
-    """One text for a row or value, whatever the order of columns; one without a value is no column."""
-    text = json.dumps(_held(value), sort_keys=True, ensure_ascii=False, default=str)
-    return text.encode("utf-8", "surrogatepass")
-
-
-def _held(value: object) -> object:
-    if isinstance(value, dict):
-        return {name: _held(part) for name, part in value.items() if part is not None}
-    return [_held(part) for part in value] if isinstance(value, list | tuple) else value
-
-
-class RowsDigest:
-    """SHA-256 over the rows of each split, in order; files, paths, times and caches play no part."""
-
-    def __init__(self) -> None:
-        self._parts: dict[str, hashlib._Hash] = {}
-
-    def add(self, part: str, row: "Mapping[str, object]") -> None:
-        """Take in the next row of a split."""
-        text = canonical(row)
-        self._parts.setdefault(part, hashlib.sha256()).update(b"%d\n%b" % (len(text), text))
-
-    def __str__(self) -> str:
-        """Hexadecimal."""
-        return digest({name: part.hexdigest() for name, part in self._parts.items()})
-
-
-def data_digest(data: "Dataset | DatasetDict", *, columns: "Sequence[str] | None" = None) -> str:
-    """The ``RowsDigest`` of a dataset, of all its columns or of those named, as far as it has them."""
-    total = RowsDigest()
-    for name, part in (data if isinstance(data, dict) else {"": data}).items():
-        kept = (
-            part if columns is None else part.select_columns([c for c in columns if c in part.column_names])
-        )
-        for row in kept:
-            total.add(name, row)
-    return str(total)
 
 
 def fingerprint(data: "TokenizedData | Dataset | DatasetDict", collate: "Collator | None" = None) -> str:
@@ -68,7 +19,7 @@ def fingerprint(data: "TokenizedData | Dataset | DatasetDict", collate: "Collato
     read, the number of workers or the version of a file's format.
 
     Args:
-        data: What ``tokenize`` or ``prepare`` returned; or raw rows, of which every column counts.
+        data: What ``tokenize`` or ``tokenize_to_disk`` returned; or raw rows, of which every column counts.
         collate: What batches them, whose masks then count too.
 
     Returns:
@@ -76,17 +27,3 @@ def fingerprint(data: "TokenizedData | Dataset | DatasetDict", collate: "Collato
     """
     fields = dict(getattr(data, "fingerprint", None) or {"data": data_digest(data)})
     return digest(fields | dict(collate.fingerprint if collate is not None else {}))
-
-
-def tokenizer_digest(tokenizer: "PreTrainedTokenizerBase") -> str:
-    """SHA-256 of what turns text into ids: the content of ``tokenizer.json``, or a slow one's vocabulary."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is not None and hasattr(backend, "to_str"):
-        state = json.loads(backend.to_str())
-        # Left behind by earlier calls with padding or truncation; every call sets its own.
-        state.pop("padding", None)
-        state.pop("truncation", None)
-    else:
-        state = [type(tokenizer).__name__, tokenizer.get_vocab()]
-    special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
-    return digest([state, special])

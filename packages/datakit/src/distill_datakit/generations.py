@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from distill_datakit.errors import DataError
 from distill_datakit.files import Row, file_format, read_rows
-from distill_datakit.foreign import PIPELINE, convert_generations
+from distill_datakit.importers import PIPELINE, convert_generations
 from distill_datakit.loading import OnError, check_on_error, warn_of_dropped
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-    from distill_datakit.foreign import Inputs
+    from distill_datakit.importers import Inputs
 
 FIELDS = ("id", "input", "output", "score")
 _THEIRS = {"custom_id", "request_id", *PIPELINE}  # one of these stands in each row of another tool

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 OnError = Literal["refuse", "drop"]
 
 
-def load(
+def load_data(
     source: "Source",
     *,
     columns: Mapping[str, str] | None = None,

@@ -3,6 +3,7 @@
 import itertools
 from typing import TYPE_CHECKING, Literal
 
+from distill_datakit.columns import IGNORED
 from distill_datakit.errors import TokenizerError
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def mask_row(
             chosen = maskable & (first == first[np.where(maskable, draw[first], 2.0).argmin()])
     fed = np.where(chosen & (kind < 0.8), mask_id, input_ids)
     fed = np.where(chosen & (kind >= 0.8) & (kind < 0.9), others, fed)
-    return fed, np.where(chosen, input_ids, -100)
+    return fed, np.where(chosen, input_ids, IGNORED)
 
 
 def corrupt_row(
@@ -104,7 +105,7 @@ def corrupt_row(
 
     ids = input_ids[:-1] if len(input_ids) and input_ids[-1] == end_id else input_ids
     if not len(ids):
-        return np.array([end_id]), np.array([-100])
+        return np.array([end_id]), np.array([IGNORED])
     random = _generator(seed, row_id, epoch)
     hidden = min(max(round(len(ids) * probability), 1), max(len(ids) - 1, 1))
     count = max(1, min(round(hidden / span_length), hidden, len(ids) - hidden, len(sentinels)))

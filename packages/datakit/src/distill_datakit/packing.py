@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from distill_datakit.chat import IGNORED
+from distill_datakit.columns import IGNORED
 from distill_datakit.errors import DataError
 
 if TYPE_CHECKING:

@@ -1,23 +1,23 @@
 """Encode batches in several processes, results in the order of the batches."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from distill_datakit.encoding import Columns, Encoder
-
+Columns = dict[str, list[list[int]]]
 Batch = tuple[int, Mapping[str, Sequence[object]]]  # the number of its first row, and columns
-_mine: "list[Encoder]" = []  # the encoder of a worker process
+Encode = Callable[[Mapping[str, Sequence[object]], int], tuple[Columns, int]]
+_mine: list[Encode] = []  # the encoder of a worker process
 
 
-def encoded(encoder: "Encoder", batches: Iterable[Batch], *, workers: int) -> "Iterator[tuple[Columns, int]]":
-    """What the encoder makes of each batch; never more than a few batches wait in memory.
+def encoded(encode: Encode, batches: Iterable[Batch], *, workers: int) -> Iterator[tuple[Columns, int]]:
+    """What ``encode`` makes of each batch; never more than a few batches wait in memory.
 
     Args:
-        encoder: Is sent to each worker once.
+        encode: Takes raw columns and the number of their first row. It is sent to each worker once.
         batches: Raw columns, each with the number of its first row.
         workers: Processes; 1 encodes here. Fast tokenizers use all cores by themselves: more than one
             helps slow tokenizers and chat templates, which are Python.
@@ -29,13 +29,13 @@ def encoded(encoder: "Encoder", batches: Iterable[Batch], *, workers: int) -> "I
         raise ValueError(f"workers={workers}: at least 1 is needed.")
     if workers == 1:
         for first, columns in batches:
-            yield encoder(columns, first)
+            yield encode(columns, first)
         return
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
     # Spawned, not forked: a fork of a process whose tokenizer has started threads may hang.
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start, initargs=(encoder,))
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start, initargs=(encode,))
     with pool:
         waiting: deque[Future[tuple[Columns, int]]] = deque()
         for batch in batches:
@@ -46,13 +46,13 @@ def encoded(encoder: "Encoder", batches: Iterable[Batch], *, workers: int) -> "I
             yield waiting.popleft().result()
 
 
-def _start(encoder: "Encoder") -> None:
+def _start(encode: Encode) -> None:
     import os
 
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are the parallelism
-    _mine.append(encoder)
+    _mine.append(encode)
 
 
-def _encode(batch: Batch) -> "tuple[Columns, int]":
+def _encode(batch: Batch) -> tuple[Columns, int]:
     first, columns = batch
     return _mine[0](columns, first)

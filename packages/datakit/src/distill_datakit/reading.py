@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from distill_datakit.columns import SHAPES
 from distill_datakit.errors import DataError
 from distill_datakit.files import FORMATS, Row, read_rows
 
@@ -15,12 +16,6 @@ if TYPE_CHECKING:
 
     Source: TypeAlias = str | Path | Sequence[Mapping[str, object]] | Dataset
 
-SHAPES: Mapping[str, tuple[str, ...]] = {
-    "messages": ("messages",),
-    "source": ("source", "target"),
-    "prompt": ("prompt", "completion"),
-    "text": ("text",),
-}
 _SHAPE_WORDS = "source/target, prompt/completion, messages, text, or text/label"
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -31,7 +26,7 @@ class CheckedRows:
     The first row says the shape, which all others must have.
 
     Args:
-        source: As of ``load``.
+        source: As of ``load_data``.
         columns: Our name -> theirs.
         split: Of a ``datasets`` folder or hub dataset.
         name: Instead of the file's own name.

@@ -2,9 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from distill_datakit.columns import TEXT_INPUTS, inputs_of
+from distill_datakit.hashing import file_digest
+
 if TYPE_CHECKING:
+    from datasets import Dataset
     from rich.console import RenderableType
 
 Segments = tuple[tuple[str, bool], ...]
@@ -17,8 +22,8 @@ class Problem:
     """Something to look at, and where it stands.
 
     Attributes:
-        kind: ``wrong`` (refused by ``load``), ``empty``, ``duplicate``, ``leak``, ``special``, ``unknown``
-            or ``unlearnt``.
+        kind: ``wrong`` (refused by ``load_data``), ``empty``, ``duplicate``, ``leak``, ``special``,
+            ``unknown`` or ``unlearnt``.
         message: What was found.
         file: The file or split.
         row: Its number, counted from 1.
@@ -119,7 +124,7 @@ class Leak:
 
 @dataclass(frozen=True, kw_only=True)
 class DataReport:
-    """What ``check`` found.
+    """What ``check_data`` found.
 
     Attributes:
         task: The data was looked at for.
@@ -209,3 +214,50 @@ def _table(report: DataReport) -> "RenderableType":
         counts = [f"{part.counts.get(kind, 0):,}" for kind in kinds]
         table.add_row(part.name, ", ".join(part.columns), f"{part.rows:,}", *counts)
     return table
+
+
+def dataset_statistics(
+    texts: "Mapping[str, Dataset]", paths: Mapping[str, Path] | None = None
+) -> dict[str, dict[str, object]]:
+    """Describe each dataset by its size, the lengths and repetitions of its inputs, and the hash of its file.
+
+    Args:
+        texts: Datasets of raw rows by name.
+        paths: The files of those that come from one file.
+
+    Returns:
+        For each name ``rows``. Where the inputs are texts also ``repeated`` (rows whose input an earlier
+        row has), ``characters_median`` and ``characters_most``. Where there is a dataset ``train``, for each
+        other one ``also_in_train`` (rows whose input stands in ``train``). For files ``sha256``.
+
+    Example:
+        >>> from distill_datakit import dataset_statistics, load_data
+        >>> parts = {"train": load_data([{"text": "a"}, {"text": "a"}]), "test": load_data([{"text": "a"}])}
+        >>> dataset_statistics(parts)["test"]
+        {'rows': 1, 'repeated': 0, 'characters_median': 1, 'characters_most': 1, 'also_in_train': 1}
+    """
+    paths = paths or {}
+    inputs = {name: _text_inputs(part) for name, part in texts.items()}
+    learnt = set(inputs.get("train", ()))
+    found: dict[str, dict[str, object]] = {}
+    for name, mine in inputs.items():
+        facts: dict[str, object] = {"rows": len(texts[name])}
+        if mine:
+            lengths = sorted(map(len, mine))
+            facts |= {
+                "repeated": len(mine) - len(set(mine)),
+                "characters_median": lengths[len(lengths) // 2],
+                "characters_most": lengths[-1],
+            }
+        if mine and name != "train" and learnt:
+            facts["also_in_train"] = sum(text in learnt for text in mine)
+        if name in paths and paths[name].is_file():
+            facts["sha256"] = file_digest(paths[name])
+        found[name] = facts
+    return found
+
+
+def _text_inputs(part: "Dataset") -> list[str]:
+    """No text where the inputs are chats, or where there is no input at all."""
+    names = part.column_names
+    return inputs_of(part) if "messages" not in names and not set(TEXT_INPUTS).isdisjoint(names) else []

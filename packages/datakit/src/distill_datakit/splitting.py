@@ -5,7 +5,7 @@ import math
 from typing import TYPE_CHECKING
 
 from distill_datakit.errors import DataError
-from distill_datakit.fingerprints import canonical
+from distill_datakit.hashing import canonical
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict

@@ -1,6 +1,5 @@
 """Prepare data that is larger than memory: rows pass through one by one, and the result lies on disk."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -10,12 +9,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, Unpack, cast
 
-from distill_datakit.encoding import Columns, Encoder, Task, TokenizeConfig, TokenizeOptions
+from distill_datakit.columns import Task
+from distill_datakit.encoding import Encoder, TokenizeConfig, TokenizeOptions
 from distill_datakit.errors import DataError
 from distill_datakit.files import Row
-from distill_datakit.fingerprints import RowsDigest, digest
+from distill_datakit.hashing import RowsDigest, digest, file_digest
 from distill_datakit.loading import OnError, check_on_error, warn_of_dropped
-from distill_datakit.parallel import Batch, encoded
+from distill_datakit.parallel import Batch, Columns, encoded
 from distill_datakit.reading import CheckedRows, is_hub_name
 from distill_datakit.splitting import NAMES, check_fractions, part_at, place_of, refuse_empty
 from distill_datakit.tokenization import BATCH, Tally, TokenizedData, record_batch, schema_of, shown
@@ -32,7 +32,7 @@ _MANIFEST = "manifest.json"
 _BLOCK_BYTES = 16 * 2**20
 
 
-def prepare(
+def tokenize_to_disk(
     source: "Source",
     tokenizer: "PreTrainedTokenizerBase",
     task: Task,
@@ -46,7 +46,7 @@ def prepare(
     workers: int = 1,
     **how: Unpack[TokenizeOptions],
 ) -> TokenizedData:
-    """``load``, ``split`` and ``tokenize`` in one pass, in memory that does not grow with the data.
+    """``load_data``, ``split`` and ``tokenize`` in one pass, in memory that does not grow with the data.
 
     The rows, their parts and the fingerprint are those of the three functions, but ``row_id`` counts rows in
     the order of the source. What was prepared before is taken again if the content of the source and every
@@ -54,12 +54,12 @@ def prepare(
     they were written.
 
     Args:
-        source: As of ``load``.
+        source: As of ``load_data``.
         tokenizer: As of ``tokenize``.
         task: As of ``tokenize``.
         folder: Where the results are kept, each in a folder of its own; made if missing.
-        columns: As of ``load``.
-        on_error: As of ``load``.
+        columns: As of ``load_data``.
+        on_error: As of ``load_data``.
         fractions: As of ``split``; None makes one dataset of all rows.
         seed: As of ``split``.
         key: As of ``split``.
@@ -73,7 +73,7 @@ def prepare(
         DataError, ValueError, TokenizerError: As of the three functions.
 
     Warns:
-        DroppedRowsWarning, SpecialTokensWarning: As of ``load`` and ``tokenize``.
+        DroppedRowsWarning, SpecialTokensWarning: As of ``load_data`` and ``tokenize``.
     """
     check_on_error(on_error)
     if fractions is not None:
@@ -137,7 +137,7 @@ class _Pass:
         self._tally.refuse_nothing_learnt(self._rows.name)
         return {
             "fingerprint": {"data": str(self._digest), **self._encoder.fingerprint},
-            "files": {f"{name}.arrow": _sha256(folder / f"{name}.arrow") for name in names},
+            "files": {f"{name}.arrow": file_digest(folder / f"{name}.arrow") for name in names},
             "dropped": self._counts["dropped"], "first_dropped": (self._dropped or [""])[0],
             "rows": sum(self._counts.values()), "escaped": self._tally.escaped}  # fmt: skip
 
@@ -230,17 +230,12 @@ def _content(source: "Source", columns: Mapping[str, str] | None) -> str:
     if isinstance(source, str | Path) and not is_hub_name(source):
         path = Path(source)
         if path.is_file():
-            return _sha256(path)
-        return digest([(p.name, _sha256(p)) for p in sorted(path.rglob("*")) if p.is_file()])
+            return file_digest(path)
+        return digest([(p.name, file_digest(p)) for p in sorted(path.rglob("*")) if p.is_file()])
     total = RowsDigest()
     for _, row in CheckedRows(source, columns):
         total.add("", {"wrong": str(row)} if isinstance(row, DataError) else row)
     return str(total)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _replace(target: Path, pass_: _Pass, workers: int) -> None:
@@ -261,7 +256,7 @@ def _is_whole(target: Path) -> bool:
     """Whether a result is there and its files are as they were written."""
     try:
         files = json.loads((target / _MANIFEST).read_text(encoding="utf-8"))["files"]
-        return all(_sha256(target / name) == expected for name, expected in files.items())
+        return all(file_digest(target / name) == expected for name, expected in files.items())
     except (OSError, ValueError, KeyError):
         return False
 

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Unpack
 
-from distill_datakit.chat import IGNORED
-from distill_datakit.encoding import Columns, Encoder, Task, TokenizeConfig, TokenizeOptions
+from distill_datakit.columns import IGNORED, Task
+from distill_datakit.encoding import Encoder, TokenizeConfig, TokenizeOptions
 from distill_datakit.errors import DataError, SpecialTokensWarning
-from distill_datakit.fingerprints import data_digest
-from distill_datakit.parallel import Batch, encoded
+from distill_datakit.hashing import data_digest
+from distill_datakit.parallel import Batch, Columns, encoded
 
 if TYPE_CHECKING:
     import pyarrow as pa  # type: ignore[import-untyped]  # it publishes no types
@@ -54,7 +54,7 @@ def tokenize(
     their closing tokens.
 
     Args:
-        data: Raw rows, as ``load`` or ``split`` give them. Other columns are dropped.
+        data: Raw rows, as ``load_data`` or ``split`` give them. Other columns are dropped.
         tokenizer: Any transformers tokenizer; ``messages`` need a fast one with a chat template.
         task: ``"causal"``, ``"seq2seq"`` or ``"masked"``.
         workers: Processes; any number gives the same rows.
@@ -92,7 +92,7 @@ def tokenize(
     )
 
 
-def share_cut(
+def truncated_fraction(
     data: "Dataset", tokenizer: "PreTrainedTokenizerBase", task: Task, **how: Unpack[TokenizeOptions]
 ) -> float:
     """Share of the rows, 0 to 1, that the limits of ``tokenize`` shorten.

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distill_datakit.encoding import TASKS, Task
-from distill_datakit.loading import load
+from distill_datakit.columns import TASKS, Task
+from distill_datakit.loading import load_data
 from distill_datakit.splitting import split
 from distill_datakit.tokenization import tokenize
 
@@ -37,7 +37,7 @@ def prepare_tokenized_dataset(
     ``collator``, anew each epoch.
 
     Args:
-        input_path: Whatever ``load`` reads; of a folder each ``.txt`` file is one example.
+        input_path: Whatever ``load_data`` reads; of a folder each ``.txt`` file is one example.
         tokenizer: Of the model.
         max_length: Limit of source and of target, in tokens.
         model_type: ``causal_lm``, ``seq2seq_lm`` or ``masked_lm``; the task names do as well.
@@ -47,12 +47,12 @@ def prepare_tokenized_dataset(
         Rows as of ``tokenize``.
 
     Raises:
-        DataError: The data cannot be used; see ``load`` and ``tokenize``.
+        DataError: The data cannot be used; see ``load_data`` and ``tokenize``.
         ValueError: An unknown ``model_type`` or a probability outside (0, 1].
     """
     task = _checked_task(model_type, masking_probability)
     return tokenize(
-        load(input_path), tokenizer, task, max_source_length=max_length, max_target_length=max_length
+        load_data(input_path), tokenizer, task, max_source_length=max_length, max_target_length=max_length
     ).data
 
 
@@ -91,7 +91,7 @@ def prepare_dataset_dict(
         raise ValueError(f"split_config has {min(unknown)!r}; allowed are {', '.join(SPLIT_CONFIG)}.")
     config = {**SPLIT_CONFIG, **(split_config or {})}
     fractions = (config["train"], config["val"], config["test"])
-    parts = split(load(input_path), fractions=fractions, seed=int(config["seed"]), exact=True)
+    parts = split(load_data(input_path), fractions=fractions, seed=int(config["seed"]), exact=True)
     return tokenize(parts, tokenizer, task, max_source_length=max_length, max_target_length=max_length).data
 
 
