@@ -155,7 +155,7 @@ _BY_HAND: Mapping[str, Mistake] = {
     "an empty file": Mistake((), ("no row",), _emptied),
     "too few rows to part": Mistake(
         (_SPLIT,),
-        ("data.split.exact",),
+        ("exact=True",),
         _change("train.jsonl", lambda text: "".join(text.splitlines(keepends=True)[:8])),
     ),
     "a folder without tokenizer": Mistake(
@@ -163,9 +163,9 @@ _BY_HAND: Mapping[str, Mistake] = {
     ),
     "a misspelt model": Mistake(_saved("saved/seq2sek"), ("models.saved.path", "'seq2seq'")),
     "a folder above the model": Mistake(_saved("one"), ("models.saved.path", "config.json"), _nested),
-    "a folder of something else": Mistake(_saved("saved/notes"), ("is no model",), _notes),
+    "a folder of something else": Mistake(_saved("saved/notes"), ("is not a model",), _notes),
     "a file of a model": Mistake(_saved("saved/seq2seq/config.json"), ("is a file",)),
-    "a configuration that is cut off": Mistake(_saved("saved/broken"), ("is no JSON",), _broken),
+    "a configuration that is cut off": Mistake(_saved("saved/broken"), ("is not valid JSON",), _broken),
     "a teacher of another task": Mistake(
         (*_saved("saved/causal"), ('teacher = "stored"', 'teacher = "saved"')), ("same task", "causal")
     ),
@@ -182,7 +182,7 @@ _BY_HAND: Mapping[str, Mistake] = {
         (("encoder_layers = 1", "encoder_layers = 4000000"),), ("GB",), code=3
     ),
     "runs of nowhere": Mistake((), ("'runs'",), _folder("runs"), "list rusn"),
-    "a store that is not there": Mistake((), ("store",), _until("[stages.labels]"), "cache tiny.toml"),
+    "a store that is not there": Mistake((), ("cache_teacher",), _until("[stages.labels]"), "cache tiny.toml"),
 }
 
 

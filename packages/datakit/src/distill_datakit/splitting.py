@@ -75,11 +75,14 @@ def check_fractions(fractions: tuple[float, float, float]) -> None:
 
 
 def refuse_empty(fractions: tuple[float, float, float], counts: list[int], *, exact: bool) -> None:
-    """Raise ``DataError`` if a part that was asked for has no row."""
+    """Raise ``DataError`` if a part that was asked for is empty; its suggestion is for ``exact``."""
     for name, share, count in zip(NAMES, fractions, counts, strict=True):
         if share and not count:
-            advice = "Add rows." if exact else "Use split(..., exact=True) for exact counts, or add rows."
-            raise DataError(f"the {name} part ({share:.0%} of {sum(counts)} rows) would be empty. {advice}")
+            advice = "Add rows." if exact else "Set exact=True for exact counts, or add rows."
+            raise DataError(
+                f"the {name} part ({share:.0%} of {sum(counts)} rows) would be empty. {advice}",
+                suggestion=None if exact else True,
+            )
 
 
 def part_at(place: float, fractions: tuple[float, float, float]) -> int:

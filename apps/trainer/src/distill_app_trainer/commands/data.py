@@ -5,21 +5,19 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 from distill_app_trainer.commands.command import Command, add_json, positive
+from distill_app_trainer.commands.task import task_of_model
 from distill_app_trainer.errors import ReplaceWord, RunFileError
-from distill_app_trainer.runfile.hub import described
-from distill_app_trainer.runfile.stage import Task
 from distill_app_trainer.spelling import did_you_mean, nearest
-
-_TASKS = ("causal", "seq2seq", "masked")
 
 
 def data(arguments: argparse.Namespace) -> bool:
     """Report on data before it is used: what is wrong, truncated, unknown, repeated."""
     file, model = arguments.file, arguments.model
     mapping = _checked(file, arguments.columns)
+    from distill_app_trainer.runfile.hub import described
+
     folder = described(model, "--model")
     if not (folder / "tokenizer_config.json").is_file():
         beside = sorted(str(one.parent) for one in folder.parent.glob("*/tokenizer_config.json"))
@@ -28,7 +26,7 @@ def data(arguments: argparse.Namespace) -> bool:
             f"--model {model}: there is no tokenizer in {folder}. Name a folder that has one.",
             fix=None if right is None else ReplaceWord(model, right),
         )
-    chosen = _task(folder, arguments.task)
+    chosen = task_of_model(model, "--model", arguments.task)
 
     from distill_adapters import load_tokenizer
     from distill_adapters.quiet import quieten_libraries
@@ -79,27 +77,6 @@ def _checked(file: str, columns: Sequence[str]) -> dict[str, str]:
 
 def _first(ours: str, found: Sequence[str]) -> str:
     return ours if ours in found else found[0]
-
-
-def _task(folder: Path, task: str) -> Task:
-    from distill_hwdetect import HardwareError, read_model_facts
-
-    if task != "auto":
-        if task not in _TASKS:
-            raise RunFileError(
-                f"--task {task}: allowed are auto, {', '.join(_TASKS)}.{did_you_mean(task, _TASKS)}",
-                fix=ReplaceWord(task, nearest(task, _TASKS) or "auto"),
-            )
-        return cast("Task", task)
-    try:
-        found = read_model_facts(folder).task
-    except (HardwareError, OSError):
-        found = None
-    if found is None:
-        raise RunFileError(
-            f"{folder} does not say what it does. Add --task {', '.join(_TASKS)}: one of them."
-        )
-    return found
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:

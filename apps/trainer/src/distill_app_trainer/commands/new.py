@@ -4,18 +4,15 @@ import argparse
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
-from distill_app_trainer.checks import check_run
 from distill_app_trainer.commands.command import Command
+from distill_app_trainer.commands.task import task_of_model
 from distill_app_trainer.errors import ReplaceWord, RunFileError
-from distill_app_trainer.plan.plan import make_plan
-from distill_app_trainer.report.rendering import render
-from distill_app_trainer.runfile.hub import described
-from distill_app_trainer.runfile.read import validate, with_absolute_paths
-from distill_app_trainer.runfile.schema import Adapter, RunConfig
-from distill_app_trainer.runfile.stage import Task
 from distill_app_trainer.spelling import did_you_mean, nearest
+
+if TYPE_CHECKING:
+    from distill_app_trainer.runfile.schema import Adapter, RunConfig
 
 _METRICS = {"seq2seq": ("rougeL", "chrf"), "causal": ("rougeL", "chrf"), "masked": ("accuracy",)}
 _LEFT_OUT = ("offload", "ipex", "workers", "compile")  # rarely set by hand
@@ -34,7 +31,7 @@ def new(arguments: argparse.Namespace) -> None:
 
 
 def write_run_file(
-    out: Path, *, model: str, data: str, teacher: str | None = None, adapter: Adapter = "auto"
+    out: Path, *, model: str, data: str, teacher: str | None = None, adapter: "Adapter" = "auto"
 ) -> None:
     """Write ``out``, a run file that has passed the checks of a run.
 
@@ -48,6 +45,9 @@ def write_run_file(
     Raises:
         RunFileError: There is a file already, or model and data do not suit each other.
     """
+    from distill_app_trainer.plan.plan import make_plan
+    from distill_app_trainer.runfile.schema import Adapter
+
     if out.exists():
         free = next(
             path for number in range(2, 1000) if not (path := out.with_stem(f"{out.stem}-{number}")).exists()
@@ -67,7 +67,7 @@ def write_run_file(
             f"--adapter {adapter}: allowed are {', '.join(allowed)}.{did_you_mean(adapter, allowed)}",
             fix=ReplaceWord(adapter, nearest(adapter, allowed) or "auto"),
         )
-    task = _task(model)
+    task = task_of_model(model, "--from")
     values = {
         "name": out.stem,
         "model": model,
@@ -83,33 +83,19 @@ def write_run_file(
     out.write_text(text, encoding="utf-8")
 
 
-def _task(model: str) -> Task:
-    from distill_hwdetect import HardwareError, read_model_facts
-
-    try:
-        facts = read_model_facts(described(model, "--from"))
-    except (HardwareError, OSError) as error:
-        beside = sorted(str(one.parent) for one in Path(model).parent.glob("*/config.json"))
-        right = nearest(model, beside) or next(iter(beside), None)
-        raise RunFileError(
-            f"--from {model}: {error}{did_you_mean(model, beside)}",
-            fix=None if right is None else ReplaceWord(model, right),
-        ) from None
-    if facts.task is None:
-        raise RunFileError(
-            f"--from {model}: a {facts.family} model is not a causal, seq2seq or masked language model."
-        )
-    return facts.task
-
-
 def _text(values: Mapping[str, object], policy: Sequence[tuple[str, object, str]] = ()) -> str:
     import tomli_w
+
+    from distill_app_trainer.report.rendering import render
 
     shown = [(name, tomli_w.dumps({name: value}).strip(), reason) for name, value, reason in policy]
     return render("new.toml.jinja", metrics=_METRICS[str(values["task"])], policy=shown, **values)
 
 
-def _checked(text: str, out: Path) -> RunConfig:
+def _checked(text: str, out: Path) -> "RunConfig":
+    from distill_app_trainer.checks import check_run
+    from distill_app_trainer.runfile.read import validate, with_absolute_paths
+
     config = with_absolute_paths(validate(tomllib.loads(text), name=out.name), out.parent)
     check_run(config)
     return config

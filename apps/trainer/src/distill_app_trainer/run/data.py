@@ -34,9 +34,8 @@ def load_texts(config: RunConfig) -> dict[str, "Dataset"]:
         try:
             parts = split(texts["train"], exact=how.exact, key=how.key, seed=how.seed)
         except DataError as error:
-            key = ("data", "split", str(error.field))
-            fix_split = None if error.suggestion is None else SetKey(key, error.suggestion)
-            raise RunFileError(f"data.train: {error}", fix=fix_split) from None
+            exact = None if error.suggestion is None else SetKey(("data", "split", "exact"), error.suggestion)
+            raise RunFileError(f"data.train: {error}", fix=exact) from None
         texts |= {str(name): part for name, part in parts.items()}
     return texts
 
@@ -60,12 +59,11 @@ def joined(texts: Mapping[str, "Dataset"], names: Sequence[str], task: Task) -> 
 
 
 def _plain(part: "Dataset", task: Task) -> "Dataset":
-    """Input and target under one pair of names, whatever the file called them."""
-    columns = part.column_names
-    if task == "masked" and "text" in columns:
-        return part.select_columns(["text"])
-    for first, second in (("source", "target"), ("prompt", "completion")):
-        if first in columns and second in columns:
-            kept = part.select_columns([first, second])
-            return kept if first == "source" else kept.rename_columns({first: "source", second: "target"})
-    return part.select_columns([name for name in ("messages", "text", "target") if name in columns][:1])
+    """The columns that are learned from; input and target under one pair of names."""
+    from distill_datakit import training_columns
+
+    columns = training_columns(task, part.column_names)
+    kept = part.select_columns(list(columns))
+    if len(columns) == 2 and columns[0] != "source":
+        return kept.rename_columns(dict(zip(columns, ("source", "target"), strict=True)))
+    return kept

@@ -1,7 +1,6 @@
 """What pydantic found wrong, in one line for the author of the run file."""
 
 import dataclasses
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from distill_app_trainer.errors import Fix, ReplaceText, SetKey
 from distill_app_trainer.runfile import suggest
 from distill_app_trainer.runfile.kinds import STAGE_KINDS
 from distill_app_trainer.runfile.schema import UNDER_DATA, RunConfig
+from distill_app_trainer.runfile.stage import Stage
 from distill_app_trainer.spelling import did_you_mean, nearest
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _type_at(path: Sequence[object]) -> object:
             kind = typing.get_args(kind)[0]
         if dataclasses.is_dataclass(kind) and isinstance(kind, type):
             kind = typing.get_type_hints(kind, include_extras=True).get(str(part))
-        elif isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
+        elif kind is Stage:
             kind = STAGE_KINDS.get(str(part))
         elif typing.get_origin(kind) is not None and len(typing.get_args(kind)) == 2:
             kind = typing.get_args(kind)[1]

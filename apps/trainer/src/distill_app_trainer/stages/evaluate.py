@@ -19,6 +19,7 @@ from distill_app_trainer.run.context import RunContext
 from distill_app_trainer.runfile.kinds import EvaluateStage
 from distill_app_trainer.runfile.references import systems_of, teacher_of
 from distill_app_trainer.stages.calibration import describe_distribution, forced_distribution
+from distill_datakit.columns import Reference
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from distill_metrics import MetricResult, SystemsReport
 
 SAMPLES, WORST = 5, 10
-Reference = str | list[str]
 
 
 @dataclass(kw_only=True)

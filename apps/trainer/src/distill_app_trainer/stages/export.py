@@ -4,13 +4,14 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from distill_app_trainer.plan.schedule import Job
 from distill_app_trainer.report.results import ExportResult, SystemResult
 from distill_app_trainer.run.context import RunContext
 from distill_app_trainer.runfile.kinds import ExportStage
-from distill_app_trainer.stages.evaluate import Reference, metrics_of, questions
+from distill_app_trainer.stages.evaluate import metrics_of, questions
+from distill_datakit.columns import Reference
 
 if TYPE_CHECKING:
     from distill_metrics import MetricResult
@@ -32,8 +33,9 @@ def run(context: RunContext, job: Job, stage: ExportStage) -> str:
     part = None if stage.data is None else context.texts[stage.data]
     scored = part is not None and bool(stage.metrics) and context.plan.task != "masked"
 
-    def metric(said: Sequence[str], references: Sequence[Reference]) -> tuple[float, float, float]:
-        found = _scores(context, said, references, stage.metrics[:1])[stage.metrics[0]]
+    def metric(said: Sequence[str], references: Sequence[object]) -> tuple[float, float, float]:
+        right = cast("Sequence[Reference]", references)
+        found = _scores(context, said, right, stage.metrics[:1])[stage.metrics[0]]
         return (found.value, *(found.interval or (found.value, found.value)))
 
     done = export(
