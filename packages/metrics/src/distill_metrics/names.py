@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from distill_metrics.errors import UnknownMetricError
-from distill_metrics.registry import registered_metric, registered_names
 
 METRIC_NAMES: tuple[str, ...] = (
     "rouge1",
@@ -59,6 +58,8 @@ def metric_names() -> tuple[str, ...]:
         >>> "rougeL" in metric_names()
         True
     """
+    from distill_metrics.registry import registered_names
+
     return (*METRIC_NAMES, *(name for name in registered_names() if name not in METRIC_NAMES))
 
 
@@ -113,6 +114,8 @@ def lower_is_better(name: str) -> bool:
     (checked,) = check_metric_names((name,), also=ours)
     if checked in METRIC_NAMES or checked in ours:
         return checked in _LOWER_IS_BETTER
+    from distill_metrics.registry import registered_metric
+
     registered = registered_metric(checked)
     return registered is not None and registered.lower_is_better
 
