@@ -95,8 +95,8 @@ def test_people_read_tables_sentences_and_the_worst_rows(
     assert "kept of says_a" in printed.out
     assert "says_a is better than says_b (token_f1 says_b - says_a" in printed.out
     assert "4 to 4 words" in printed.out
-    assert "In the part '4 to 4 words': says_a is better" in printed.out
-    assert "No difference shown in 1 other comparison of parts." in printed.out
+    assert "In the slice '4 to 4 words': says_a is better" in printed.out
+    assert "No difference shown in 1 other comparison of slices." in printed.out
     assert "The 1 worst of says_b by token_f1:" in printed.out
     assert "\\x1b[31m c" in printed.out
     assert "\x1b" not in printed.out

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from distill_metrics import (
-    ENCODER_METRICS,
     EmptyTextError,
     Encoder,
     FileFormatError,
@@ -20,12 +19,11 @@ from distill_metrics import (
     bertscore_precision,
     bertscore_recall,
     compare,
-    compute_baseline,
-    read_baseline,
     score,
-    write_baseline,
 )
+from distill_metrics.baseline import compute_baseline, read_baseline, write_baseline
 from distill_metrics.cli import main
+from distill_metrics.table import ENCODER_METRICS
 
 if TYPE_CHECKING:
     import torch

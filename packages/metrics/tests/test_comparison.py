@@ -6,7 +6,6 @@ from typing import Any, get_args
 import pytest
 
 from distill_metrics import (
-    METRIC_NAMES,
     EmptyTextError,
     SettingError,
     ShapeError,
@@ -14,13 +13,12 @@ from distill_metrics import (
     compare,
     compare_log_probs,
     compare_many,
-    compare_slices,
     retention,
     score,
     score_log_probs,
-    score_slices,
 )
 from distill_metrics.comparison import Method, _holm
+from distill_metrics.names import METRIC_NAMES
 
 
 def system(references: list[str], *, wrong: float, seed: int) -> list[str]:
@@ -191,48 +189,6 @@ def test_retention_is_the_students_share_of_the_teacher(references: list[str]) -
         retention(student, teacher, references, metric="wer")
     with pytest.raises(ShapeError, match="teacher scores 0"):
         retention(student, [""] * 300, references, metric="rougeL")
-
-
-def test_slices_show_where_systems_differ() -> None:
-    """Only on long texts here: the whole hides it, the slice by length or by a column shows it."""
-    rng = random.Random(2)
-    lengths = [3] * 40 + [9] * 40 + [30] * 40
-    right = [" ".join(rng.choices("abcdefgh", k=n)) for n in lengths]
-    one = [text if len(text.split()) < 30 else f"{text[:-1]}z" for text in right]
-    by_length = compare_slices(right, one, right, metric="wer", samples=300)
-    assert list(by_length) == ["3 to 3 words", "9 to 9 words", "30 to 30 words"]
-    assert [found.better for found in by_length.values()] == [None, None, "first"]
-    column = ["even" if row % 2 else "odd" for row in range(120)]
-    found = compare_slices(right, one, right, metric="wer", by=column, names=("a", "b"), samples=300)
-    assert [(label, part.first, part.second) for label, part in found.items()] == [
-        ("odd", "a", "b"),
-        ("even", "a", "b"),
-    ]
-    rows = [row for row in range(120) if column[row] == "odd"]
-    alone = compare(*([side[row] for row in rows] for side in (right, one, right)), metric="wer", samples=300)
-    assert found["odd"].p == pytest.approx(2 * alone.p)
-    scores = score_slices(one, right, metrics=["wer", "exact_match"], samples=50)
-    assert [part["exact_match"].value for part in scores.values()] == [100.0, 100.0, 0.0]
-    assert sum(part["wer"].n for part in scores.values()) == 120
-
-
-def test_slices_that_make_no_sense_are_refused() -> None:
-    """Other lengths, other words, nothing, and a metric that a slice leaves undefined."""
-    right = ["a b c d e", "a"]
-    with pytest.raises(ShapeError, match="1 values to slice by but 2 examples"):
-        compare_slices(right, right, right, metric="per", by=["x"])
-    with pytest.raises(SettingError, match="by='colour'"):
-        score_slices(right, right, metrics=["per"], by="colour")
-    with pytest.raises(ShapeError, match="1 predictions but 2 references"):
-        compare_slices(right[:1], right, right, metric="per")
-    with pytest.raises(ShapeError, match="no examples to slice"):
-        score_slices([], [], metrics=["per"])
-    for call in (
-        lambda: compare_slices(right, right, right, metric="bleu", by=[1, 2], samples=10),
-        lambda: score_slices(right, right, metrics=["bleu"], by=[1, 2], samples=10),
-    ):
-        with pytest.raises(EmptyTextError, match="In the part '2': No reference has 4 tokens"):
-            call()
 
 
 def test_likelihoods_are_scored_and_compared_with_intervals() -> None:

@@ -8,8 +8,6 @@ import pytest
 from distill_metrics import (
     Agreement,
     Calibration,
-    PlaceAgreement,
-    ReliabilityBin,
     SettingError,
     ShapeError,
     accuracy,
@@ -20,6 +18,7 @@ from distill_metrics import (
     perplexity_from_log_probs,
     top1_agreement,
 )
+from distill_metrics.agreement import PlaceAgreement, ReliabilityBin
 
 
 def logits(seed: int, *shape: int) -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":

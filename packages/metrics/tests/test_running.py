@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 
 from distill_metrics import (
-    METRIC_NAMES,
-    METRICS,
     EmptyTextError,
     SettingError,
     ShapeError,
     UnknownMetricError,
     evaluate_metric,
-    load,
+    load_metric,
     rougeL,
 )
+from distill_metrics.names import METRIC_NAMES
+from distill_metrics.table import METRICS
 
 PREDICTIONS = ["the cat sat on the mat", "dogs bark loudly at night now", "a b", "one two three four"]
 REFERENCES = [
@@ -31,7 +31,7 @@ REFERENCES = [
 def test_batches_give_what_one_call_gives(name: str) -> None:
     """Whatever the batches, references of one or several texts; afterwards it starts anew."""
     at_once = METRICS[name].function(PREDICTIONS, REFERENCES)
-    running = load(name)
+    running = load_metric(name)
     for _ in range(2):
         running.add(prediction=PREDICTIONS[0], reference=REFERENCES[0])
         running.add_batch(predictions=PREDICTIONS[1:3], references=REFERENCES[1:3])
@@ -44,8 +44,8 @@ def test_batches_give_what_one_call_gives(name: str) -> None:
 
 
 def test_a_group_a_setting_and_information_as_in_evaluate() -> None:
-    """``load("rouge")`` gives the four; settings are given at loading; info says what they are."""
-    running = load("rouge", tokenizer="unicode")
+    """``load_metric("rouge")`` gives the four; settings are given at loading; info says what they are."""
+    running = load_metric("rouge", tokenizer="unicode")
     found = running.compute(predictions=["猫 a"], references=["猫 b"])
     assert list(found) == ["rouge1", "rouge2", "rougeL", "rougeLsum"]
     assert found["rougeL"] == rougeL(["猫 a"], ["猫 b"], tokenizer="unicode").value
@@ -53,8 +53,8 @@ def test_a_group_a_setting_and_information_as_in_evaluate() -> None:
     assert (info.name, info.unit, info.lower_is_better) == ("rougeL", "percent", False)
     assert info.settings == {"tokenizer": "unicode"}
     assert "longest common subsequence" in info.description
-    assert load("wer").info[0].lower_is_better
-    empty = load("rouge1")
+    assert load_metric("wer").info[0].lower_is_better
+    empty = load_metric("rouge1")
     empty.add_batch(predictions=["", "a"], references=["a", "a"])
     empty.add_batch(predictions=[" "], references=["a"])
     assert empty.results()["rouge1"].empty_predictions == 2
@@ -62,7 +62,7 @@ def test_a_group_a_setting_and_information_as_in_evaluate() -> None:
 
 def test_bleu_is_undefined_only_where_all_batches_are() -> None:
     """A batch of short references alone is no error yet."""
-    running = load("bleu")
+    running = load_metric("bleu")
     running.add(prediction="a b", reference="a b")
     with pytest.raises(EmptyTextError, match="No reference has 4 tokens"):
         running.results()
@@ -72,7 +72,7 @@ def test_bleu_is_undefined_only_where_all_batches_are() -> None:
 
 def test_what_cannot_run_is_refused() -> None:
     """No example, half of one, unknown names and settings."""
-    running = load("per")
+    running = load_metric("per")
     with pytest.raises(ShapeError, match="No example was added"):
         running.compute()
     with pytest.raises(ShapeError, match="needed together"):
@@ -80,9 +80,9 @@ def test_what_cannot_run_is_refused() -> None:
     with pytest.raises(ShapeError, match="1 predictions but 2 references"):
         running.add_batch(predictions=["a"], references=["a", "b"])
     with pytest.raises(UnknownMetricError, match="Did you mean 'rougeL'"):
-        load("rouge_l")
+        load_metric("rouge_l")
     with pytest.raises(SettingError, match="no setting 'stemmer'"):
-        load("per", stemmer=True).add(prediction="a", reference="a")
+        load_metric("per", stemmer=True).add(prediction="a", reference="a")
 
 
 @pytest.mark.parametrize("name", ["rougeL", "bleu", "chrf", "wer"])
@@ -94,7 +94,7 @@ def test_memory_does_not_grow_with_the_texts(name: str) -> None:
             text = f"word{number:04} " * 200
             running.add(prediction=text, reference=text)
 
-    running = load(name)
+    running = load_metric(name)
     feed(5)
     gc.collect()
     tracemalloc.start()
@@ -110,11 +110,11 @@ def test_memory_does_not_grow_with_the_texts(name: str) -> None:
 @pytest.mark.extra("bertscore")  # noqa: S610 - a marker, not a query
 def test_bertscore_runs_in_batches_but_not_with_idf(encoder: Path) -> None:
     """Weights by all references need all references."""
-    running = load("bertscore_f1", encoder=encoder, layer=2)
+    running = load_metric("bertscore_f1", encoder=encoder, layer=2)
     running.add(prediction="the cat", reference="the dog")
     running.add(prediction="a dog", reference="a dog")
     assert 0.0 < running.compute()["bertscore_f1"] < 100.0
-    weighted = load("bertscore_f1", encoder=encoder, layer=2, idf=True)
+    weighted = load_metric("bertscore_f1", encoder=encoder, layer=2, idf=True)
     weighted.add_batch(predictions=["the cat", "a"], references=["the cat", "dog"])
     with pytest.raises(SettingError, match="all references"):
         weighted.add(prediction="a", reference="a")

@@ -1,5 +1,5 @@
 # PYTHON_ARGCOMPLETE_OK
-"""``distill-eval MODEL... --data FILE``: predict, score, compare, write down."""
+"""``distill-eval MODEL... --data FILE``: answer, score, compare, write the results."""
 
 import argparse
 import json
@@ -9,9 +9,10 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from distill_app_evaluator.errors import Fix, Option, Retype, UsageError, words_of, written
-from distill_app_evaluator.folders import TASKS, nearest
+from distill_app_evaluator.errors import Fix, Option, Retype, UsageError, message_of, written
 from distill_app_evaluator.request import EvaluationRequest, check_request
+from distill_app_evaluator.systems import nearest
+from distill_datakit.columns import TASKS
 
 _FAILED, _USAGE, _INTERRUPTED = 1, 2, 130
 _SHELLS = ("bash", "zsh", "fish")
@@ -22,14 +23,14 @@ examples:
   distill-eval runs/student runs/baseline --teacher runs/teacher --data test.jsonl --slices length
   distill-eval runs/student exports/int8 --data test.csv --columns source=word,target=phonemes --samples 5
 
-exit codes: 0 done; 1 the evaluation failed; 2 it cannot be done as asked, nothing was loaded; 130 interrupted
+exit codes: 0 success; 1 the evaluation failed; 2 the request is not valid; 130 interrupted
 """
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         fix: Fix = "distill-eval --help"
-        wrong = re.match(r"argument (--[\w-]+): (invalid int value|.* is no OURS=THEIRS)", message)
+        wrong = re.match(r"argument (--[\w-]+): (invalid int value|.* is not OURS=THEIRS)", message)
         if wrong is not None:
             usual = self._option_string_actions[wrong[1]].default
             fix = Option(wrong[1], None if usual is None else str(usual))
@@ -43,13 +44,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments without the program's name; None takes the process's own.
 
     Returns:
-        The exit code: 0; 1 when the evaluation failed; 2 when what was asked for cannot be done, which is
-        found out before torch is imported; 130 when interrupted. Only the result is on stdout.
+        The exit code: 0; 1 if the evaluation failed; 2 if the request is not valid, which is found before
+        torch is imported; 130 if interrupted. Only the result is on stdout.
     """
     given = sys.argv[1:] if argv is None else list(argv)
     try:
         _run(given)
-    except SystemExit as done:  # --help and --version
+    except SystemExit as done:  # --help
         return int(done.code or 0)
     except KeyboardInterrupt:
         return _complain("interrupted; nothing was written", _INTERRUPTED)
@@ -58,15 +59,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         fix = getattr(error, "fix", None)
         code = _USAGE if isinstance(error, UsageError) else _FAILED
-        return _complain(words_of(error), code, None if fix is None else written(fix, given))
+        return _complain(message_of(error), code, None if fix is None else written(fix, given))
     return 0
 
 
 def _run(given: Sequence[str]) -> None:
     if "--version" in given:
-        from importlib.metadata import version
+        from distill_app_evaluator import __version__
 
-        print(f"distill-eval {version('distill-app-evaluator')}")
+        print(f"distill-eval {__version__}")
         return
     if "--completion" in given:
         from argcomplete.shell_integration import shellcode
@@ -104,7 +105,7 @@ def _evaluate(request: EvaluationRequest, *, as_json: bool) -> None:
 
 
 def _complain(text: str, code: int, fix: str | None = None) -> int:
-    """One line, whatever the message holds, and one for what mends it."""
+    """Print the error on one line, and its fix on another."""
     print(f"error: {' '.join(text.split())}", file=sys.stderr)
     if fix is not None:
         print(f"fix:   {fix}", file=sys.stderr)
@@ -114,12 +115,13 @@ def _complain(text: str, code: int, fix: str | None = None) -> int:
 def _parsed(given: Sequence[str]) -> argparse.Namespace:
     parser = _Parser(
         prog="distill-eval",
-        description="Ask models about every row of a file, score what they say, and compare them.",
+        description="Let models answer every row of a file, score the answers, and compare the models.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    known = {flag for action in _add_arguments(parser) for flag in action.option_strings}
+    _add_arguments(parser)
+    known = parser._option_string_actions
     if "_ARGCOMPLETE" in os.environ:
         import argcomplete
 
@@ -133,61 +135,47 @@ def _parsed(given: Sequence[str]) -> argparse.Namespace:
     return parser.parse_intermixed_args(given)
 
 
-def _add_arguments(parser: argparse.ArgumentParser) -> list[argparse.Action]:
-    add = parser.add_argument
-    what = [
-        add("models", nargs="+", metavar="MODEL", help="folder of a model, an adapter or an export"),
-        add("--teacher", metavar="MODEL", help="measure the others against it: what share do they keep?"),
-        add(
-            "--data",
-            required=True,
-            metavar="FILE",
-            help="examples: .jsonl, .csv, .tsv, .parquet, also .jsonl.gz",
-        ),
-        add(
-            "--columns", type=_mapping, metavar="OURS=THEIRS,...", help="such as source=word,target=phonemes"
-        ),
-        add("--split", default="all", help="all: every row (default); test: the held-out tenth (seed 42)"),
-    ]
-    shown = [
-        metrics := add(
-            "--metrics",
-            type=_names,
-            default=(),
-            metavar="NAME,...",
-            help="such as per,exact_match or rouge,chrf",
-        ),
-        add(
-            "--slices",
-            metavar="length|COLUMN",
-            help="also part by part: by length, or by the values of a column",
-        ),
-        add(
-            "--samples", type=int, default=0, metavar="N", help="show the N worst rows: reference and answers"
-        ),
-        add("--out", metavar="DIR", help="new folder for the predictions and metrics.json"),
-        add("--json", action="store_true", help="print one JSON object in place of tables"),
-    ]
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    def add(name: str, metavar: str, text: str, default: object = None, kind: type | None = None) -> None:
+        parser.add_argument(name, metavar=metavar, help=text, default=default, type=kind or str)
+
+    parser.add_argument(
+        "models", nargs="+", metavar="MODEL", help="folder of a model, an adapter or an export"
+    )
+    add("--teacher", "MODEL", "report what share of this model's score the others keep")
+    parser.add_argument(
+        "--data", required=True, metavar="FILE", help="examples: .jsonl, .csv, .tsv, .parquet, also .jsonl.gz"
+    )
+    columns = "such as source=word,target=phonemes"
+    parser.add_argument("--columns", type=_mapping, metavar="OURS=THEIRS,...", help=columns)
+    add("--split", "SPLIT", "all: every row (default); test: the held-out tenth (seed 42)", "all")
+    metrics = parser.add_argument(
+        "--metrics", type=_names, default=(), metavar="NAME,...", help="such as per,exact_match or rouge,chrf"
+    )
     metrics.completer = _metric_names  # type: ignore[attr-defined]  # argcomplete looks for it
-    answering = [
-        add("--task", metavar="TASK", help=f"{', '.join(TASKS)}; else the model's configuration tells"),
-        add("--prefix", default="", metavar="TEXT", help="put before every input, such as 'translate: '"),
-        add("--max-new-tokens", type=int, default=64, metavar="N", help="longest answer (64)"),
-        add("--beams", type=int, default=1, metavar="N", help="beams of the search; 1 (default) is greedy"),
-        add("--batch-size", type=int, default=64, metavar="N", help="rows predicted at once (64)"),
-        add("--debug", action="store_true", help="show where an error comes from"),
-        add("--version", action="store_true", help="print the version"),
-        add("--completion", metavar="SHELL", help=f"print code that completes: {', '.join(_SHELLS)}"),
-    ]
-    return [*what, *shown, *answering, *parser._actions[:1]]
+    add("--slices", "length|COLUMN", "also score slices: by length, or by the values of a column")
+    add("--samples", "N", "show the N worst rows with reference and answers", 0, int)
+    add("--out", "DIR", "new folder for the predictions and metrics.json")
+    add("--task", "TASK", f"{', '.join(TASKS)}; the default is the task that the configuration names")
+    add("--prefix", "TEXT", "text before every input, such as 'translate: '", "")
+    add("--max-new-tokens", "N", "the most tokens of an answer (64)", 64, int)
+    add("--beams", "N", "beams of the search; 1 (default) is greedy", 1, int)
+    add("--batch-size", "N", "rows answered at once (64)", 64, int)
+    for name, text in (
+        ("--json", "print one JSON object instead of tables"),
+        ("--debug", "show the traceback of an error"),
+        ("--version", "print the version"),
+    ):
+        parser.add_argument(name, action="store_true", help=text)
+    add("--completion", "SHELL", f"print code that completes the command line: {', '.join(_SHELLS)}")
 
 
 def _metric_names(prefix: str, **_: object) -> list[str]:
-    """What the last of the names could become."""
-    from distill_metrics.names import METRIC_GROUPS, METRIC_NAMES
+    """Continuations of the last of the names."""
+    from distill_metrics.names import METRIC_GROUPS, metric_names
 
     before = prefix[: prefix.rfind(",") + 1]
-    return [before + name for name in (*METRIC_NAMES, *METRIC_GROUPS)]
+    return [before + name for name in (*metric_names(), *METRIC_GROUPS)]
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -198,5 +186,5 @@ def _mapping(text: str) -> dict[str, str]:
     pairs = [one.partition("=") for one in _names(text)]
     wrong = next((ours + sign for ours, sign, theirs in pairs if not (ours and theirs)), None)
     if wrong is not None:
-        raise argparse.ArgumentTypeError(f"{wrong!r} is no OURS=THEIRS, such as source=word")
+        raise argparse.ArgumentTypeError(f"{wrong!r} is not OURS=THEIRS, such as source=word")
     return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}

@@ -1,116 +1,105 @@
-"""The result as text: tables, sentences and the worst rows."""
-
-from collections.abc import Iterable
+"""The results as text: tables, sentences and the worst rows."""
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from distill_app_evaluator.evaluation import Evaluation
-from distill_metrics import Comparison, MetricResult
+from distill_metrics import MetricResult
 
 _WIDTH = 100
 _MOST_CHARACTERS = 500
+_SUFFIXES = {"percent": " %", "nats": " nats"}
 
 
 def text_of(done: Evaluation) -> str:
-    """Everything that was found out, for people."""
+    """Write all results for people."""
+    measured = done.measured
     blocks = [_drawn(_scores(done))]
     if len(done.answers) > 1:
-        blocks.append(_drawn(_systems(done)))
-        blocks.append("\n".join(one.statement() for one in done.measured.whole.comparisons))
-        blocks.append(_family(done))
-    if done.measured.parts:
-        blocks.append(_drawn(_parts(done)))
-        blocks.append(_differences(done))
-    if done.measured.samples:
+        pairs = len(measured.comparisons) // len(done.metrics)
+        adjusted = f"p is adjusted for the {pairs} pairs of systems (Holm), metric by metric."
+        statements = "\n".join(one.statement() for one in measured.comparisons)
+        blocks += [_drawn(_systems(done)), statements, adjusted if pairs > 1 else ""]
+    if measured.slices:
+        blocks += [_drawn(_slices(done)), _differences(done)]
+    if done.worst_rows:
         blocks.append(_samples(done))
     return "\n\n".join(block for block in blocks if block)
 
 
+def _table(title: str | None, left: tuple[str, ...], right: tuple[str, ...]) -> Table:
+    table = Table(title=None if title is None else escape(title))
+    for name in left:
+        table.add_column(escape(name))
+    for name in right:
+        table.add_column(escape(name), justify="right")
+    return table
+
+
 def _scores(done: Evaluation) -> Table:
-    rows = done.request.rows
+    rows, teacher = done.request.rows, done.request.teacher
     models = "" if len(done.answers) > 1 else f"{done.request.systems[0].path} on "
-    table = Table(title=escape(f"{models}{rows.path} ({len(done.examples.inputs)} examples, {rows.split})"))
-    for name in ("metric", "system"):
-        table.add_column(name)
-    for name in ("value", "95 % interval"):
-        table.add_column(name, justify="right")
-    teacher = done.request.teacher
-    if teacher is not None:
-        table.add_column(f"kept of {escape(teacher.name)}", justify="right")
+    kept = () if teacher is None else (f"kept of {teacher.name}",)
+    title = f"{models}{rows.path} ({done.measured.n} examples, {rows.split})"
+    table = _table(title, ("metric", "system"), ("value", "95 % interval", *kept))
     for metric in done.metrics:
-        for name, scores in done.measured.whole.scores.items():
-            cells = [metric, escape(name), f"{scores[metric].value:.2f} %", _bounds(scores[metric])]
+        for name, scores in done.measured.scores.items():
+            cells = [metric, escape(name), _value(scores[metric]), _bounds(scores[metric])]
             if teacher is not None:
-                kept = done.measured.retention.get(name, {}).get(metric)
-                cells.append("" if kept is None else f"{kept.value:.1f} % {_within(kept)}".rstrip())
+                share = done.measured.retention.get(name, {}).get(metric)
+                bounds = "" if share is None or share.interval is None else f" ({_bounds(share, digits=1)})"
+                cells.append("" if share is None else f"{share.value:.1f} %{bounds}")
             table.add_row(*cells)
         table.add_section()
     return table
 
 
 def _systems(done: Evaluation) -> Table:
-    table = Table()
-    for name in ("system", "is", "task"):
-        table.add_column(name)
-    for name in ("weights, MB", "ms an example"):
-        table.add_column(name, justify="right")
+    table = _table(None, ("system", "kind", "task"), ("weights, MB", "ms per example"))
     for system in done.request.systems:
         kind = system.kind if system.role == "model" else f"{system.kind}, the teacher"
-        spent = 1000 * done.answers[system.name].seconds / len(done.examples.inputs)
+        spent = 1000 * done.answers[system.name].seconds / done.measured.n
         table.add_row(escape(system.name), kind, system.task, f"{system.bytes / 1e6:.2f}", f"{spent:.1f}")
     return table
 
 
-def _family(done: Evaluation) -> str:
-    pairs = len(done.measured.whole.comparisons) // len(done.metrics)
-    return f"p is adjusted for the {pairs} pairs of systems (Holm), metric by metric." if pairs > 1 else ""
-
-
-def _parts(done: Evaluation) -> Table:
-    table = Table(title=escape(f"Parts by {done.request.rows.slices}"))
-    for name in ("metric", "part"):
-        table.add_column(name)
-    for name in ("rows", *map(escape, done.answers)):
-        table.add_column(name, justify="right")
+def _slices(done: Evaluation) -> Table:
+    title = f"Slices by {done.request.rows.slices}"
+    table = _table(title, ("metric", "slice"), ("rows", *done.answers))
     for metric in done.metrics:
-        for label, part in done.measured.parts.items():
+        for label, part in done.measured.slices.items():
             found = [scores.get(metric) for scores in part.scores.values()]
-            cells = ["undefined" if one is None else f"{one.value:.2f} %" for one in found]
+            cells = ["undefined" if one is None else _value(one) for one in found]
             table.add_row(metric, escape(printable(label)), str(part.n), *cells)
         table.add_section()
     return table
 
 
 def _differences(done: Evaluation) -> str:
-    """Which comparisons in the parts show a difference."""
-    found: list[tuple[str, Comparison]] = [
-        (label, one) for label, part in done.measured.parts.items() for one in part.comparisons
-    ]
-    if not found:
-        return ""
-    shown = [f"In the part {printable(label)!r}: {one.statement()}" for label, one in found if one.better]
+    """The comparisons on slices that show a difference."""
+    found = [(label, one) for label, part in done.measured.slices.items() for one in part.comparisons]
+    shown = [f"In the slice {printable(label)!r}: {one.statement()}" for label, one in found if one.better]
     rest = len(found) - len(shown)
     if rest:
         other = "other " if shown else ""
-        shown.append(f"No difference shown in {rest} {other}comparison{'s' * (rest > 1)} of parts.")
+        shown.append(f"No difference shown in {rest} {other}comparison{'s' * (rest > 1)} of slices.")
     return "\n".join(shown)
 
 
 def _samples(done: Evaluation) -> str:
-    samples, metric = done.measured.samples, done.measured.ranked_by
-    first = next(iter(done.answers))
-    lines = [f"The {len(samples)} worst of {first} by {metric}:"]
+    metric, rows = str(done.measured.ranked_by), done.worst_rows
+    lines = [f"The {len(rows)} worst of {next(iter(done.answers))} by {metric}:"]
     wide = max(map(len, ("reference", *done.answers)))
-    for sample in samples:
-        rights = [sample.reference] if isinstance(sample.reference, str) else sample.reference
-        lines += ["", f"  row {sample.id}", _line("input", sample.input, wide)]
+    for row in rows:
+        reference = done.examples.references[row]
+        rights = [reference] if isinstance(reference, str) else reference
+        lines += ["", f"  row {row}", _line("input", done.examples.inputs[row], wide)]
         lines += [_line("reference", right, wide) for right in rights]
-        lines += [
-            f"{_line(name, text, wide)}   ({sample.values[name]:.2f} %)"
-            for name, text in sample.answers.items()
-        ]
+        for name, said in done.answers.items():
+            suffix = _SUFFIXES.get(done.measured.scores[name][metric].unit, "")
+            value = f"{done.values(name, row)[metric]:.2f}{suffix}"
+            lines.append(f"{_line(name, said.texts[row], wide)}   ({value})")
     return "\n".join(lines)
 
 
@@ -120,24 +109,20 @@ def _line(name: str, text: str, wide: int) -> str:
 
 
 def printable(text: str) -> str:
-    """The text on one line; what a terminal would obey is spelt out."""
+    """Return the text on one line, with control characters spelt out."""
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
 
 
-def _bounds(result: MetricResult) -> str:
-    return "" if result.interval is None else "{:.2f} to {:.2f}".format(*result.interval)
+def _value(result: MetricResult) -> str:
+    return f"{result.value:.2f}{_SUFFIXES.get(result.unit, '')}"
 
 
-def _within(result: MetricResult) -> str:
-    return "" if result.interval is None else "({:.1f} to {:.1f})".format(*result.interval)
+def _bounds(result: MetricResult, digits: int = 2) -> str:
+    return "" if result.interval is None else " to ".join(f"{bound:.{digits}f}" for bound in result.interval)
 
 
 def _drawn(table: Table) -> str:
     console = Console(width=_WIDTH)
     with console.capture() as captured:
         console.print(table)
-    return _stripped(captured.get().splitlines())
-
-
-def _stripped(lines: Iterable[str]) -> str:
-    return "\n".join(line.rstrip() for line in lines).strip("\n")
+    return "\n".join(line.rstrip() for line in captured.get().splitlines()).strip("\n")

@@ -1,63 +1,72 @@
-"""Ask every system, measure what they say, and write it down."""
+"""Let every system answer, measure the answers, and write the results."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from distill_app_evaluator.errors import EvaluationError, words_of
+from distill_app_evaluator.errors import EvaluationError, message_of
 from distill_app_evaluator.examples import Examples, Say, read_examples, usable_metrics
-from distill_app_evaluator.folders import System
-from distill_app_evaluator.measuring import Measured, Part, Scores, measure
 from distill_app_evaluator.predicting import Answers, answer, policy_for, quiet_libraries
 from distill_app_evaluator.request import EvaluationRequest
+from distill_app_evaluator.systems import System
+
+if TYPE_CHECKING:
+    from distill_metrics import SystemsReport
+    from distill_metrics.systems import Scores
 
 SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What came out.
+    """The results.
 
     Attributes:
         request: What was asked for.
         examples: The rows.
-        answers: For each system what it said.
-        measured: Scores, comparisons, retention, parts, worst rows.
+        answers: The answers of each system.
+        measured: Scores, comparisons, retention and slices.
     """
 
     request: EvaluationRequest
     examples: Examples
     answers: Mapping[str, Answers]
-    measured: Measured
+    measured: "SystemsReport"
 
     @property
     def metrics(self) -> tuple[str, ...]:
         """Names of the metrics that were computed."""
-        return tuple(next(iter(self.measured.whole.scores.values())))
+        return tuple(next(iter(self.measured.scores.values())))
+
+    @property
+    def worst_rows(self) -> tuple[int, ...]:
+        """Numbers of the worst rows of the first model, as many as were asked for, worst first."""
+        return self.measured.worst_rows(self.request.samples)
 
     def to_dict(self) -> dict[str, object]:
-        """A plain dictionary for JSON, full precision."""
+        """Return a plain dictionary for JSON, in full precision."""
         rows, measured = self.request.rows, self.measured
         plain: dict[str, object] = {
             "schema_version": SCHEMA_VERSION,
             "data": str(rows.path),
             "split": rows.split,
-            "n": len(self.examples.inputs),
+            "n": measured.n,
             "metrics": list(self.metrics),
             "systems": {system.name: self._system(system) for system in self.request.systems},
-            "comparisons": [one.to_dict() for one in measured.whole.comparisons],
+            "comparisons": [one.to_dict() for one in measured.comparisons],
         }
-        if self.examples.parts:
-            parts = {label: _part(part) for label, part in measured.parts.items()}
+        if rows.slices is not None:
+            parts = {label: part.to_dict() for label, part in measured.slices.items()}
             plain["slices"] = {"by": rows.slices, "parts": parts}
         if self.request.samples:
-            samples = [vars(sample) for sample in measured.samples]
+            samples = [self._sample(row) for row in self.worst_rows]
             plain["samples"] = {"ranked_by": measured.ranked_by, "rows": samples}
         return plain
 
     def write(self, folder: Path) -> None:
-        """Write predictions and ``metrics.json`` into a new sealed folder: all, or nothing.
+        """Write predictions and ``metrics.json`` into a new folder with a manifest: all, or nothing.
 
         The predictions of one system are ``predictions.jsonl``; of several ``predictions/NAME.jsonl``.
 
@@ -87,41 +96,46 @@ class Evaluation:
             "task": system.task,
             "bytes": system.bytes,
             "seconds": seconds,
-            "ms_per_example": 1000 * seconds / len(self.examples.inputs),
-            "metrics": _scores(self.measured.whole.scores[system.name]),
+            "ms_per_example": 1000 * seconds / self.measured.n,
+            "metrics": _plain(self.measured.scores[system.name]),
         }
         if system.name in self.measured.retention:
-            plain["retention"] = _scores(self.measured.retention[system.name])
+            plain["retention"] = _plain(self.measured.retention[system.name])
         return plain
 
-    def _predictions(self, name: str) -> list[dict[str, object]]:
-        said = self.answers[name]
-        columns = {
-            metric: result.per_example
-            for metric, result in self.measured.whole.scores[name].items()
-            if result.per_example is not None
+    def values(self, name: str, row: int) -> dict[str, float]:
+        """The metrics of one answer; a metric without values a row is missing."""
+        scores = self.measured.scores[name].items()
+        return {metric: one.per_example[row] for metric, one in scores if one.per_example is not None}
+
+    def _sample(self, row: int) -> dict[str, object]:
+        ranked_by = str(self.measured.ranked_by)
+        return {
+            "id": row,
+            "input": self.examples.inputs[row],
+            "reference": self.examples.references[row],
+            "answers": {name: said.texts[row] for name, said in self.answers.items()},
+            "values": {name: self.values(name, row)[ranked_by] for name in self.answers},
         }
-        rows: list[dict[str, object]] = []
-        for index, text in enumerate(said.texts):
-            row: dict[str, object] = {
-                "id": index,
-                "input": self.examples.inputs[index],
-                "reference": self.examples.references[index],
+
+    def _predictions(self, name: str) -> Iterator[dict[str, object]]:
+        said = self.answers[name]
+        for row, text in enumerate(said.texts):
+            yield {
+                "id": row,
+                "input": self.examples.inputs[row],
+                "reference": self.examples.references[row],
                 "prediction": text,
-                "metrics": {metric: column[index] for metric, column in columns.items()},
-            }
-            if said.scores is not None:
-                row["score"] = said.scores[index]
-            rows.append(row)
-        return rows
+                "metrics": self.values(name, row),
+            } | ({} if said.scores is None else {"score": said.scores[row]})
 
 
 def evaluate(request: EvaluationRequest, *, say: Say = lambda _: None) -> Evaluation:
-    """Predict with every system, score and compare.
+    """Let every system answer, score the answers and compare the systems.
 
     Args:
         request: What to do, checked by ``check_request``.
-        say: Told in words what happens.
+        say: Receives progress messages.
 
     Raises:
         UsageError: A row of the file is damaged, a named metric cannot score these references, or a system
@@ -130,57 +144,40 @@ def evaluate(request: EvaluationRequest, *, say: Say = lambda _: None) -> Evalua
         Exception: What the packages raise.
     """
     from distill_hwdetect import detect
+    from distill_metrics import measure_systems
 
     with quiet_libraries():
         examples = read_examples(request.rows)
         metrics = usable_metrics(request, examples.references, say)
         profile = detect()
         policies = {system.name: policy_for(system, profile) for system in request.systems}
+        inputs = [request.prefix + text for text in examples.inputs]
         answers: dict[str, Answers] = {}
         for number, system in enumerate(request.systems, start=1):
-            say(
-                f"{number}/{len(request.systems)} {system.name}: "
-                f"{len(examples.inputs)} rows of {request.rows.path}."
-            )
+            name = system.name
+            say(f"{number}/{len(request.systems)} {name}: {len(inputs)} rows of {request.rows.path}.")
+            cores = profile.cpu.usable_cores
             try:
-                answers[system.name] = answer(
-                    system,
-                    examples.inputs,
-                    request.answering,
-                    policy=policies[system.name],
-                    cores=profile.cpu.usable_cores,
-                    say=say,
+                answers[name] = answer(
+                    system, inputs, request.decoding, policy=policies[name], cores=cores, say=say
                 )
             except Exception as error:
-                raise EvaluationError(f"{system.name} failed: {words_of(error)}") from error
-            _refuse_silence(system, answers[system.name].texts)
+                raise EvaluationError(f"{name} failed: {message_of(error)}") from error
+            if not any(text.strip() for text in answers[name].texts):
+                raise EvaluationError(
+                    f"All {len(inputs)} answers of {name} are empty: there is nothing to score. "
+                    "Check what it was trained to read (--prefix, --columns), or train it longer."
+                )
         say("Scoring.")
-        teacher = request.teacher
-        measured = measure(
+        measured = measure_systems(
             {name: found.texts for name, found in answers.items()},
-            examples,
-            metrics,
-            teacher=None if teacher is None else teacher.name,
-            samples=request.samples,
+            examples.references,
+            metrics=metrics,
+            teacher=None if request.teacher is None else request.teacher.name,
+            slices=examples.slices,
         )
     return Evaluation(request=request, examples=examples, answers=answers, measured=measured)
 
 
-def _refuse_silence(system: System, texts: Sequence[str]) -> None:
-    if not any(text.strip() for text in texts):
-        raise EvaluationError(
-            f"All {len(texts)} answers of {system.name} are empty: there is nothing to score. "
-            "Look at what it was trained to read (--prefix, --columns), or train it longer."
-        )
-
-
-def _part(part: Part) -> dict[str, object]:
-    return {
-        "n": part.n,
-        "systems": {name: _scores(scores) for name, scores in part.scores.items()},
-        "comparisons": [one.to_dict() for one in part.comparisons],
-    }
-
-
-def _scores(scores: Scores) -> dict[str, object]:
+def _plain(scores: "Scores") -> dict[str, object]:
     return {name: result.to_dict() for name, result in scores.items()}

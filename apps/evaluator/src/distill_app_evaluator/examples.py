@@ -1,15 +1,19 @@
-"""The rows that every system is asked, read and checked before any model is loaded."""
+"""The rows that every system answers, read and checked before any model is loaded."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from distill_app_evaluator.errors import Fix, Option, UsageError
 from distill_app_evaluator.request import EvaluationRequest, Rows
 
-Reference = str | list[str]
+if TYPE_CHECKING:
+    from distill_datakit import Reference
+    from distill_metrics.slices import Slicing
+
 Say = Callable[[str], None]
 
-MOST_PARTS = 20
+MOST_SLICES = 20
 
 # The original's default metrics, and the one that needs no explanation.
 _DEFAULT_METRICS = ("rouge1", "rouge2", "rougeL", "bleu", "exact_match")
@@ -21,33 +25,66 @@ class Examples:
 
     Attributes:
         inputs: One text a row, without the prefix.
-        references: What is right: a text, or a list of texts.
-        parts: For the name of each part the numbers of its rows; empty where none were asked for.
+        references: The right answer of each row, or a list of right answers.
+        slices: ``"length"`` of the references, a value a row, or None for no slices.
     """
 
     inputs: Sequence[str]
-    references: Sequence[Reference]
-    parts: dict[str, list[int]]
+    references: "Sequence[Reference]"
+    slices: "Slicing | None" = None
 
 
 def read_examples(rows: Rows) -> Examples:
     """Read a file of examples.
 
     Raises:
-        UsageError: A row is damaged or has no reference, the split is empty, or a column would make more
-            than ``MOST_PARTS`` parts.
+        UsageError: A row is damaged or has no reference, the split is empty, or a column has more than
+            ``MOST_SLICES`` different values to slice by.
     """
-    columns = _columns(rows)
-    inputs = [_text(value, rows, rows.input, row) for row, value in enumerate(columns[rows.input], start=1)]
-    references = [_reference(value, rows, row) for row, value in enumerate(columns[rows.reference], start=1)]
-    return Examples(inputs=inputs, references=references, parts=_parts(rows, columns, references))
+    from distill_datakit import DataError, inputs_of, load_data, references_of, split
+
+    try:
+        part = load_data(rows.path, columns=rows.columns)
+        if rows.split == "test":
+            part = split(part)["test"]
+        inputs, references = inputs_of(part), references_of(part)
+    except DataError as error:
+        hint = ""
+        if rows.split == "test" and error.row is None:
+            hint = " Or take every row: --split all."
+        fix = Option("--split", "all") if hint else _delete(rows, error.row)
+        raise UsageError(f"{error}{hint}", fix=fix) from error
+    by: Slicing | None = None
+    if rows.slices is not None:
+        by = "length" if rows.slices == "length" else list(part[rows.slices])
+        _check_slices(rows, by)
+    return Examples(inputs=inputs, references=references, slices=by)
 
 
-def usable_metrics(request: EvaluationRequest, references: Sequence[Reference], say: Say) -> tuple[str, ...]:
-    """The metrics that can score these references.
+def _delete(rows: Rows, row: int | None) -> Fix | None:
+    """An edit that takes a row out of a file with one row a line."""
+    if row is None or rows.split != "all" or rows.path.suffix not in (".jsonl", ".csv", ".tsv"):
+        return None
+    return f"{rows.path}:{row + (rows.path.suffix != '.jsonl')}: delete"
+
+
+def _check_slices(rows: Rows, by: "Slicing") -> None:
+    different = len({str(value) for value in by})
+    if by != "length" and different > MOST_SLICES:
+        raise UsageError(
+            f"--slices {rows.slices}: {different} different values in {len(by)} rows; at most "
+            f"{MOST_SLICES} slices are compared. Name a column with fewer, or --slices length.",
+            fix=Option("--slices", "length"),
+        )
+
+
+def usable_metrics(
+    request: EvaluationRequest, references: "Sequence[Reference]", say: Say
+) -> tuple[str, ...]:
+    """Choose the metrics that can score these references.
 
     Raises:
-        UsageError: One that was named cannot.
+        UsageError: A metric that was named cannot.
     """
     from distill_metrics import EmptyTextError, score
 
@@ -67,68 +104,3 @@ def usable_metrics(request: EvaluationRequest, references: Sequence[Reference], 
             continue
         usable.append(name)
     return tuple(usable)
-
-
-def _columns(rows: Rows) -> dict[str, list[object]]:
-    from distill_datakit import DataError, load_data, split
-
-    try:
-        dataset = load_data(rows.path, columns=rows.columns)
-        part = split(dataset)["test"] if rows.split == "test" else dataset
-    except DataError as error:
-        hint = " Or take every row: --split all." if rows.split == "test" and error.file is None else ""
-        fix = Option("--split", "all") if hint else _delete(rows, error.row)
-        raise UsageError(f"{error}{hint}", fix=fix) from error
-    return {name: list(part[name]) for name in part.column_names}
-
-
-def _delete(rows: Rows, row: int | None) -> Fix | None:
-    """An edit that takes a row out of a file with a row a line."""
-    lines = rows.split == "all" and rows.path.suffix in (".jsonl", ".csv", ".tsv")
-    if row is None or not lines:
-        return None
-    return f"{rows.path}:{row + (rows.path.suffix != '.jsonl')}: delete"
-
-
-def _text(value: object, rows: Rows, column: str, row: int) -> str:
-    if isinstance(value, str):
-        return value
-    raise UsageError(
-        f"Row {row}, column {column!r}: {_shown(value)} where a text is needed; write it as one.",
-        fix=_delete(rows, row),
-    )
-
-
-def _reference(value: object, rows: Rows, row: int) -> Reference:
-    if not isinstance(value, list):
-        return _text(value, rows, rows.reference, row)
-    if not value:
-        raise UsageError(
-            f"Row {row}, column {rows.reference!r}: an empty list; at least one text is needed.",
-            fix=_delete(rows, row),
-        )
-    return [_text(one, rows, rows.reference, row) for one in value]
-
-
-def _shown(value: object) -> str:
-    return "nothing" if value is None else f"{str(value)[:40]} ({type(value).__name__})"
-
-
-def _parts(
-    rows: Rows, columns: dict[str, list[object]], references: Sequence[Reference]
-) -> dict[str, list[int]]:
-    from distill_metrics.slices import slice_rows
-
-    if rows.slices is None:
-        return {}
-    if rows.slices == "length":
-        return slice_rows(references, "length")
-    values = columns[rows.slices]
-    different = len({str(value) for value in values})
-    if different > MOST_PARTS:
-        raise UsageError(
-            f"--slices {rows.slices}: {different} different values in {len(values)} rows; at most "
-            f"{MOST_PARTS} parts are compared. Name a column with fewer, or --slices length.",
-            fix=Option("--slices", "length"),
-        )
-    return slice_rows(references, values)

@@ -1,4 +1,4 @@
-"""One system answers every input; torch is imported here, and only for what is no export."""
+"""One system answers every input; torch is imported here, and only for models that are not exports."""
 
 import contextlib
 import gc
@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING
 
 from distill_app_evaluator.errors import UsageError
 from distill_app_evaluator.examples import Say
-from distill_app_evaluator.folders import System
-from distill_app_evaluator.request import Answering
+from distill_app_evaluator.systems import System
 
 if TYPE_CHECKING:
+    from distill_adapters import DecodingConfig
     from distill_hwdetect import ExecutionPolicy, HardwareProfile
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """What a system said.
+    """The answers of a system.
 
     Attributes:
         texts: One answer an input.
-        scores: The model's own score of each answer, where it gives one.
+        scores: The model's own score of each answer, if it gives one.
         seconds: Time spent answering, without loading.
     """
 
@@ -34,7 +34,7 @@ class Answers:
 
 
 def policy_for(system: System, profile: "HardwareProfile") -> "ExecutionPolicy | None":
-    """How a system runs on this machine; None for an export, which brings its own runtime.
+    """Decide how a system runs on this machine; None for an export, which has its own runtime.
 
     Raises:
         UsageError: It needs more memory than there is.
@@ -50,38 +50,56 @@ def policy_for(system: System, profile: "HardwareProfile") -> "ExecutionPolicy |
         raise UsageError(
             f"{system.name} needs {memory.total_bytes / 1e9:.1f} GB, and "
             f"{memory.budget_bytes / 1e9:.1f} GB may be used here. "
-            "Evaluate an int8 export of it (distill-export), or take a machine with more memory."
+            "Evaluate an int8 export of it (distill-export), or use a machine with more memory."
         )
     return policy
 
 
 def answer(
     system: System,
-    texts: Sequence[str],
-    answering: Answering,
+    inputs: list[str],
+    decoding: "DecodingConfig",
     *,
     policy: "ExecutionPolicy | None",
     cores: int,
     say: Say,
 ) -> Answers:
-    """Let a system answer texts, and let go of it.
+    """Load a system, let it answer, and free its memory.
 
     Args:
-        system: Which.
-        texts: Inputs, with their prefix.
-        answering: How.
-        policy: Of ``policy_for``.
-        cores: That an export may use.
-        say: Told in words what happens.
+        system: The system.
+        inputs: Texts with their prefix.
+        decoding: How it answers.
+        policy: From ``policy_for``.
+        cores: CPU cores that an export may use.
+        say: Receives progress messages.
 
     Raises:
-        Exception: What the packages raise: a model or memory that fail.
+        Exception: What the packages raise when a model cannot be loaded or memory runs out.
     """
-    inputs = [answering.prefix + text for text in texts]
     try:
         if policy is None:
-            return _from_export(system, inputs, answering, cores, say)
-        return _from_model(system, inputs, answering, policy, say)
+            from distill_deploy import load_runtime
+
+            runtime = load_runtime(system.path, threads=cores)
+            say(f"{system.name} is an export: it runs without torch.")
+            started = time.perf_counter()
+            texts = runtime.answer(
+                inputs,
+                max_new_tokens=decoding.max_new_tokens,
+                beams=decoding.beams,
+                batch_size=decoding.batch_size,
+            )
+            return Answers(texts=texts, scores=None, seconds=time.perf_counter() - started)
+        from distill_adapters import load_model, predict, set_threads
+
+        device = policy.device
+        say(f"{system.name} runs on {device.value} in {policy.compute_dtype.value}: {device.reason}")
+        set_threads(policy)
+        loaded = load_model(system.path, policy, system.task, training=False, base=system.base)
+        started = time.perf_counter()
+        found = predict(loaded.model, loaded.tokenizer, inputs, task=system.task, decoding=decoding)
+        return Answers(texts=found.texts, scores=found.scores, seconds=time.perf_counter() - started)
     finally:
         gc.collect()
         if "torch" in sys.modules:
@@ -90,43 +108,7 @@ def answer(
 
 @contextlib.contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Keep libraries from stdout, which is the result's alone, and their warnings from the screen."""
+    """Keep libraries from stdout, which is for the result alone, and their warnings from the screen."""
     with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def _from_export(system: System, inputs: list[str], answering: Answering, cores: int, say: Say) -> Answers:
-    from distill_deploy import MaskFiller, load_runtime
-
-    runtime = load_runtime(system.path, threads=cores)
-    say(f"{system.name} is an export: it runs without torch.")
-    started = time.perf_counter()
-    if isinstance(runtime, MaskFiller):
-        texts = runtime.complete(inputs, batch_size=answering.batch_size)
-    else:
-        texts = runtime.generate(
-            inputs,
-            max_new_tokens=answering.max_new_tokens,
-            beams=answering.beams,
-            batch_size=answering.batch_size,
-        )
-    return Answers(texts=texts, scores=None, seconds=time.perf_counter() - started)
-
-
-def _from_model(
-    system: System, inputs: list[str], answering: Answering, policy: "ExecutionPolicy", say: Say
-) -> Answers:
-    from distill_adapters import DecodingConfig, load_model, predict, set_threads
-
-    say(
-        f"{system.name} runs on {policy.device.value} in {policy.compute_dtype.value}: {policy.device.reason}"
-    )
-    set_threads(policy)
-    loaded = load_model(system.path, policy, system.task, training=False, base=system.base)
-    decoding = DecodingConfig(
-        max_new_tokens=answering.max_new_tokens, beams=answering.beams, batch_size=answering.batch_size
-    )
-    started = time.perf_counter()
-    found = predict(loaded.model, loaded.tokenizer, inputs, task=system.task, decoding=decoding)
-    return Answers(texts=found.texts, scores=found.scores, seconds=time.perf_counter() - started)

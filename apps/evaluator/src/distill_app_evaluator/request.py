@@ -4,36 +4,34 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 from distill_app_evaluator.errors import Option, UsageError
-from distill_app_evaluator.folders import (
-    TASKS,
-    System,
-    Task,
-    find_systems,
-    nearest,
-    neighbour,
-    neighbours,
-    readable,
-)
-from distill_datakit.columns import REFERENCES, TEXT_INPUTS
-from distill_metrics.names import METRIC_GROUPS, METRIC_NAMES
+from distill_app_evaluator.systems import System, find_systems, nearest, neighbour
+from distill_datakit.columns import REFERENCES, TASKS, TEXT_INPUTS, input_column, reference_column
+from distill_metrics.names import METRIC_GROUPS, check_metric_names
+
+if TYPE_CHECKING:
+    from distill_adapters import DecodingConfig
 
 Split = Literal["test", "all"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+Name = TypeVar("Name", bound=str)
+
+_READABLE = (".jsonl", ".csv", ".tsv", ".parquet", ".gz")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """Which rows are asked.
+    """The rows that every model answers.
 
     Attributes:
         path: File of examples.
-        columns: Our name -> the file's.
-        input: Column that the model reads, by our name.
-        reference: Column with what is right: a text, or a list of texts.
+        columns: The name of a column here -> its name in the file.
+        input: Column that the model reads, by its name here.
+        reference: Column with the right answer, or a list of right answers.
         split: ``"all"`` rows of the file, or the ``"test"`` tenth of a split with seed 42.
-        slices: ``"length"``, a column by our name, or None for no parts.
+        slices: ``"length"``, a column by its name here, or None for no slices.
     """
 
     path: Path
@@ -45,45 +43,30 @@ class Rows:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answering:
-    """How a model answers.
-
-    Attributes:
-        prefix: Put before every input.
-        max_new_tokens: Longest answer.
-        beams: Beams of the search; 1 is greedy.
-        batch_size: Rows predicted at once.
-    """
-
-    prefix: str = ""
-    max_new_tokens: int = 64
-    beams: int = 1
-    batch_size: int = 64
-
-
-@dataclass(frozen=True, kw_only=True)
 class EvaluationRequest:
     """A checked request.
 
     Attributes:
-        systems: The models, and last the teacher where there is one.
-        rows: What they are asked.
-        answering: How they answer.
-        metrics: Metric names; empty takes those that suit most texts.
+        systems: The models, and last the teacher if there is one.
+        rows: What they answer.
+        decoding: How they answer.
+        prefix: Text before every input.
+        metrics: Metric names; empty takes the default metrics that can score the references.
         samples: How many of the worst rows are shown.
         out: Folder for the results, or None.
     """
 
     systems: tuple[System, ...]
     rows: Rows
-    answering: Answering
+    decoding: "DecodingConfig"
+    prefix: str = ""
     metrics: tuple[str, ...] = ()
     samples: int = 0
     out: Path | None = None
 
     @property
     def teacher(self) -> System | None:
-        """The one that the others are measured against."""
+        """The model that the others are measured against."""
         return next((system for system in self.systems if system.role == "teacher"), None)
 
 
@@ -111,55 +94,66 @@ def check_request(
         data: File of examples.
         teacher: Folder of the model that the others are measured against.
         metrics: Names of metrics.
-        columns: Our name of a column -> the file's.
+        columns: The name of a column here -> its name in the file.
         split: ``"all"`` or ``"test"``.
         slices: ``"length"`` or the name of a column.
         samples: How many of the worst rows are shown.
-        task: What models do whose configuration does not tell.
+        task: The task of models whose configuration does not name one.
         out: New folder for the results.
-        prefix: Put before every input.
-        max_new_tokens: Longest answer.
-        beams: Of the search.
-        batch_size: Rows predicted at once.
+        prefix: Text before every input.
+        max_new_tokens: The most tokens of an answer.
+        beams: 1 is greedy; more is beam search.
+        batch_size: Rows answered at once.
 
     Raises:
         UsageError: A metric does not exist, a file, column or model is missing, ``out`` exists or cannot be
             made, or a number is out of range.
     """
-    for name, number, least in (
-        ("samples", samples, 0),
-        ("max-new-tokens", max_new_tokens, 1),
-        ("beams", beams, 1),
-        ("batch-size", batch_size, 1),
-    ):
-        if number < least:
+    at_least = {"samples": 0, "max_new_tokens": 1, "beams": 1, "batch_size": 1}
+    for name, number in zip(at_least, (samples, max_new_tokens, beams, batch_size), strict=True):
+        if number < at_least[name]:
+            flag = f"--{name.replace('_', '-')}"
             raise UsageError(
-                f"--{name} {number} was asked for; at least {least} is needed.",
-                fix=Option(f"--{name}", str(least)),
+                f"{flag} {number} was asked for; at least {at_least[name]} is needed.",
+                fix=Option(flag, str(at_least[name])),
             )
+    checked_metrics = _metrics(metrics)
+    rows = _rows(data, columns or {}, _choice("--split", split, SPLITS), slices)
+    folder = _out(out)
+    systems = find_systems(models, teacher, None if task is None else _choice("--task", task, TASKS))
+    from distill_adapters import DecodingConfig
+
     return EvaluationRequest(
-        metrics=_metrics(metrics),
-        rows=_rows(data, columns or {}, _split(split), slices),
-        out=_out(out),
-        systems=find_systems(models, teacher, _task(task)),
-        answering=Answering(prefix=prefix, max_new_tokens=max_new_tokens, beams=beams, batch_size=batch_size),
+        metrics=checked_metrics,
+        rows=rows,
+        out=folder,
+        systems=systems,
+        decoding=DecodingConfig(max_new_tokens=max_new_tokens, beams=beams, batch_size=batch_size),
+        prefix=prefix,
         samples=samples,
     )
 
 
-def _metrics(asked: Sequence[str]) -> tuple[str, ...]:
-    from distill_metrics import UnknownMetricError, check_metric_names
+def _choice(flag: str, given: str, allowed: tuple[Name, ...]) -> Name:
+    for one in allowed:
+        if given == one:
+            return one
+    raise UsageError(
+        f"{flag} {given!r} was asked for; allowed: {', '.join(allowed)}.",
+        fix=Option(flag, nearest(given, allowed) or allowed[-1]),
+    )
 
-    if not asked:
-        return ()
+
+def _metrics(asked: Sequence[str]) -> tuple[str, ...]:
+    from distill_metrics import UnknownMetricError
+
+    names = [full for name in asked for full in METRIC_GROUPS.get(name, (name,))]
     try:
-        check_metric_names(asked, allowed=(*METRIC_NAMES, *METRIC_GROUPS))
+        return check_metric_names(tuple(dict.fromkeys(names)), also=METRIC_GROUPS) if names else ()
     except UnknownMetricError as error:
-        known = (*METRIC_NAMES, *METRIC_GROUPS)
-        right = [name if name in known else nearest(name, known) for name in asked]
-        names = ",".join(dict.fromkeys(name for name in right if name is not None))
-        raise UsageError(str(error), fix=Option("--metrics", names or None)) from None
-    return tuple(dict.fromkeys(full for name in asked for full in METRIC_GROUPS.get(name, (name,))))
+        right = [name if name in error.allowed else nearest(name, map(str, error.allowed)) for name in asked]
+        known = ",".join(dict.fromkeys(name for name in right if name is not None))
+        raise UsageError(str(error), fix=Option("--metrics", known or None)) from None
 
 
 def _rows(data: str, columns: Mapping[str, str], split: Split, slices: str | None) -> Rows:
@@ -167,11 +161,10 @@ def _rows(data: str, columns: Mapping[str, str], split: Split, slices: str | Non
 
     path = Path(data)
     if not path.is_file():
-        near = neighbour(path) or next(iter(readable(path)), None)
-        raise UsageError(
-            f"There is no file {data}.{neighbours(path)}",
-            fix=None if near is None else Option("--data", near),
-        )
+        near, hint = neighbour(path)
+        near = near or next(iter(_readable(path)), None)
+        fix = None if near is None else Option("--data", near)
+        raise UsageError(f"There is no file {data}.{hint}", fix=fix)
     try:
         theirs = inspect_columns(path)
     except (DataError, OSError) as error:
@@ -188,17 +181,26 @@ def _rows(data: str, columns: Mapping[str, str], split: Split, slices: str | Non
     if slices not in (None, "length", *found):
         raise UsageError(
             f"--slices {slices}: {_lacks(data, str(slices), ('length', *found))} "
-            "'length' parts by the length of the references.",
+            "'length' slices by the length of the references.",
             fix=Option("--slices", nearest(str(slices), ("length", *found)) or "length"),
         )
-    return Rows(
-        path=path,
-        columns=dict(columns),
-        input=_first(data, TEXT_INPUTS, found, columns),
-        reference=_first(data, REFERENCES, found, columns),
-        split=split,
-        slices=slices,
-    )
+    try:
+        asked, right = input_column(found), reference_column(found)
+    except DataError as error:
+        ours = "source" if error.allowed == TEXT_INPUTS else "target"
+        free = [name for name in found if name not in (*TEXT_INPUTS, *REFERENCES)]
+        meant = [name for name in free if name == error.suggestion] or free
+        raise UsageError(
+            f"{data}: {error} Name it as in --columns {ours}=THEIR_NAME.",
+            fix=_map({**columns, ours: meant[0]}) if meant else None,
+        ) from None
+    return Rows(path=path, columns=dict(columns), input=asked, reference=right, split=split, slices=slices)
+
+
+def _readable(path: Path) -> list[str]:
+    """Files of examples in the folder of a path, or in the nearest one above it that exists."""
+    above = next(place for place in path.parents if place.is_dir())
+    return [str(one) for one in sorted(above.iterdir()) if one.is_file() and one.suffix in _READABLE]
 
 
 def _lacks(data: str, column: str, found: Sequence[str]) -> str:
@@ -211,45 +213,8 @@ def _map(columns: Mapping[str, str]) -> Option:
     return Option("--columns", ",".join(f"{ours}={theirs}" for ours, theirs in columns.items()))
 
 
-def _first(data: str, wanted: Sequence[str], found: Sequence[str], columns: Mapping[str, str]) -> str:
-    for name in wanted:
-        if name in found:
-            return name
-    ours = "source" if wanted is TEXT_INPUTS else "target"
-    free = [name for name in found if name not in (*TEXT_INPUTS, *REFERENCES)]
-    like = [name for name in free if nearest(name, wanted)] or free
-    raise UsageError(
-        f"{data} lacks a column: one of {', '.join(wanted)} is needed; found: {', '.join(found) or 'none'}. "
-        f"Say which one it is, as in --columns {ours}=THEIR_NAME.",
-        fix=_map({**columns, ours: like[0]}) if like else None,
-    )
-
-
-def _split(split: str) -> Split:
-    for allowed in get_args(Split):
-        if split == allowed:
-            chosen: Split = allowed
-            return chosen
-    raise UsageError(
-        f"--split {split!r} was asked for; allowed: {', '.join(get_args(Split))}.",
-        fix=Option("--split", nearest(split, get_args(Split)) or "all"),
-    )
-
-
-def _task(task: str | None) -> Task | None:
-    if task is None:
-        return None
-    for allowed in TASKS:
-        if task == allowed:
-            return allowed
-    raise UsageError(
-        f"--task {task!r} was asked for; allowed: {', '.join(TASKS)}.",
-        fix=Option("--task", nearest(task, TASKS)),
-    )
-
-
 def _out(out: str | None) -> Path | None:
-    """A folder that is not there yet and can be made."""
+    """A folder that does not exist yet and can be made."""
     if out is None:
         return None
     folder = Path(out)

@@ -181,8 +181,8 @@ def cost_chart(
         value, low, high = values[name]
         x, y = axes.at(cost, value)
         free = not any(dot.named and _overlap(dot, x, y, name) for dot in dots)
-        ends = (axes.at(cost, end)[1] for end in (low, high))
-        dots.append(Dot(name, x, y, *ends, other=name in others, named=free and name not in others))
+        bottom, top = (axes.at(cost, end)[1] for end in (low, high))
+        dots.append(Dot(name, x, y, bottom, top, other=name in others, named=free and name not in others))
     return Scatter(axes, tuple(dots))
 
 

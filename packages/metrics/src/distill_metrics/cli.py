@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(_baseline(_baseline_parser().parse_args(given[1:])))
         else:
             arguments = _parser().parse_args(given)
-            print(_run(arguments, expand(arguments.metrics, allowed=_ALLOWED)))
+            print(_run(arguments, expand(arguments.metrics)))
     except (MetricError, OSError) as error:
         print(f"distill-metrics: {error}", file=sys.stderr)
         return _USAGE
@@ -41,19 +41,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def expand(names: str, *, allowed: Sequence[str] = (*METRIC_NAMES, *METRIC_GROUPS)) -> tuple[str, ...]:
+def expand(names: str) -> tuple[str, ...]:
     """Metric names out of a comma-separated list; ``rouge`` stands for its four variants.
 
     Args:
         names: Such as ``"rouge,wer"``.
-        allowed: Which names and groups may stand there.
 
     Raises:
-        UnknownMetricError: A name is not allowed; the nearest is named.
+        UnknownMetricError: There is no such metric; the nearest is named.
     """
     asked = [name.strip() for name in names.split(",") if name.strip()]
-    check_metric_names(asked, allowed=allowed)
     groups = {**METRIC_GROUPS, "bertscore": ENCODER_METRIC_NAMES}
+    check_metric_names(asked, also=(*groups, *ENCODER_METRIC_NAMES))
     spelt = [full for name in asked for full in groups.get(name, (name,))]
     return tuple(dict.fromkeys(spelt))
 

@@ -36,7 +36,12 @@ def degeneration_rates(
     """
     pairs = pair(predictions, references)
     if teacher is not None and len(teacher) != len(predictions):
-        raise ShapeError(f"{len(teacher)} predictions of the teacher but {len(predictions)} of the system.")
+        raise ShapeError(
+            f"{len(teacher)} predictions of the teacher but {len(predictions)} of the system.",
+            field="teacher",
+            found=len(teacher),
+            allowed=(len(predictions),),
+        )
     words = sum(len(first.split()) for first, *_ in pairs.references)
     found = {
         "empty_percent": _percent([is_blank(text) for text in predictions]),

@@ -50,22 +50,52 @@ _LOWER_IS_BETTER = frozenset(
 )
 
 
-def check_metric_names(names: Iterable[str], *, allowed: Iterable[str] = METRIC_NAMES) -> tuple[str, ...]:
+def metric_names() -> tuple[str, ...]:
+    """Names of every metric that scores texts and needs no model, those of other distributions included.
+
+    Example:
+        >>> from distill_metrics import metric_names
+        >>> "rougeL" in metric_names()
+        True
+    """
+    from distill_metrics.registry import registered_names
+
+    return (*METRIC_NAMES, *(name for name in registered_names() if name not in METRIC_NAMES))
+
+
+def check_metric_names(names: Iterable[str], *, also: Iterable[str] = ()) -> tuple[str, ...]:
     """The names as a tuple, in their order, once all of them are known to exist.
 
-    Loads nothing: a run file or a command line is checked with it before anything heavy is imported.
+    Loads nothing: a run file or a command line is checked with it before anything heavy is imported. Whether
+    other distributions register metrics is only looked up for a name that is not one of this package's.
+
+    Args:
+        names: Names of metrics.
+        also: What is allowed beside :func:`metric_names`, such as ``METRIC_GROUPS``.
 
     Raises:
-        UnknownMetricError: A name is not in ``allowed`` (the nearest is named), or there is no name at all.
+        UnknownMetricError: There is no such metric (the nearest is named), or there is no name at all.
+
+    Example:
+        >>> from distill_metrics import UnknownMetricError, check_metric_names
+        >>> try:
+        ...     check_metric_names(["chrf", "rougel"])
+        ... except UnknownMetricError as error:
+        ...     print(error.found, "->", error.suggestion)
+        rougel -> rougeL
     """
-    if isinstance(names, str):
-        names = (names,)
-    chosen, known = tuple(names), tuple(allowed)
+    chosen = (names,) if isinstance(names, str) else tuple(names)
+    known = (*METRIC_NAMES, *also)
+    if chosen and all(name in known for name in chosen):
+        return chosen
+    known = tuple(dict.fromkeys((*metric_names(), *known)))
     if not chosen:
-        raise UnknownMetricError(f"No metric was named. Allowed: {', '.join(known)}.")
+        raise UnknownMetricError(
+            f"No metric was named. Allowed: {', '.join(known)}.", field="metrics", allowed=known
+        )
     for name in chosen:
         if name not in known:
-            raise UnknownMetricError(_unknown(name, known))
+            raise _unknown(name, known)
     return chosen
 
 
@@ -74,14 +104,31 @@ def lower_is_better(name: str) -> bool:
 
     Raises:
         UnknownMetricError: There is no such metric.
+
+    Example:
+        >>> from distill_metrics import lower_is_better
+        >>> lower_is_better("wer"), lower_is_better("chrf")
+        (True, False)
     """
-    known = (*METRIC_NAMES, *ENCODER_METRIC_NAMES, *MODEL_METRIC_NAMES)
-    (checked,) = check_metric_names((name,), allowed=known)
-    return checked in _LOWER_IS_BETTER
+    ours = (*ENCODER_METRIC_NAMES, *MODEL_METRIC_NAMES)
+    (checked,) = check_metric_names((name,), also=ours)
+    if checked in METRIC_NAMES or checked in ours:
+        return checked in _LOWER_IS_BETTER
+    from distill_metrics.registry import registered_metric
+
+    registered = registered_metric(checked)
+    return registered is not None and registered.lower_is_better
 
 
-def _unknown(name: object, known: tuple[str, ...]) -> str:
+def _unknown(name: object, known: tuple[str, ...]) -> UnknownMetricError:
     by_lower = {candidate.lower(): candidate for candidate in known}
     near = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.5)
-    hint = f" Did you mean {by_lower[near[0]]!r}?" if near else ""
-    return f"There is no metric {name!r}.{hint} Allowed: {', '.join(known)}."
+    suggestion = by_lower[near[0]] if near else None
+    hint = f" Did you mean {suggestion!r}?" if near else ""
+    return UnknownMetricError(
+        f"There is no metric {name!r}.{hint} Allowed: {', '.join(known)}.",
+        field="metrics",
+        found=name,
+        allowed=known,
+        suggestion=suggestion,
+    )

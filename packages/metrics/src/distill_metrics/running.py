@@ -9,7 +9,6 @@ from distill_metrics.errors import MissingExtraError, SettingError, ShapeError
 from distill_metrics.names import (
     ENCODER_METRIC_NAMES,
     METRIC_GROUPS,
-    METRIC_NAMES,
     check_metric_names,
     lower_is_better,
 )
@@ -39,11 +38,11 @@ class MetricInfo:
     settings: dict[str, object]
 
 
-def load(name: str, **settings: object) -> "RunningMetric":
+def load_metric(name: str, **settings: object) -> "RunningMetric":
     """A metric in the shape of ``evaluate.load``, without its hub.
 
     Args:
-        name: A name out of ``METRIC_NAMES`` or ``ENCODER_METRIC_NAMES``, or a group: ``"rouge"``.
+        name: A name as of :func:`score`, or a group: ``"rouge"``.
         settings: Settings of the metric's function.
 
     Raises:
@@ -61,8 +60,7 @@ class RunningMetric:
     """
 
     def __init__(self, name: str, settings: dict[str, object]) -> None:
-        known = (*METRIC_NAMES, *ENCODER_METRIC_NAMES, *METRIC_GROUPS)
-        check_metric_names((name,), allowed=known)
+        check_metric_names((name,), also=(*ENCODER_METRIC_NAMES, *METRIC_GROUPS))
         self.name = name
         self._settings = dict(settings)
         self._sums = {one: _Gathered() for one in METRIC_GROUPS.get(name, (name,))}
@@ -70,7 +68,7 @@ class RunningMetric:
             MetricInfo(
                 name=one,
                 description=metric_named(one).function.__doc__ or "",
-                unit="percent",
+                unit=metric_named(one).unit,
                 lower_is_better=lower_is_better(one),
                 settings=self._settings,
             )
@@ -169,7 +167,7 @@ def evaluate_metric(name: str, *, cache_dir: str | None = None, **settings: obje
     """The metric as a real ``evaluate.Metric``, for ``evaluate.combine`` and whatever else takes one.
 
     Args:
-        name: A name out of ``METRIC_NAMES`` or ``ENCODER_METRIC_NAMES``.
+        name: A name as of :func:`score`.
         cache_dir: Where ``evaluate`` keeps what was added until it is computed; None is its own place.
         settings: Settings of the metric's function; ``compute`` takes more.
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from distill_metrics.likelihood import likelihood_statistics
-from distill_metrics.names import ENCODER_METRIC_NAMES, METRIC_NAMES, check_metric_names
+from distill_metrics.names import ENCODER_METRIC_NAMES, check_metric_names
 from distill_metrics.results import MetricResult, Reference
 from distill_metrics.table import metric_named
 
@@ -40,10 +40,9 @@ def score(
         SettingError: A setting is unknown.
         ValueError: ``interval`` is not between 0 and 1, or ``samples`` is not positive.
     """
-    known = (*METRIC_NAMES, *ENCODER_METRIC_NAMES)
-    names = check_metric_names(metrics, allowed=known)
+    names = check_metric_names(metrics, also=ENCODER_METRIC_NAMES)
     chosen = settings or {}
-    check_metric_names(chosen or names, allowed=known)
+    check_metric_names(chosen or names, also=ENCODER_METRIC_NAMES)
     measured = {
         name: metric_named(name).statistics(predictions, references, chosen.get(name)) for name in names
     }

@@ -1,5 +1,6 @@
 """Several systems on the same examples: scores, paired comparisons, retention, slices and worst rows."""
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING
 from distill_metrics.comparison import Comparison, adjust_holm, undecided
 from distill_metrics.errors import EmptyTextError, SettingError, ShapeError
 from distill_metrics.likelihood import likelihood_statistics
-from distill_metrics.names import ENCODER_METRIC_NAMES, METRIC_NAMES, check_metric_names, lower_is_better
+from distill_metrics.names import ENCODER_METRIC_NAMES, check_metric_names, lower_is_better
 from distill_metrics.results import MetricResult, Reference, Statistics
 from distill_metrics.scoring import Settings
 from distill_metrics.slices import Slicing, share_kept, slice_rows
@@ -100,7 +101,7 @@ class SystemsReport(SliceReport):
         return tuple(sorted(range(len(own)), key=badness)[:count])
 
     def to_dict(self) -> dict[str, object]:
-        """As of a slice, and ``retention`` and ``slices`` where they were asked for."""
+        """A plain dictionary for JSON: as of a slice, with ``retention`` and ``slices`` if any."""
         plain = super().to_dict()
         if self.retention:
             plain["retention"] = {name: to_plain(scores) for name, scores in self.retention.items()}
@@ -216,15 +217,23 @@ class _Systems:
             return
         missing = [name for name in self.predictions if name not in self.log_probs]
         if missing:
-            raise SettingError(f"nll needs log_probs of every system; those of {missing[0]} are missing.")
+            raise SettingError(
+                f"nll needs log_probs of every system; those of {missing[0]} are missing.",
+                field="log_probs",
+                found=tuple(self.log_probs),
+                allowed=tuple(self.predictions),
+            )
         lengths = {name: [len(row) for row in self.log_probs[name]] for name in self.predictions}
         first = next(iter(lengths))
         for name, tokens in lengths.items():
             if len(tokens) != len(self.references) or tokens != lengths[first]:
                 raise ShapeError(
-                    f"{name} has log-probabilities of {sum(tokens)} tokens in {len(tokens)} examples, {first} "
-                    f"of {sum(lengths[first])} in {len(lengths[first])}; give those of the same tokens of "
-                    f"all {len(self.references)} examples."
+                    f"{name} has log-probabilities of {sum(tokens)} tokens in {len(tokens)} examples, "
+                    f"{first} of {sum(lengths[first])} in {len(lengths[first])}; give those of the same "
+                    f"tokens of all {len(self.references)} examples.",
+                    field="log_probs",
+                    found=tokens,
+                    allowed=(lengths[first],),
                 )
 
     def rows(self, rows: Sequence[int]) -> "_Systems":
@@ -320,18 +329,24 @@ def _retention(whole: _Measured, student: str, teacher: str, confidence: float) 
 
 def _metrics(metrics: Sequence[str], settings: Settings) -> tuple[str, ...]:
     names = (metrics,) if isinstance(metrics, str) else tuple(dict.fromkeys(metrics))
-    allowed = (*METRIC_NAMES, *ENCODER_METRIC_NAMES, *_SAME_AS, "nll")
-    return check_metric_names((*names, *settings) if names else (), allowed=allowed)[: len(names)]
+    also = (*ENCODER_METRIC_NAMES, *_SAME_AS, "nll")
+    return check_metric_names((*names, *settings) if names else (), also=also)[: len(names)]
 
 
 def _pairs(
     systems: Mapping[str, object], pairs: Sequence[tuple[str, str]] | None
 ) -> tuple[tuple[str, str], ...]:
     if not systems:
-        raise ShapeError("There is no system to measure; at least one is needed.")
+        raise ShapeError(
+            "There is no system to measure; at least one is needed.", field="predictions", found={}
+        )
     for first, second in pairs or ():
         if first == second:
-            raise ShapeError(f"The pair names {first!r} twice; two different systems are needed.")
+            raise ShapeError(
+                f"The pair names {first!r} twice; two different systems are needed.",
+                field="pairs",
+                found=(first, second),
+            )
         for name in (first, second):
             _check_known(name, systems, "pairs")
     return tuple(combinations(systems, 2)) if pairs is None else tuple(pairs)
@@ -348,4 +363,10 @@ def _teachers(systems: Mapping[str, object], teacher: str | Mapping[str, str] | 
 
 def _check_known(name: str, systems: Mapping[str, object], argument: str) -> None:
     if name not in systems:
-        raise ShapeError(f"{argument}: {name!r} is not one of the systems: {', '.join(systems)}.")
+        raise ShapeError(
+            f"{argument}: {name!r} is not one of the systems: {', '.join(systems)}.",
+            field=argument,
+            found=name,
+            allowed=tuple(systems),
+            suggestion=next(iter(difflib.get_close_matches(name, systems, n=1)), None),
+        )

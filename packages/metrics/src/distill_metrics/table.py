@@ -1,14 +1,16 @@
 """The table of metrics: for each name the function that scores, and the statistics it rests on."""
 
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, wraps
 from types import MappingProxyType
 
 from distill_metrics import bertscore, corpus, edits, overlap, rouge
-from distill_metrics.errors import SettingError
-from distill_metrics.names import ENCODER_METRIC_NAMES, METRIC_NAMES, check_metric_names, lower_is_better
-from distill_metrics.results import MetricResult, Reference, Statistics
+from distill_metrics.errors import SettingError, UnknownMetricError
+from distill_metrics.names import ENCODER_METRIC_NAMES, check_metric_names, lower_is_better
+from distill_metrics.registry import registered_metric
+from distill_metrics.results import MetricResult, Reference, Statistics, Unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,11 +21,13 @@ class Metric:
         name: Its key.
         function: The public function, ``(predictions, references, *, settings) -> MetricResult``.
         measure: The same, but giving the statistics that intervals and comparisons resample.
+        unit: Unit of its value.
     """
 
     name: str
     function: Callable[..., MetricResult]
     measure: Callable[..., Statistics]
+    unit: Unit = "percent"
 
     @property
     def lower_is_better(self) -> bool:
@@ -50,10 +54,18 @@ class Metric:
         for key in given:
             if key not in allowed:
                 options = ", ".join(allowed) or "none"
-                raise SettingError(f"The metric {self.name} has no setting {key!r}. Allowed: {options}.")
+                raise SettingError(
+                    f"The metric {self.name} has no setting {key!r}. Allowed: {options}.",
+                    field=f"settings.{self.name}.{key}",
+                    found=key,
+                    allowed=allowed,
+                    suggestion=next(iter(difflib.get_close_matches(key, allowed, n=1)), None),
+                )
         if "encoder" in allowed and "encoder" not in given:
             raise SettingError(
-                f"The metric {self.name} needs an encoder: settings={{'{self.name}': {{'encoder': FOLDER}}}}."
+                f"The metric {self.name} needs an encoder: "
+                f"settings={{'{self.name}': {{'encoder': FOLDER}}}}.",
+                field=f"settings.{self.name}.encoder",
             )
         return self.measure(predictions, references, **given)
 
@@ -104,5 +116,17 @@ def metric_named(name: str) -> Metric:
     Raises:
         UnknownMetricError: There is none; the nearest is named.
     """
-    check_metric_names((name,), allowed=(*METRIC_NAMES, *ENCODER_METRIC_NAMES))
-    return METRICS.get(name) or ENCODER_METRICS[name]
+    check_metric_names((name,), also=ENCODER_METRIC_NAMES)
+    own = METRICS.get(name) or ENCODER_METRICS.get(name)
+    if own is not None:
+        return own
+    found = registered_metric(name)
+    if found is None:
+        raise UnknownMetricError(f"There is no metric {name!r} any more.", field="metrics", found=name)
+    measure: Callable[..., Statistics] = partial(found.statistics, name)
+
+    @wraps(found.counts)
+    def function(*texts: object, **settings: object) -> MetricResult:
+        return measure(*texts, **settings).result()
+
+    return Metric(name=name, function=function, measure=measure, unit=found.unit)

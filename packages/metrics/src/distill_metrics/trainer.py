@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 from distill_metrics.arrays import IGNORED, as_array
 from distill_metrics.classification import accuracy, f1
 from distill_metrics.errors import EmptyPredictionsWarning, EmptyTextError, SettingError, ShapeError
-from distill_metrics.names import ENCODER_METRIC_NAMES, METRIC_NAMES, check_metric_names
+from distill_metrics.names import ENCODER_METRIC_NAMES, check_metric_names
 from distill_metrics.results import Reference
 from distill_metrics.scoring import score
 
@@ -225,7 +225,7 @@ def _split(metrics: Sequence[str | OwnMetric] | None) -> tuple[tuple[str, ...], 
     own = tuple(one for one in given if not isinstance(one, str) and callable(one))
     named = tuple(one for one in given if isinstance(one, str) or not callable(one))
     if metrics is not None and (named or not own):
-        check_metric_names(named, allowed=(*METRIC_NAMES, *ENCODER_METRIC_NAMES, *_LABEL_METRICS))
+        check_metric_names(named, also=(*ENCODER_METRIC_NAMES, *_LABEL_METRICS))
     return named, own
 
 

@@ -1,27 +1,24 @@
 """What a folder holds and what its model does, read from its small files alone."""
 
 import difflib
-import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from distill_app_evaluator.errors import Fix, Option, Retype, UsageError
+from distill_datakit.columns import TASKS, Task
 
-Task = Literal["causal", "seq2seq", "masked"]
 Kind = Literal["model", "adapter", "export"]
 Role = Literal["model", "teacher"]
 
-TASKS: tuple[Task, ...] = get_args(Task)
 _MARKS: tuple[tuple[str, Kind], ...] = (
     ("certificate.json", "export"),
     ("adapter_config.json", "adapter"),
     ("config.json", "model"),
 )
 _WEIGHTS = (".safetensors", ".bin", ".onnx", ".onnx_data")
-_READABLE = (".jsonl", ".csv", ".tsv", ".parquet", ".gz")
 _VOCABULARIES = ("tokenizer*", "vocab*", "*.model", "*.spm")
 
 
@@ -30,12 +27,12 @@ class System:
     """A model to evaluate.
 
     Attributes:
-        name: What it is called in the result: the last parts of its path that tell it from the others.
+        name: Its name in the results: the last parts of its path, as many as distinguish it from the others.
         path: Its folder.
         kind: What the folder holds.
-        task: What it does.
-        role: ``"teacher"`` for the one that the others are measured against.
-        base: Where the base of an adapter lies: a folder.
+        task: Its task.
+        role: ``"teacher"`` for the model that the others are measured against.
+        base: The folder of an adapter's base model.
     """
 
     name: str
@@ -47,22 +44,22 @@ class System:
 
     @property
     def bytes(self) -> int:
-        """Bytes of the weights; of an adapter, its base included."""
+        """Bytes of the weights, those of an adapter's base included."""
         folders = [self.path] if self.base is None else [self.path, self.base]
         return sum(file.stat().st_size for folder in folders for file in _weights(folder))
 
 
 def find_systems(models: Sequence[str], teacher: str | None, task: Task | None) -> tuple[System, ...]:
-    """Each model and the teacher, checked.
+    """Check each model and the teacher.
 
     Args:
         models: Folders.
         teacher: Another folder, or None.
-        task: What models do whose configuration does not tell, or another of their tasks.
+        task: The task of models whose configuration does not name one, or has several.
 
     Raises:
-        UsageError: There is no such folder, it is no model, lacks weights, tokenizer or base, its task
-            cannot be told or is of another kind than the others', or it is named twice.
+        UsageError: A folder does not exist, is not a model, lacks weights, tokenizer or base, or is named
+            twice; a task is unknown, or is not compatible with that of the other models.
     """
     if not models:
         raise UsageError("No model was named; give the folder of at least one.")
@@ -74,10 +71,9 @@ def find_systems(models: Sequence[str], teacher: str | None, task: Task | None) 
                 f"{given[number]} is named twice; name each model once, the teacher too.",
                 fix=_without(given, number, teacher),
             )
-    names = _names(places)
     systems = tuple(
         _system(name, model, task, "teacher" if number == len(models) else "model")
-        for number, (name, model) in enumerate(zip(names, given, strict=True))
+        for number, (name, model) in enumerate(zip(_names(places), given, strict=True))
     )
     masked = [one.name for one in systems if one.task == "masked"]
     if masked and len(masked) < len(systems):
@@ -85,7 +81,7 @@ def find_systems(models: Sequence[str], teacher: str | None, task: Task | None) 
         apart = next(number for number, one in enumerate(systems) if one.task != systems[0].task)
         raise UsageError(
             f"{masked[0]} fills masks and {other.name} is {other.task}: they cannot answer the same rows. "
-            "Evaluate them apart, or give --task.",
+            "Evaluate them separately, or give --task.",
             fix=_without(given, apart, teacher),
         )
     return systems
@@ -97,30 +93,16 @@ def _without(given: Sequence[str], number: int, teacher: str | None) -> Fix:
     return Option("--teacher", None) if last else Retype(given[number], None)
 
 
-def neighbour(path: Path) -> str | None:
-    """What lies there under a similar name."""
+def neighbour(path: Path) -> tuple[str | None, str]:
+    """An existing path with a similar name, and a hint to it."""
     if not path.parent.is_dir():
-        return None
+        return None, f" Nor is there a folder {path.parent}."
     near = nearest(path.name, [entry.name for entry in path.parent.iterdir()])
-    return None if near is None else str(path.parent / near)
-
-
-def readable(path: Path) -> list[str]:
-    """Files of examples that lie where a path points, or above."""
-    above = next(place for place in path.parents if place.is_dir())
-    return [str(one) for one in sorted(above.iterdir()) if one.is_file() and one.suffix in _READABLE]
-
-
-def neighbours(path: Path) -> str:
-    """A hint to what lies there under a similar name."""
-    if not path.parent.is_dir():
-        return f" Nor is there a folder {path.parent}."
-    near = neighbour(path)
-    return f" Did you mean {near}?" if near else ""
+    return (str(path.parent / near), f" Did you mean {path.parent / near}?") if near else (None, "")
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str | None:
-    """The most similar name, or None where none is similar."""
+    """The most similar name, or None if none is similar."""
     return next(iter(difflib.get_close_matches(name, list(allowed), n=1)), None)
 
 
@@ -137,35 +119,40 @@ def _system(name: str, model: str, task: Task | None, role: Role) -> System:
     try:
         return _found(name, model, task, role)
     except UsageError as error:
-        if error.fix is None and (sound := _sound_beside(Path(model))) is not None:
-            error.fix = Option("--teacher", sound) if role == "teacher" else Retype(model, sound)
+        if error.fix is None and (whole := _whole_model_near(Path(model))) is not None:
+            error.fix = Option("--teacher", whole) if role == "teacher" else Retype(model, whole)
         raise
 
 
 def _found(name: str, model: str, task: Task | None, role: Role) -> System:
+    from distill_adapters import ModelLoadError
+    from distill_deploy import IntegrityError, read_runtime_facts
+    from distill_hwdetect import HardwareError
+
     folder, kind = _folder(model)
     base = None
-    if kind == "export":
-        told = _export_task(folder)
-    else:
-        source = folder
-        if kind == "adapter":
-            source = base = _base_of(folder)
-        _check_files(folder, source)
-        told = task or _model_task(folder, source)
-    return System(name=name, path=folder, kind=kind, task=told, role=role, base=base)
+    try:
+        if kind == "export":
+            task = read_runtime_facts(folder).task
+        else:
+            base = _base_of(folder) if kind == "adapter" else None
+            _check_files(folder, base or folder)
+            task = task or _model_task(folder, base or folder)
+    except (ModelLoadError, IntegrityError, HardwareError) as error:
+        raise UsageError(f"{folder}: {error}") from None
+    return System(name=name, path=folder, kind=kind, task=task, role=role, base=base)
 
 
-def _sound_beside(folder: Path) -> str | None:
-    """A whole model below a folder or beside it, the one of the nearest name first."""
+def _whole_model_near(folder: Path) -> str | None:
+    """A usable model inside a folder or beside it, the one with the nearest name first."""
     for above in (folder, *folder.parents):
-        sound = [str(one) for one in sorted(above.iterdir()) if _is_sound(one)] if above.is_dir() else []
-        if sound:
-            return nearest(str(folder), sound) or sound[0]
+        whole = [str(one) for one in sorted(above.iterdir()) if _is_whole(one)] if above.is_dir() else []
+        if whole:
+            return nearest(str(folder), whole) or whole[0]
     return None
 
 
-def _is_sound(folder: Path) -> bool:
+def _is_whole(folder: Path) -> bool:
     try:
         return folder.is_dir() and bool(_found("", str(folder), None, "model"))
     except UsageError:
@@ -175,10 +162,10 @@ def _is_sound(folder: Path) -> bool:
 def _folder(model: str) -> tuple[Path, Kind]:
     folder = Path(model)
     if not folder.exists():
-        hint, fix = neighbours(folder), None
+        (_, hint), fix = neighbour(folder), None
         if not hint and model.count("/") == 1:
             fix = f"hf download {model} --local-dir {folder.name}"
-            hint = f" A model of the hub is fetched with: {fix}"
+            hint = f" Download a model of the hub with: {fix}"
         raise UsageError(f"There is no folder {model}.{hint}", fix=fix)
     if not folder.is_dir():
         raise UsageError(f"{model} is a file; the folder of a model is needed.")
@@ -186,17 +173,13 @@ def _folder(model: str) -> tuple[Path, Kind]:
         if (folder / mark).is_file():
             return folder, kind
     marks = ", ".join(mark for mark, _ in reversed(_MARKS))
-    raise UsageError(f"{model} is no model: it holds none of {marks}.{_inside(folder)}")
-
-
-def _inside(folder: Path) -> str:
-    """A hint to models one level below."""
-    below = sorted(
-        str(entry)
-        for entry in folder.iterdir()
-        if entry.is_dir() and any((entry / m).is_file() for m, _ in _MARKS)
-    )
-    return f" Models below it: {', '.join(below)}." if below else ""
+    inside = [
+        str(one)
+        for one in sorted(folder.iterdir())
+        if one.is_dir() and any((one / mark).is_file() for mark, _ in _MARKS)
+    ]
+    below = f" Models inside it: {', '.join(inside)}." if inside else ""
+    raise UsageError(f"{model} is not a model: it holds none of {marks}.{below}")
 
 
 def _weights(folder: Path) -> list[Path]:
@@ -213,56 +196,30 @@ def _check_files(folder: Path, source: Path) -> None:
             )
     if not any(any(place.glob(name)) for place in (folder, source) for name in _VOCABULARIES):
         raise UsageError(
-            f"{source} holds no tokenizer (tokenizer.json or the like). "
+            f"{source} holds no tokenizer (tokenizer.json or similar). "
             f"Save it beside the weights with tokenizer.save_pretrained({str(source)!r})."
         )
 
 
-def _export_task(folder: Path) -> Task:
-    found = _json(folder / "runtime.json").get("task")
-    for task in TASKS:
-        if found == task:
-            return task
-    raise UsageError(
-        f"{folder / 'runtime.json'} names the task {found!r}; allowed: {', '.join(TASKS)}. Export it again."
-    )
-
-
 def _model_task(folder: Path, source: Path) -> Task:
-    from distill_hwdetect import HardwareError, read_model_facts
+    from distill_hwdetect import read_model_facts
 
-    try:
-        task = read_model_facts(source).task
-    except HardwareError as error:
-        raise UsageError(f"{folder}: {error}") from None
+    task = read_model_facts(source).task
     if task is None:
         raise UsageError(
-            f"The task of {folder} cannot be told; give --task causal, seq2seq or masked.",
-            fix=Option("--task", "causal"),
+            f"The configuration of {folder} does not name a task; give --task {', '.join(TASKS)}.",
+            fix=Option("--task", TASKS[0]),
         )
     return task
 
 
 def _base_of(adapter: Path) -> Path:
-    """The folder of an adapter's base: where it says, or beside it."""
-    name = _json(adapter / "adapter_config.json").get("base_model_name_or_path")
-    if not isinstance(name, str) or not name:
-        raise UsageError(f"{adapter / 'adapter_config.json'} names no base_model_name_or_path.")
-    for place in (Path(name), adapter / name):
-        if place.is_dir():
-            return place
-    said, fix = "Put it back there.", None
-    if not Path(name).is_absolute() and name.count("/") == 1:
-        fix = f"hf download {name} --local-dir {name}"
-        said = f"Fetch it with: {fix}"
-    raise UsageError(f"The base of {adapter} is {name}, and there is no such folder. {said}", fix=fix)
+    from distill_adapters import adapter_base
 
-
-def _json(file: Path) -> dict[str, object]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"{file.parent} lacks {file.name}; it is no whole folder.") from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{file} cannot be read as JSON: {error}.") from None
-    return content if isinstance(content, dict) else {}
+    base = adapter_base(adapter)
+    if isinstance(base, Path):
+        return base
+    fix = f"hf download {base} --local-dir {base}"
+    raise UsageError(
+        f"The base of {adapter} is {base}, and there is no such folder. Download it with: {fix}", fix=fix
+    )
