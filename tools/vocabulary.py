@@ -26,7 +26,8 @@ VOCABULARY = Path(__file__).with_suffix(".toml")
 NEVER_READ = ("CHANGELOG.md", "LICENSE", VOCABULARY.name)  # a changelog names what has been renamed
 CODE = re.compile(r"^ *```.*?^ *```|``.*?``|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 GAP = "\0"  # stands for code between two pieces of prose, so that no idiom spans it
-STRING = {tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)}
+FSTRING_PART = getattr(tokenize, "FSTRING_MIDDLE", None)  # from Python 3.12 on
+QUOTES = re.compile(r"^[a-zA-Z]*(\"\"\"|'''|\"|')|(\"\"\"|'''|\"|')$")
 
 
 class Finding(NamedTuple):
@@ -51,6 +52,17 @@ def without_code(text: str) -> str:
     return CODE.sub(lambda code: GAP + "\n" * code[0].count("\n"), text)
 
 
+def _said(token: tokenize.TokenInfo) -> str:
+    """The words of a string; an X stands for each value that an f-string puts in."""
+    if token.type == FSTRING_PART:
+        return token.string + " X"
+    prefix = token.string.partition(token.string[-1])[0].lower()
+    text = QUOTES.sub("", token.string)
+    while "f" in prefix and (filled := re.sub(r"\{[^{}]*\}", "X", text)) != text:
+        text = filled
+    return text
+
+
 def python_prose(source: str) -> str:
     """The comments and strings of a Python source, each on its own line; the rest is blanked."""
     lines = source.splitlines(keepends=True)
@@ -59,9 +71,8 @@ def python_prose(source: str) -> str:
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             written.setdefault(token.start[0], []).append(token.string.lstrip("#"))
-        elif token.type in STRING:
-            text = re.sub(r"^[a-zA-Z]*(\"\"\"|'''|\"|')|(\"\"\"|'''|\"|')$", "", token.string)
-            for number, part in enumerate(text.splitlines() or [""], token.start[0]):
+        elif token.type in (tokenize.STRING, FSTRING_PART):
+            for number, part in enumerate(_said(token).splitlines() or [""], token.start[0]):
                 written.setdefault(number, []).append(part)
     for number, parts in written.items():
         prose[number - 1] = " ".join(parts) + "\n"
