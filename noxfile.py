@@ -33,6 +33,7 @@ EXTRAS = {
 }
 KINDS = ("cpu", "cuda", "rocm", "xpu", "mps")
 DETECTION = {"cpu": ("this_machine", "saved_activations"), "cuda": ("patched_cuda",)}
+PROSE = ("README.md", "CONTRIBUTING.md", "PACKAGES.md", "benchmarks", "docs", "noxfile.py", "tests", "tools")
 WHEELS = ROOT / ".nox" / "wheels"
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
@@ -188,9 +189,11 @@ def test_alone(session: nox.Session, project: str, *options: str) -> None:
 @nox.session(venv_backend="none")
 @timed
 def lint(session: nox.Session) -> None:
-    """Ruff: rules and format (1 s)."""
+    """Ruff: rules and format; codespell: spelling; the vocabulary: private idioms in prose (6 s)."""
     python(session, "-m", "ruff", "check", ".")
     python(session, "-m", "ruff", "format", "--check", ".")
+    python(session, "-m", "codespell_lib", ".")
+    python(session, "tools/vocabulary.py", *PROSE)
 
 
 @nox.session(venv_backend="none")
