@@ -140,7 +140,12 @@ def _compare(folder: Path, texts: list[str], scratch: Path, move: int) -> None:
     for precision in precisions:
         out = scratch / precision
         done = export(
-            folder, out, precision=precision, held_out=held[:128], max_new_tokens=NEW_TOKENS, allow_failed=True
+            folder,
+            out,
+            precision=precision,
+            held_out=held[:128],
+            max_new_tokens=NEW_TOKENS,
+            allow_failed=True,
         )
         found = done.certificate
         print(

@@ -20,7 +20,7 @@ def module_of(path: Path, source: Path) -> str:
 
 
 def graph(source: Path) -> dict[str, set[str]]:
-    """Each module of a package with those of its package that it imports: at its head, in a function, for types."""
+    """Each module of a package with those of its package that it imports, also in functions and for types."""
     names = {module_of(path, source): path for path in source.rglob("*.py")}
     found: dict[str, set[str]] = defaultdict(set)
     for name, path in names.items():

@@ -89,7 +89,11 @@ def _adapt(source: Source, model: PreTrainedModel) -> None:
     if encoder is not None:  # BART and those built as it is
         config.normalize_before = hasattr(encoder, "layer_norm")
         config.normalize_embedding = hasattr(encoder, "layernorm_embedding")
-    if source.model_type in ("t5", "mt5", "umt5"):  # the loader scales the head where embeddings are tied to it
+    if source.model_type in (
+        "t5",
+        "mt5",
+        "umt5",
+    ):  # the loader scales the head where embeddings are tied to it
         config.tie_word_embeddings = getattr(config, "scale_decoder_outputs", False)
 
 

@@ -150,15 +150,16 @@ def _check_merge(config: RunConfig, name: str, stage: MergeStage) -> None:
 
 
 def _check_metrics(name: str, metrics: tuple[str, ...]) -> None:
-    from distill_metrics import METRIC_NAMES, UnknownMetricError, check_metric_names
+    from distill_metrics import UnknownMetricError, check_metric_names
 
-    path, allowed = ("stages", name, "metrics"), (*METRIC_NAMES, *EXTRA_METRICS)
+    path = ("stages", name, "metrics")
     try:
-        check_metric_names(metrics, allowed=allowed)
+        check_metric_names(metrics, also=EXTRA_METRICS)
     except UnknownMetricError as error:
-        wrong = next((metric for metric in metrics if metric not in allowed), None)
-        right = nearest(str(wrong), allowed) or "exact_match"
-        fix: Fix = ReplaceText(path, f'"{wrong}"', f'"{right}"') if wrong else SetKey(path, [right])
+        right = error.suggestion or "exact_match"
+        fix: Fix = (
+            SetKey(path, [right]) if not metrics else ReplaceText(path, f'"{error.found}"', f'"{right}"')
+        )
         raise RunFileError(f"stages.{name}.metrics: {error}", fix=fix) from None
 
 
