@@ -3,10 +3,13 @@
 import gzip
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+import distill_metrics
 from distill_metrics.cli import main
 
 
@@ -155,3 +158,13 @@ def test_input_that_cannot_be_scored_is_one_line_and_exit_2(
     assert printed.err.startswith("distill-metrics: ")
     assert message in printed.err
     assert printed.err.count("\n") == 1
+
+
+def test_the_version_is_printed_by_the_command_and_the_module(capsys: pytest.CaptureFixture[str]) -> None:
+    """``distill-metrics --version`` and ``python -m distill_metrics --version``, with exit code 0."""
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"distill-metrics {distill_metrics.__version__}\n"
+    done = subprocess.run(
+        [sys.executable, "-m", "distill_metrics", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"distill-metrics {distill_metrics.__version__}\n"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from distill_metrics.arrays import IGNORED, as_array
-from distill_metrics.errors import ShapeError
+from distill_metrics.errors import SettingError, ShapeError
 from distill_metrics.results import MetricResult, Unit
 
 if TYPE_CHECKING:
@@ -63,11 +63,19 @@ class Agreement:
         if _shape(student) != _shape(teacher):
             raise ShapeError(
                 f"Student {_shape(student)} and teacher {_shape(teacher)} differ in shape; both are "
-                "needed for the same positions and the same vocabulary."
+                "needed for the same positions and the same vocabulary.",
+                field="student",
+                found=_shape(student),
+                allowed=(_shape(teacher),),
             )
         where: NDArray[np.int64] | None = None if places is None else as_array(places).astype(np.int64)
         if where is not None and where.shape != _shape(student)[:-1]:
-            raise ShapeError(f"Places of shape {where.shape} do not fit log-probabilities {_shape(student)}.")
+            raise ShapeError(
+                f"Places of shape {where.shape} do not fit log-probabilities {_shape(student)}.",
+                field="places",
+                found=where.shape,
+                allowed=(_shape(student)[:-1],),
+            )
         for rows in _blocks(student, mask):
             ours, theirs = _log_probabilities(student, rows), _log_probabilities(teacher, rows)
             p, q = np.exp(ours), np.exp(theirs)
@@ -176,7 +184,7 @@ class Calibration:
         bins: Number of bins.
 
     Raises:
-        ValueError: ``bins`` is not positive.
+        SettingError: ``bins`` is not positive.
 
     Source:
         Guo et al. 2017, arXiv:1706.04599, equation 3.
@@ -186,7 +194,9 @@ class Calibration:
         import numpy as np
 
         if bins < 1:
-            raise ValueError(f"{bins} bins were asked for; at least 1 is needed.")
+            raise SettingError(
+                f"{bins} bins were asked for; at least 1 is needed.", field="bins", found=bins, suggestion=15
+            )
         self._sums = np.zeros((bins, 3))
         self._seen = 0
 
@@ -224,7 +234,10 @@ class Calibration:
 
         n = int(self._sums[:, 0].sum())
         if not n:
-            raise ShapeError(f"None of the {self._seen} labels counts: all are {IGNORED}, or there are none.")
+            raise ShapeError(
+                f"None of the {self._seen} labels counts: all are {IGNORED}, or there are none.",
+                field="labels",
+            )
         return MetricResult(
             value=100.0 * float(np.abs(self._sums[:, 1] - self._sums[:, 2]).sum()) / n,
             unit="percent",
@@ -269,12 +282,26 @@ def _blocks(values: object, mask: object) -> Iterator["NDArray[np.intp]"]:
 
     shape = _shape(values)
     if len(shape) < 2:
-        raise ShapeError(f"Log-probabilities of shape {shape} lack a vocabulary: (..., vocabulary).")
+        raise ShapeError(
+            f"Log-probabilities of shape {shape} lack a vocabulary: (..., vocabulary).",
+            field="log_probs",
+            found=shape,
+        )
     keep = np.ones(shape[:-1], dtype=bool) if mask is None else as_array(mask)
     if keep.dtype != bool:
-        raise ShapeError(f"A mask of {keep.dtype} was given; booleans are needed: labels != {IGNORED}.")
+        raise ShapeError(
+            f"A mask of {keep.dtype} was given; booleans are needed: labels != {IGNORED}.",
+            field="mask",
+            found=str(keep.dtype),
+            allowed=("bool",),
+        )
     if keep.shape != shape[:-1]:
-        raise ShapeError(f"A mask or labels of shape {keep.shape} do not fit log-probabilities {shape}.")
+        raise ShapeError(
+            f"A mask or labels of shape {keep.shape} do not fit log-probabilities {shape}.",
+            field="mask",
+            found=keep.shape,
+            allowed=(shape[:-1],),
+        )
     rows = np.flatnonzero(keep)
     size = max(1, _BLOCK // max(1, shape[-1]))
     for start in range(0, len(rows), size):
@@ -296,7 +323,11 @@ def _log_probabilities(values: Any, rows: "NDArray[np.intp]") -> "NDArray[np.flo
     top = found.max(axis=1, keepdims=True)
     if not np.isfinite(top).all():
         bad = int(rows[np.flatnonzero(~np.isfinite(top[:, 0]))[0]])
-        raise ShapeError(f"Position {bad} holds NaN, infinity or no probability at all; nothing is counted.")
+        raise ShapeError(
+            f"Position {bad} holds NaN, infinity or no probability at all; nothing is counted.",
+            field="log_probs",
+            found=float(top[np.flatnonzero(~np.isfinite(top[:, 0]))[0], 0]),
+        )
     shifted: NDArray[np.float64] = found - top
     normalised: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return normalised

@@ -44,7 +44,11 @@ def compute_baseline(
     """
     different = [text for text in dict.fromkeys(text.strip() for text in texts) if text]
     if len(different) < 2:
-        raise ShapeError(f"{len(different)} different texts were given; a baseline needs pairs of them.")
+        raise ShapeError(
+            f"{len(different)} different texts were given; a baseline needs pairs of them.",
+            field="texts",
+            found=len(different),
+        )
     random.Random(seed).shuffle(different)  # noqa: S311 - no secret
     first = Encoder(encoder, layer=layers[0] if layers and layers[0] else None, device=device)
     wanted = [first.layer] if not layers else list(layers)
@@ -68,7 +72,9 @@ def _mean(encoder: Encoder, texts: Sequence[str], pairs: int) -> Scores:
                 scores = match(vectors[one], vectors[other], first, second)
                 sums, count = [a + b for a, b in zip(sums, scores, strict=True)], count + 1
     if not count:
-        raise ShapeError("The encoder's tokenizer reduces every text to nothing; other texts are needed.")
+        raise ShapeError(
+            "The encoder's tokenizer reduces every text to nothing; other texts are needed.", field="texts"
+        )
     return sums[0] / count, sums[1] / count, sums[2] / count
 
 
@@ -95,16 +101,20 @@ def read_baseline(path: str | Path, layer: int) -> Scores:
     """The line of a layer in a baseline file.
 
     Raises:
-        FileFormatError: There is no such file, or it is no baseline; the line is named.
+        FileFormatError: There is no such file, or it is not a baseline; the line is named.
         SettingError: It has no line for the layer.
     """
     try:
         with Path(path).open(encoding="utf-8", newline="") as file:
             rows = list(csv.reader(file))
     except (OSError, UnicodeDecodeError) as error:
-        raise FileFormatError(f"The baseline {path} cannot be read: {error}.") from error
+        raise FileFormatError(
+            f"The baseline {path} cannot be read: {error}.", field="baseline", found=str(path)
+        ) from error
     if not rows or [cell.strip() for cell in rows[0]] != ["LAYER", "P", "R", "F"]:
-        raise FileFormatError(f"{path} is no baseline: its first line is not LAYER,P,R,F.")
+        raise FileFormatError(
+            f"{path} is not a baseline: its first line is not LAYER,P,R,F.", field="baseline", found=str(path)
+        )
     found: dict[int, Scores] = {}
     for number, row in enumerate(rows[1:], start=2):
         try:
@@ -114,12 +124,17 @@ def read_baseline(path: str | Path, layer: int) -> Scores:
                 raise ValueError("values below 1 are needed")
         except ValueError as error:
             raise FileFormatError(
-                f"{path}, line {number} is not a layer and three numbers: {error}."
+                f"{path}, line {number} is not a layer and three numbers: {error}.",
+                field="baseline",
+                found=str(path),
             ) from error
     if layer not in found:
         layers = ", ".join(map(str, found)) or "none"
         raise SettingError(
-            f"{path} has no line for layer {layer}; it has: {layers}. Compute it with --layer."
+            f"{path} has no line for layer {layer}; it has: {layers}. Compute it with --layer.",
+            field="layer",
+            found=layer,
+            allowed=tuple(found),
         )
     return found[layer]
 
@@ -147,5 +162,8 @@ def shipped_baseline(encoder: Encoder, lang: str) -> Scores:
     raise SettingError(
         f"bert-score ships no baseline of {names[1]} for lang={lang!r}; {has}. Compute one with "
         f"`distill-metrics baseline --encoder {encoder.name} --text FILE --out BASELINE` and name it as "
-        "baseline, or leave rescale out."
+        "baseline, or leave rescale out.",
+        field="lang",
+        found=lang,
+        allowed=tuple(sorted(languages)),
     )

@@ -207,19 +207,34 @@ def _refuse_weightless(number: int, row: Sequence[str], heavy: Mapping[str, obje
             why = (
                 "no token that idf gives a weight; set idf=False" if idf else "no token; use another encoder"
             )
-            raise EmptyTextError(f"The reference of example {number} holds {why}, or remove the example.")
+            raise EmptyTextError(
+                f"The reference of example {number} holds {why}, or remove the example.",
+                field="references",
+                found=number,
+            )
 
 
 def _check(*, rescale: bool, baseline: object, lang: str | None) -> None:
     if baseline is not None and lang is not None:
-        raise SettingError(f"Both baseline={str(baseline)!r} and lang={lang!r} were given; one is enough.")
+        raise SettingError(
+            f"Both baseline={str(baseline)!r} and lang={lang!r} were given; one is enough.",
+            field="lang",
+            found=lang,
+        )
     if rescale and baseline is None and lang is None:
         raise SettingError(
             "rescale=True was asked for without a baseline. Name the file that `distill-metrics baseline` "
-            "computes as baseline, or a lang for which bert-score ships one."
+            "computes as baseline, or a lang for which bert-score ships one.",
+            field="baseline",
         )
     if not rescale and (baseline is not None or lang is not None):
-        raise SettingError("A baseline was named, but rescale is not set: set rescale=True.")
+        raise SettingError(
+            "A baseline was named, but rescale is not set: set rescale=True.",
+            field="rescale",
+            found=False,
+            allowed=(True,),
+            suggestion=True,
+        )
 
 
 def _signature(name: str, encoder: Encoder, *, idf: bool, base: float | None) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from distill_metrics.errors import SettingError
 from distill_metrics.results import Statistics
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def resampled_values(
         For each entry an array ``(samples,)``, in percent.
 
     Raises:
-        ValueError: ``samples`` is not positive.
+        SettingError: ``samples`` is not positive.
 
     Source:
         Efron and Tibshirani 1993; Koehn 2004 for the paired use.
@@ -35,7 +36,12 @@ def resampled_values(
     import numpy as np
 
     if samples < 1:
-        raise ValueError(f"{samples} bootstrap samples were asked for; at least 1 is needed.")
+        raise SettingError(
+            f"{samples} bootstrap samples were asked for; at least 1 is needed.",
+            field="samples",
+            found=samples,
+            suggestion=2000,
+        )
     rows = [np.asarray(entry.rows, dtype=np.float64) for entry in statistics]
     parts: list[list[NDArray[np.float64]]] = [[] for _ in rows]
     for counts in _counts(len(rows[0]), samples=samples, seed=seed):
@@ -54,7 +60,7 @@ def randomized_p(first: Statistics, second: Statistics, *, samples: int, seed: i
         seed: Equal seeds give equal p.
 
     Raises:
-        ValueError: ``samples`` is not positive.
+        SettingError: ``samples`` is not positive.
 
     Source:
         Noreen 1989; Riezler and Maxwell 2005, with one added to both counts as in sacrebleu.
@@ -62,7 +68,12 @@ def randomized_p(first: Statistics, second: Statistics, *, samples: int, seed: i
     import numpy as np
 
     if samples < 1:
-        raise ValueError(f"{samples} random exchanges were asked for; at least 1 is needed.")
+        raise SettingError(
+            f"{samples} random exchanges were asked for; at least 1 is needed.",
+            field="samples",
+            found=samples,
+            suggestion=2000,
+        )
     ours, theirs = (np.asarray(entry.rows, dtype=np.float64) for entry in (first, second))
     sums, moved = [side.sum(axis=0) for side in (ours, theirs)], theirs - ours
 
@@ -105,17 +116,22 @@ def _values(statistics: Statistics, sums: "NDArray[np.float64]") -> "NDArray[np.
     return np.array([statistics.value(row) for row in sums.tolist()], dtype=np.float64)
 
 
-def percentile_interval(values: "NDArray[np.float64]", *, confidence: float) -> tuple[float, float]:
-    """The bounds that hold the middle ``confidence`` of ``values``.
+def percentile_interval(
+    values: "NDArray[np.float64]", *, confidence: float, field: str = "confidence"
+) -> tuple[float, float]:
+    """The bounds that hold the middle ``confidence`` of ``values``; ``field`` is its name for the caller.
 
     Raises:
-        ValueError: ``confidence`` is not between 0 and 1.
+        SettingError: ``confidence`` is not between 0 and 1.
     """
     import numpy as np
 
     if not 0.0 < confidence < 1.0:
-        raise ValueError(
-            f"A confidence of {confidence} was asked for; it lies between 0 and 1, such as 0.95."
+        raise SettingError(
+            f"A confidence of {confidence} was asked for; it lies between 0 and 1, such as 0.95.",
+            field=field,
+            found=confidence,
+            suggestion=0.95,
         )
     tail = 50.0 * (1.0 - confidence)
     low, high = np.percentile(values, [tail, 100.0 - tail])

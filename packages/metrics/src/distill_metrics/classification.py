@@ -58,7 +58,13 @@ def f1(predictions: object, labels: object, *, average: Average = "macro") -> Me
     import numpy as np
 
     if average not in ("macro", "weighted"):
-        raise SettingError(f"There is no average {average!r}. Allowed: macro, weighted.")
+        raise SettingError(
+            f"There is no average {average!r}. Allowed: macro, weighted.",
+            field="average",
+            found=average,
+            allowed=("macro", "weighted"),
+            suggestion="macro",
+        )
     said, right = counted(predictions, labels)
     names, codes = np.unique(np.concatenate([said, right]), return_inverse=True)
     first, second = codes[: len(said)], codes[len(said) :]
@@ -84,11 +90,16 @@ def counted(predictions: object, labels: object) -> tuple["NDArray[np.generic]",
     if said.shape != right.shape:
         raise ShapeError(
             f"Predictions of shape {said.shape} do not fit labels of shape {right.shape}; one predicted "
-            "label a label is needed (of logits, take the argmax)."
+            "label for each label is needed (of logits, take the argmax).",
+            field="predictions",
+            found=said.shape,
+            allowed=(right.shape,),
         )
     keep = right != IGNORED if right.dtype.kind in "iuf" else right == right
     if not keep.any():
-        raise ShapeError(f"None of the {right.size} labels counts: all are {IGNORED}, or there are none.")
+        raise ShapeError(
+            f"None of the {right.size} labels counts: all are {IGNORED}, or there are none.", field="labels"
+        )
     return said[keep], right[keep]
 
 

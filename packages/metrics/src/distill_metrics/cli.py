@@ -28,7 +28,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if argv is None else argv)
     try:
-        if given[:1] == ["baseline"]:
+        if "--version" in given:
+            from distill_metrics._version import __version__
+
+            print(f"distill-metrics {__version__}")
+        elif given[:1] == ["baseline"]:
             print(_baseline(_baseline_parser().parse_args(given[1:])))
         else:
             arguments = _parser().parse_args(given)
@@ -63,7 +67,10 @@ def _parser() -> argparse.ArgumentParser:
         description="Score files of predictions against a file of references; several systems are compared.",
     )
     parser.add_argument(
-        "hypotheses", nargs="+", metavar="HYP", help="predictions: text or .jsonl, also .gz, or -"
+        "hypotheses",
+        nargs="+",
+        metavar="HYP",
+        help="predictions: a text file or .jsonl, also .gz; - is standard input",
     )
     parser.add_argument("references", metavar="REF", help="references, in the same order")
     parser.add_argument("--metrics", default=_DEFAULT, help=f"comma-separated: {', '.join(_ALLOWED)}")
@@ -72,18 +79,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--samples", type=int, default=2000, help="bootstrap resamples; 0 for no intervals")
     parser.add_argument("--seed", type=int, default=0, help="seed of the resampling")
-    parser.add_argument("--json", action="store_true", help="print one JSON object, full precision")
+    parser.add_argument("--json", action="store_true", help="print one JSON object, in full precision")
+    parser.add_argument("--version", action="store_true", help="print the version")
     parser.add_argument(
         "--per-example", metavar="FILE", help="write the values of each example as JSON Lines"
     )
     bertscore = parser.add_argument_group("BERTScore")
     bertscore.add_argument("--encoder", metavar="DIR", help="folder of the encoder, or its name on the hub")
-    bertscore.add_argument("--layer", type=int, help="how many of its layers are used")
+    bertscore.add_argument("--layer", type=int, help="number of layers of the encoder that are used")
     bertscore.add_argument("--known-as", metavar="NAME", help="the encoder's name in bert-score's tables")
     bertscore.add_argument("--idf", action="store_true", help="weigh tokens by how rare they are")
-    bertscore.add_argument("--rescale", action="store_true", help="so that unrelated texts score about 0")
-    bertscore.add_argument("--baseline", metavar="FILE", help="made by `distill-metrics baseline`")
-    bertscore.add_argument("--lang", help="rescale with the baseline that bert-score ships for it")
+    bertscore.add_argument(
+        "--rescale", action="store_true", help="rescale scores so that unrelated texts score about 0"
+    )
+    bertscore.add_argument("--baseline", metavar="FILE", help="file that `distill-metrics baseline` wrote")
+    bertscore.add_argument("--lang", help="rescale with the baseline that bert-score ships for this language")
     return parser
 
 
@@ -96,9 +106,9 @@ def _baseline_parser() -> argparse.ArgumentParser:
     parser.add_argument("--text", metavar="FILE", required=True, help="sentences, one a line")
     parser.add_argument("--out", metavar="FILE", required=True, help="where the baseline is written")
     parser.add_argument(
-        "--layer", type=int, action="append", help="for this layer; may be repeated; 0 for all"
+        "--layer", type=int, action="append", help="layer to compute it for; may be repeated; 0 for all"
     )
-    parser.add_argument("--pairs", type=int, default=10_000, help="pairs of sentences at most")
+    parser.add_argument("--pairs", type=int, default=10_000, help="largest number of pairs of sentences")
     parser.add_argument("--seed", type=int, default=0, help="seed of the pairing")
     return parser
 
@@ -127,10 +137,12 @@ def _settings(arguments: argparse.Namespace, metrics: Sequence[str]) -> dict[str
     wanted = [name for name in metrics if name in ENCODER_METRIC_NAMES]
     if given and not wanted:
         raise SettingError(
-            f"--{next(iter(given)).replace('_', '-')} is for BERTScore: add --metrics bertscore."
+            f"--{next(iter(given)).replace('_', '-')} is for BERTScore: add --metrics bertscore.",
+            field="metrics",
+            suggestion="bertscore",
         )
     if wanted and "encoder" not in given:
-        raise SettingError(f"{wanted[0]} needs an encoder: --encoder DIR.")
+        raise SettingError(f"{wanted[0]} needs an encoder: --encoder DIR.", field="encoder")
     return {**settings, **dict.fromkeys(wanted, given)}
 
 

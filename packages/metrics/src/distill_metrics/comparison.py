@@ -1,5 +1,6 @@
 """Paired comparisons of systems, which say when no difference is shown."""
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -97,8 +98,8 @@ def compare(
         ShapeError: Predictions and references do not pair up, or both names are the same.
         TextTypeError: Something is not a ``str``.
         EmptyTextError: A reference holds nothing that the metric could count.
-        SettingError: A setting is unknown.
-        ValueError: ``confidence`` is not between 0 and 1, or ``samples`` is not positive.
+        SettingError: A setting is unknown, ``confidence`` is not between 0 and 1, or ``samples`` is not
+            positive.
 
     Source:
         Koehn 2004 for the resampling; Riezler and Maxwell 2005 for the shift to the null hypothesis, with one
@@ -107,7 +108,11 @@ def compare(
         never below ``2 ** (1 - n)``, the least that n examples exchanged between two systems can show.
     """
     if names[0] == names[1]:
-        raise ShapeError(f"Both systems are called {names[0]!r}; two different names are needed.")
+        raise ShapeError(
+            f"Both systems are called {names[0]!r}; two different names are needed.",
+            field="names",
+            found=names,
+        )
     (comparison,) = compare_many(
         {names[0]: first, names[1]: second},
         references,
@@ -159,7 +164,13 @@ def compare_many(
         Holm 1979 for the adjustment.
     """
     if method not in ("bootstrap", "randomization"):
-        raise SettingError(f"There is no method {method!r}. Allowed: bootstrap, randomization.")
+        raise SettingError(
+            f"There is no method {method!r}. Allowed: bootstrap, randomization.",
+            field="method",
+            found=method,
+            allowed=("bootstrap", "randomization"),
+            suggestion="bootstrap",
+        )
     chosen = metric_named(metric)
     base = _baseline(systems, baseline)
     measured = {name: chosen.statistics(texts, references, settings) for name, texts in systems.items()}
@@ -188,14 +199,19 @@ def compare_log_probs(
     Raises:
         ShapeError: The two hold other numbers of examples or tokens, or have one name.
         EmptyTextError: An example has no tokens.
-        ValueError: A log-probability is positive or NaN.
+        SettingError: A log-probability is positive or NaN, or ``samples`` or ``confidence`` is out of range.
     """
     if names[0] == names[1]:
-        raise ShapeError(f"Both systems are called {names[0]!r}; two different names are needed.")
+        raise ShapeError(
+            f"Both systems are called {names[0]!r}; two different names are needed.",
+            field="names",
+            found=names,
+        )
     if [len(row) for row in first] != [len(row) for row in second]:
         raise ShapeError(
             f"{names[0]} has log-probabilities of {sum(map(len, first))} tokens in {len(first)} examples, "
-            f"{names[1]} of {sum(map(len, second))} in {len(second)}; give those of the same tokens."
+            f"{names[1]} of {sum(map(len, second))} in {len(second)}; give those of the same tokens.",
+            field="second",
         )
     measured = {name: likelihood_statistics(rows) for name, rows in zip(names, (first, second), strict=True)}
     (comparison,) = _compared(
@@ -241,10 +257,20 @@ def _compared(
 
 def _baseline(systems: Mapping[str, Sequence[str]], baseline: str | None) -> str:
     if len(systems) < 2:
-        raise ShapeError(f"{len(systems)} system was given; at least two are needed for a comparison.")
+        raise ShapeError(
+            f"{len(systems)} system was given; at least two are needed for a comparison.",
+            field="systems",
+            found=tuple(systems),
+        )
     name = next(iter(systems)) if baseline is None else baseline
     if name not in systems:
-        raise ShapeError(f"The baseline {name!r} is none of the systems: {', '.join(systems)}.")
+        raise ShapeError(
+            f"The baseline {name!r} is none of the systems: {', '.join(systems)}.",
+            field="baseline",
+            found=name,
+            allowed=tuple(systems),
+            suggestion=next(iter(difflib.get_close_matches(name, systems, n=1)), None),
+        )
     return name
 
 

@@ -148,10 +148,20 @@ def bleu_statistics(
 
     if smoothing not in BLEU.SMOOTH_DEFAULTS:
         raise SettingError(
-            f"BLEU has no smoothing {smoothing!r}. Allowed: {', '.join(BLEU.SMOOTH_DEFAULTS)}."
+            f"BLEU has no smoothing {smoothing!r}. Allowed: {', '.join(BLEU.SMOOTH_DEFAULTS)}.",
+            field="smoothing",
+            found=smoothing,
+            allowed=tuple(BLEU.SMOOTH_DEFAULTS),
+            suggestion="exp",
         )
     if tokenize not in BLEU.TOKENIZERS:
-        raise SettingError(f"BLEU has no tokenizer {tokenize!r}. Allowed: {', '.join(BLEU.TOKENIZERS)}.")
+        raise SettingError(
+            f"BLEU has no tokenizer {tokenize!r}. Allowed: {', '.join(BLEU.TOKENIZERS)}.",
+            field="tokenize",
+            found=tokenize,
+            allowed=tuple(BLEU.TOKENIZERS),
+            suggestion="13a",
+        )
     pairs = pair(predictions, references)
     metric = BLEU(lowercase=lowercase, tokenize=tokenize, smooth_method=smoothing, force=True)
     statistics = _statistics("bleu", metric, pairs, per_example=False)
@@ -174,7 +184,11 @@ def chrf_statistics(
 
     if word_order < 0:
         raise SettingError(
-            f"chrF was asked for word_order={word_order}; 0 (chrF), 1, 2 (chrF++) are allowed."
+            f"chrF was asked for word_order={word_order}; 0 (chrF), 1, 2 (chrF++) are allowed.",
+            field="word_order",
+            found=word_order,
+            allowed=(0, 1, 2),
+            suggestion=0,
         )
     metric = CHRF(word_order=word_order, lowercase=lowercase, whitespace=whitespace)
     name = "chrfpp" if word_order else "chrf"

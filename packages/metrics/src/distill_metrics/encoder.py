@@ -74,7 +74,13 @@ class Encoder:
         self.depth = _depth(model.config)
         self.layer = self._default_layer() if layer is None else layer
         if not 1 <= self.layer <= self.depth:
-            raise SettingError(f"Layer {layer} of {name} was asked for; allowed: 1 to {self.depth}.")
+            raise SettingError(
+                f"Layer {layer} of {name} was asked for; allowed: 1 to {self.depth}.",
+                field="layer",
+                found=layer,
+                allowed=range(1, self.depth + 1),
+                suggestion=self.depth,
+            )
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._model = _cut(model, depth=self.depth, layer=self.layer).to(self.device).eval()
         self.fingerprint = _fingerprint(model)
@@ -101,7 +107,7 @@ class Encoder:
             states = self._model(input_ids=ids, output_hidden_states=True).hidden_states
         if states is None or len(states) != self.layer + 1:
             raise SettingError(
-                f"{self.name} is of a kind whose layers cannot be chosen; use another encoder."
+                f"{self.name} is of a kind whose layers cannot be chosen; use another encoder.", field="layer"
             )
 
     def tokenize(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
@@ -180,7 +186,9 @@ def encoder_of(
     """
     if isinstance(encoder, Encoder):
         if (layer, known_as, device) != (None, None, None):
-            raise SettingError("layer, known_as and device are settings of the Encoder; give them to it.")
+            raise SettingError(
+                "layer, known_as and device are settings of the Encoder; give them to it.", field="encoder"
+            )
         return encoder
     return _loaded(str(encoder), _stamp(Path(encoder)), layer, known_as, device)
 
@@ -205,7 +213,11 @@ def _torch() -> Any:
         import torch
         import transformers  # noqa: F401 - asked for together
     except ImportError as error:
-        raise MissingExtraError(f"{error}. Run: pip install 'distill-metrics[bertscore]'.") from error
+        raise MissingExtraError(
+            f"{error}. Run: pip install 'distill-metrics[bertscore]'.",
+            field="encoder",
+            suggestion="pip install 'distill-metrics[bertscore]'",
+        ) from error
     return torch
 
 
@@ -214,7 +226,7 @@ def _load(name: str) -> tuple[Any, Any]:
 
     folder = Path(name)
     if not folder.is_dir() and (folder.is_absolute() or name.startswith(".") or name.count("/") > 1):
-        raise SettingError(f"There is no folder {name} to take as encoder.")
+        raise SettingError(f"There is no folder {name} to take as encoder.", field="encoder", found=name)
     try:
         config = AutoConfig.from_pretrained(name)
         # As bert-score does: a first word is tokenized as one inside a text.
@@ -223,7 +235,9 @@ def _load(name: str) -> tuple[Any, Any]:
         model: Any = AutoModel.from_pretrained(name, dtype="float32", use_safetensors=True)
     except (OSError, ValueError) as error:
         first = str(error).strip().partition("\n")[0]
-        raise SettingError(f"The encoder {name} cannot be loaded: {first}") from error
+        raise SettingError(
+            f"The encoder {name} cannot be loaded: {first}", field="encoder", found=name
+        ) from error
     return tokenizer, model.get_encoder() if config.is_encoder_decoder else model
 
 
@@ -282,7 +296,9 @@ def _table() -> dict[str, int]:
     except ImportError as error:
         raise MissingExtraError(
             f"Without a layer, it is taken from bert-score's table, but: {error}. Name a layer, or run: "
-            "pip install 'distill-metrics[bertscore]'."
+            "pip install 'distill-metrics[bertscore]'.",
+            field="layer",
+            suggestion="pip install 'distill-metrics[bertscore]'",
         ) from error
     return dict(model2layers)
 

@@ -27,7 +27,9 @@ def read_predictions(path: str) -> list[str]:
     texts: list[str] = []
     for place, entry in _entries(path, _PREDICTION_KEYS):
         if not isinstance(entry, str):
-            raise FileFormatError(f"{place}: a string is needed, a {type(entry).__name__} was found.")
+            raise FileFormatError(
+                f"{place}: a string is needed, a {type(entry).__name__} was found.", found=entry
+            )
         texts.append(entry)
     return texts
 
@@ -44,7 +46,7 @@ def read_references(path: str) -> list[Reference]:
         elif isinstance(entry, list) and entry and all(isinstance(text, str) for text in entry):
             found.append([str(text) for text in entry])
         else:
-            raise FileFormatError(f"{place}: a string or a list of strings is needed.")
+            raise FileFormatError(f"{place}: a string or a list of strings is needed.", found=entry)
     return found
 
 
@@ -54,7 +56,7 @@ def _entries(path: str, keys: Sequence[str]) -> Iterator[tuple[str, object]]:
     if lines[-1] == "":
         lines.pop()
     if not lines:
-        raise FileFormatError(f"{name} is empty; one example a line is needed.")
+        raise FileFormatError(f"{name} is empty; one example a line is needed.", found=name)
     is_json = path.removesuffix(".gz").endswith((".jsonl", ".ndjson"))
     for number, line in enumerate(lines, start=1):
         place, text = f"{name}, line {number}", line.removesuffix("\r")
@@ -72,7 +74,9 @@ def _field(line: str, place: str, keys: Sequence[str]) -> object:
         if key in value:
             return value[key]
     raise FileFormatError(
-        f"{place} has none of the fields {', '.join(keys)}; found: {', '.join(value) or 'none'}."
+        f"{place} has none of the fields {', '.join(keys)}; found: {', '.join(value) or 'none'}.",
+        found=tuple(value),
+        allowed=tuple(keys),
     )
 
 

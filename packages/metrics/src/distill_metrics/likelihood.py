@@ -23,7 +23,7 @@ def perplexity_from_log_probs(log_probs: Sequence[Sequence[float]]) -> MetricRes
     Raises:
         ShapeError: There are no examples.
         EmptyTextError: An example has no tokens.
-        ValueError: A log-probability is positive or NaN.
+        SettingError: A log-probability is positive or NaN.
     """
     return _result(_sums(log_probs), "perplexity|of given log-probabilities")
 
@@ -48,7 +48,11 @@ def _sums(log_probs: Sequence[Sequence[float]]) -> list[tuple[float, int]]:
     for row, values in enumerate(log_probs):
         for value in values:
             if not value <= 0.0:
-                raise ValueError(f"Example {row} holds the log-probability {value}; it is at most 0.")
+                raise SettingError(
+                    f"Example {row} holds the log-probability {value}; it is at most 0.",
+                    field="log_probs",
+                    found=value,
+                )
     return [(-math.fsum(values), len(values)) for values in log_probs]
 
 
@@ -95,10 +99,19 @@ def perplexity(
     reader: Any = tokenizer
     _check_texts(texts, "texts")
     if (kind := _kind(model)) == "masked":
-        raise SettingError("A masked model has no perplexity; use pseudo_perplexity.")
+        raise SettingError(
+            "A masked model has no perplexity; use pseudo_perplexity.",
+            field="model",
+            found=kind,
+            allowed=("causal", "seq2seq"),
+        )
     if (kind == "seq2seq") != (sources is not None):
         needed = "needs sources" if kind == "seq2seq" else "takes no sources"
-        raise SettingError(f"The model is {kind}, which {needed}.")
+        raise SettingError(
+            f"The model is {kind}, which {needed}.",
+            field="sources",
+            found=None if sources is None else len(sources),
+        )
     if sources is None:
         width, step = _window(model, reader, max_length, stride)
         windows = list(_causal_windows(reader, texts, width, step))
@@ -106,7 +119,9 @@ def perplexity(
     else:
         if (max_length, stride) != (None, None):
             raise SettingError(
-                "max_length and stride are for causal models; seq2seq models read whole texts."
+                "max_length and stride are for causal models; seq2seq models read whole texts.",
+                field="stride" if max_length is None else "max_length",
+                found=stride if max_length is None else max_length,
             )
         windows = _seq2seq_windows(model, reader, sources, texts)
         detail = "seq2seq|targets given sources"
@@ -144,7 +159,9 @@ def pseudo_perplexity(
     _check_texts(texts, "texts")
     reader: Any = tokenizer
     if reader.mask_token_id is None:
-        raise SettingError("The tokenizer has no mask token; pseudo-perplexity is for masked models.")
+        raise SettingError(
+            "The tokenizer has no mask token; pseudo-perplexity is for masked models.", field="tokenizer"
+        )
     encoded = reader(list(texts), return_special_tokens_mask=True, verbose=False)
     windows = []
     for row, (ids, special) in enumerate(
@@ -176,12 +193,14 @@ def _kind(model: Any) -> str:
 
 def _check_texts(texts: Sequence[str], what: str) -> None:
     if isinstance(texts, str):
-        raise TextTypeError(f"{what} is one string; a list of texts is needed.")
+        raise TextTypeError(f"{what} is one string; a list of texts is needed.", field=what, found=texts)
     if not texts:
-        raise ShapeError("There are no texts to score; at least one is needed.")
+        raise ShapeError("There are no texts to score; at least one is needed.", field=what, found=0)
     for row, text in enumerate(texts):
         if not isinstance(text, str):
-            raise TextTypeError(f"{what} {row} is a {type(text).__name__}; a str is needed.")
+            raise TextTypeError(
+                f"{what} {row} is a {type(text).__name__}; a str is needed.", field=what, found=text
+            )
 
 
 def _positions(model: Any, tokenizer: Any) -> int | None:
@@ -195,7 +214,12 @@ def _positions(model: Any, tokenizer: Any) -> int | None:
 def _check_length(model: Any, tokenizer: Any, ids: Sequence[int], what: str) -> None:
     limit = _positions(model, tokenizer)
     if limit is not None and len(ids) > limit:
-        raise ShapeError(f"{what} has {len(ids)} tokens, the model takes {limit}; split it.")
+        raise ShapeError(
+            f"{what} has {len(ids)} tokens, the model takes {limit}; split it.",
+            field=what.split(maxsplit=1)[0],
+            found=len(ids),
+            allowed=(limit,),
+        )
 
 
 def _window(
@@ -205,13 +229,27 @@ def _window(
     width = limit if max_length is None else max_length
     if width is None:
         if stride is not None:
-            raise SettingError("A stride was given, but the model has no longest input; give max_length too.")
+            raise SettingError(
+                "A stride was given, but the model has no longest input; give max_length too.",
+                field="max_length",
+            )
         return None, None
     if width < 2 or (limit is not None and width > limit):
-        raise SettingError(f"max_length={width} was asked for; allowed: 2 to {limit or 'any number'}.")
+        raise SettingError(
+            f"max_length={width} was asked for; allowed: 2 to {limit or 'any number'}.",
+            field="max_length",
+            found=width,
+            suggestion=limit or 1024,
+        )
     step = max(1, width // 2) if stride is None else stride
     if not 1 <= step < width:
-        raise SettingError(f"stride={step} was asked for; allowed: 1 to {width - 1}, below max_length.")
+        raise SettingError(
+            f"stride={step} was asked for; allowed: 1 to {width - 1}, below max_length.",
+            field="stride",
+            found=step,
+            allowed=range(1, width),
+            suggestion=max(1, width // 2),
+        )
     return width, step
 
 
@@ -234,13 +272,22 @@ def _seq2seq_windows(
 ) -> list[_Window]:
     _check_texts(sources, "sources")
     if len(sources) != len(targets):
-        raise ShapeError(f"{len(sources)} sources but {len(targets)} targets; one source a target is needed.")
+        raise ShapeError(
+            f"{len(sources)} sources but {len(targets)} targets; one source a target is needed.",
+            field="sources",
+            found=len(sources),
+            allowed=(len(targets),),
+        )
     read = tokenizer(list(sources), truncation=False, verbose=False)["input_ids"]
     said = tokenizer(text_target=list(targets), truncation=False, verbose=False)["input_ids"]
     for row, pair in enumerate(zip(read, said, strict=True)):
         for ids, what in zip(pair, ("source", "target"), strict=True):
             if not ids:
-                raise EmptyTextError(f"The {what} of example {row} has no token. Remove the example.")
+                raise EmptyTextError(
+                    f"The {what} of example {row} has no token. Remove the example.",
+                    field=f"{what}s",
+                    found=row,
+                )
             _check_length(model, tokenizer, ids, f"{what} {row}")
     return [_Window(row, ids, labels) for row, (ids, labels) in enumerate(zip(read, said, strict=True))]
 

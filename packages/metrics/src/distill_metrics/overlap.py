@@ -99,7 +99,13 @@ def _mean(rows: Sequence[Sequence[float]], signature: str, empty: int) -> Statis
 
 def _check(normalize: str) -> None:
     if normalize not in ("blanks", "squad"):
-        raise SettingError(f"There is no normalization {normalize!r}. Allowed: blanks, squad.")
+        raise SettingError(
+            f"There is no normalization {normalize!r}. Allowed: blanks, squad.",
+            field="normalize",
+            found=normalize,
+            allowed=("blanks", "squad"),
+            suggestion="blanks",
+        )
 
 
 def _tokens(text: str, normalize: str) -> list[str]:

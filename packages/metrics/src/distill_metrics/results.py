@@ -95,7 +95,7 @@ class Statistics:
             EmptyTextError: It is undefined.
         """
         if self.undefined is not None:
-            raise EmptyTextError(self.undefined)
+            raise EmptyTextError(self.undefined, field="references")
         total = [math.fsum(column) for column in zip(*self.rows, strict=True)]
         return MetricResult(
             value=float(self.value(total)),

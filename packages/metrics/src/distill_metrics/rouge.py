@@ -148,11 +148,20 @@ def _scores(
 
 def _stems(tokenizer: str, *, stemmer: bool | None) -> bool:
     if tokenizer not in ("rouge_score", "unicode", "character"):
-        raise SettingError(f"ROUGE has no tokenizer {tokenizer!r}. Allowed: rouge_score, unicode, character.")
+        raise SettingError(
+            f"ROUGE has no tokenizer {tokenizer!r}. Allowed: rouge_score, unicode, character.",
+            field="tokenizer",
+            found=tokenizer,
+            allowed=("rouge_score", "unicode", "character"),
+            suggestion="unicode",
+        )
     if stemmer and tokenizer != "rouge_score":
         raise SettingError(
             f"Stemming was asked for with tokenizer={tokenizer!r}, but the Porter stemmer is for English "
-            'words; leave stemmer out, or set tokenizer="rouge_score".'
+            'words; leave stemmer out, or set tokenizer="rouge_score".',
+            field="stemmer",
+            found=True,
+            suggestion=False,
         )
     return tokenizer == "rouge_score" if stemmer is None else stemmer
 

@@ -92,7 +92,10 @@ class RunningMetric:
         """
         if len(self) and self._settings.get("idf"):
             raise SettingError(
-                "idf weighs tokens by all references: give them in one batch, or set idf=False."
+                "idf weighs tokens by all references: give them in one batch, or set idf=False.",
+                field="idf",
+                found=True,
+                suggestion=False,
             )
         batch = {
             name: metric_named(name).statistics(predictions, references, self._settings)
@@ -123,7 +126,10 @@ class RunningMetric:
             Exception: What :meth:`add_batch` and :meth:`results` raise.
         """
         if (predictions is None) != (references is None):
-            raise ShapeError("Predictions and references are needed together; one of them is missing.")
+            raise ShapeError(
+                "Predictions and references are needed together; one of them is missing.",
+                field="references" if references is None else "predictions",
+            )
         if predictions is not None and references is not None:
             self.add_batch(predictions=predictions, references=references)
         values = {name: result.value for name, result in self.results().items()}

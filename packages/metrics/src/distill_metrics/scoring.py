@@ -37,8 +37,8 @@ def score(
         ShapeError: Predictions and references do not pair up.
         TextTypeError: Something is not a ``str``.
         EmptyTextError: A reference holds nothing that the metric could count.
-        SettingError: A setting is unknown.
-        ValueError: ``interval`` is not between 0 and 1, or ``samples`` is not positive.
+        SettingError: A setting is unknown, ``interval`` is not between 0 and 1, or ``samples`` is not
+            positive.
     """
     names = check_metric_names(metrics, also=ENCODER_METRIC_NAMES)
     chosen = settings or {}
@@ -52,7 +52,9 @@ def score(
 
     values = resampled_values(list(measured.values()), samples=samples, seed=seed)
     return {
-        name: statistics.result(interval=percentile_interval(resampled, confidence=interval))
+        name: statistics.result(
+            interval=percentile_interval(resampled, confidence=interval, field="interval")
+        )
         for (name, statistics), resampled in zip(measured.items(), values, strict=True)
     }
 
@@ -76,7 +78,7 @@ def score_log_probs(
     Raises:
         ShapeError: There are no examples.
         EmptyTextError: An example has no tokens.
-        ValueError: A log-probability is positive or NaN.
+        SettingError: A log-probability is positive or NaN.
     """
     from distill_metrics.bootstrap import percentile_interval, resampled_values
 
@@ -84,4 +86,4 @@ def score_log_probs(
     if interval is None:
         return statistics.result()
     (resampled,) = resampled_values([statistics], samples=samples, seed=seed)
-    return statistics.result(interval=percentile_interval(resampled, confidence=interval))
+    return statistics.result(interval=percentile_interval(resampled, confidence=interval, field="interval"))

@@ -38,14 +38,23 @@ def pair(predictions: Sequence[str], references: Sequence[Reference]) -> Pairs:
     """
     if isinstance(predictions, str) or isinstance(references, str):
         which = "predictions" if isinstance(predictions, str) else "references"
-        raise TextTypeError(f"{which} is one string; a list with one text an example is needed.")
+        raise TextTypeError(
+            f"{which} is one string; a list with one text an example is needed.",
+            field=which,
+            found=predictions if which == "predictions" else references,
+        )
     if len(predictions) != len(references):
         raise ShapeError(
             f"{len(predictions)} predictions but {len(references)} references; one entry an example is "
-            "needed, each a text or a list of texts (not one list a reference set, as sacrebleu takes them)."
+            "needed, each a text or a list of texts (not one list a reference set, as sacrebleu takes them).",
+            field="predictions",
+            found=len(predictions),
+            allowed=(len(references),),
         )
     if not predictions:
-        raise ShapeError("There are no examples to score; at least one is needed.")
+        raise ShapeError(
+            "There are no examples to score; at least one is needed.", field="predictions", found=0
+        )
     checked = tuple(_text(text, "prediction", row) for row, text in enumerate(predictions))
     return Pairs(checked, tuple(_references(entry, row) for row, entry in enumerate(references)))
 
@@ -55,16 +64,26 @@ def _references(entry: Reference, row: int) -> tuple[str, ...]:
         return (entry,)
     if not isinstance(entry, Sequence):
         raise TextTypeError(
-            f"The reference of example {row} is a {type(entry).__name__}; a str or a list of str is needed."
+            f"The reference of example {row} is a {type(entry).__name__}; a str or a list of str is needed.",
+            field="references",
+            found=entry,
         )
     if not entry:
-        raise ShapeError(f"Example {row} has an empty list of references; at least one text is needed.")
+        raise ShapeError(
+            f"Example {row} has an empty list of references; at least one text is needed.",
+            field="references",
+            found=entry,
+        )
     return tuple(_text(text, "reference", row) for text in entry)
 
 
 def _text(text: object, what: str, row: int) -> str:
     if not isinstance(text, str):
-        raise TextTypeError(f"The {what} of example {row} is a {type(text).__name__}; a str is needed.")
+        raise TextTypeError(
+            f"The {what} of example {row} is a {type(text).__name__}; a str is needed.",
+            field=f"{what}s",
+            found=text,
+        )
     return text
 
 
@@ -86,7 +105,9 @@ def count_empty(pairs: Pairs, is_empty: Callable[[str], bool], *, advice: str = 
                 what = f"{shown!r}, which the tokenizer reduces to nothing. {advice}"
                 if not text.strip():
                     what = "empty. Remove the example."
-                raise EmptyTextError(f"The reference of example {row} is {what}")
+                raise EmptyTextError(
+                    f"The reference of example {row} is {what}", field="references", found=text
+                )
     return sum(is_empty(text) for text in pairs.predictions)
 
 

@@ -171,7 +171,10 @@ class HFMetricHelper:
         if ids.shape != labels.shape:
             raise ShapeError(
                 f"{', '.join(self.label_metrics)} compare a token a label, but ids {ids.shape} and labels "
-                f"{labels.shape} differ in shape; generated texts need other metrics, such as exact_match."
+                f"{labels.shape} differ in shape; generated texts need other metrics, such as exact_match.",
+                field="metrics",
+                found=self.label_metrics,
+                suggestion="exact_match",
             )
         keep = labels != IGNORED
         self._labels.append((ids[keep], labels[keep]))
@@ -197,7 +200,10 @@ class HFMetricHelper:
         if predictions.ndim != 3 or predictions.shape[:2] != labels.shape:
             raise ShapeError(
                 f"Predictions of shape {predictions.shape} do not fit labels of shape {labels.shape}; ids "
-                "(batch, seq) or logits (batch, seq, vocab) with labels (batch, seq) are needed."
+                "(batch, seq) or logits (batch, seq, vocab) with labels (batch, seq) are needed.",
+                field="eval_pred",
+                found=predictions.shape,
+                allowed=(labels.shape,),
             )
         best = predictions.argmax(axis=-1)
         if self.task == "causal":
@@ -243,7 +249,9 @@ def _with_encoder(
             continue
         own = {**({} if encoder is None else {"encoder": encoder}), **settings.get(name, {})}
         if "encoder" not in own:
-            raise SettingError(f"{name} needs an encoder: HFMetricHelper(tokenizer, ..., encoder=FOLDER).")
+            raise SettingError(
+                f"{name} needs an encoder: HFMetricHelper(tokenizer, ..., encoder=FOLDER).", field="encoder"
+            )
         from distill_metrics.encoder import encoder_of
 
         found[name] = own
@@ -258,7 +266,9 @@ def _parts(eval_pred: object) -> tuple["NDArray[np.generic]", "NDArray[np.generi
     if predictions is None and isinstance(eval_pred, (tuple, list)) and len(eval_pred) >= 2:
         predictions, labels = eval_pred[0], eval_pred[1]
     if predictions is None or labels is None:
-        raise ShapeError("Both predictions and labels are needed; one of them is None.")
+        raise ShapeError(
+            "Both predictions and labels are needed; one of them is None.", field="eval_pred", found=None
+        )
     return as_array(predictions), as_array(labels)
 
 
@@ -266,5 +276,8 @@ def _check_rows(predictions: "NDArray[np.generic]", labels: "NDArray[np.generic]
     if labels.ndim != 2 or len(predictions) != len(labels):
         raise ShapeError(
             f"Ids of shape {predictions.shape} do not fit labels of shape {labels.shape}; the same number of "
-            "rows is needed."
+            "rows is needed.",
+            field="eval_pred",
+            found=predictions.shape,
+            allowed=(labels.shape,),
         )
