@@ -39,8 +39,8 @@ from .errors import ShapeError as ShapeError
 from .errors import TextTypeError as TextTypeError
 from .errors import UnknownMetricError as UnknownMetricError
 from .likelihood import perplexity as perplexity
-from .likelihood import perplexity_from_log_probs as perplexity_from_log_probs
 from .likelihood import pseudo_perplexity as pseudo_perplexity
+from .log_probs import perplexity_from_log_probs as perplexity_from_log_probs
 from .names import check_metric_names as check_metric_names
 from .names import lower_is_better as lower_is_better
 from .names import metric_names as metric_names

@@ -135,17 +135,36 @@ class Agreement:
 
 
 def top1_agreement(student: object, teacher: object, *, mask: object = None) -> MetricResult:
-    """Share of positions where both find the same token likeliest, in percent; see :class:`Agreement`."""
+    """Share of positions where both find the same token likeliest, in percent; see :class:`Agreement`.
+
+    Example:
+        >>> from distill_metrics import top1_agreement
+        >>> student, teacher = [[2.0, 0.0], [0.0, 1.0]], [[3.0, 1.0], [1.0, 0.0]]
+        >>> top1_agreement(student, teacher).value
+        50.0
+    """
     return _agreement(student, teacher, mask)["top1_agreement"]
 
 
 def kl(student: object, teacher: object, *, mask: object = None) -> MetricResult:
-    """Mean KL(teacher || student) of the positions, in nats; see :class:`Agreement`."""
+    """Mean KL(teacher || student) of the positions, in nats; see :class:`Agreement`.
+
+    Example:
+        >>> from distill_metrics import kl
+        >>> round(kl([[0.0, 0.0]], [[2.0, 0.0]]).value, 4)
+        0.3278
+    """
     return _agreement(student, teacher, mask)["kl"]
 
 
 def entropy_gap(student: object, teacher: object, *, mask: object = None) -> MetricResult:
-    """Mean entropy of the student minus that of the teacher, in nats; see :class:`Agreement`."""
+    """Mean entropy of the student minus that of the teacher, in nats; see :class:`Agreement`.
+
+    Example:
+        >>> from distill_metrics import entropy_gap
+        >>> round(entropy_gap([[0.0, 0.0]], [[5.0, 0.0]]).value, 3)  # the student is less certain
+        0.653
+    """
     return _agreement(student, teacher, mask)["entropy_gap"]
 
 
@@ -265,6 +284,13 @@ def ece(log_probs: object, labels: object, *, bins: int = 15) -> MetricResult:
     """Expected calibration error: how far confidence and accuracy are apart, in percent.
 
     See :class:`Calibration`, whose arguments and errors these are.
+
+    Example:
+        >>> import math
+        >>> from distill_metrics import ece
+        >>> log_probs = [[math.log(0.75), math.log(0.25)]] * 4
+        >>> round(ece(log_probs, [0, 0, 0, 0]).value, 2)  # sure of 75 %, always right
+        25.0
     """
     gathered = Calibration(bins)
     gathered.add(log_probs, labels)

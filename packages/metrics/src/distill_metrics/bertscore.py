@@ -35,9 +35,9 @@ def bertscore_f1(
 ) -> MetricResult:
     """BERTScore F1, averaged over examples, in percent, with the digits of bert_score.
 
-    Each token is worth its highest cosine similarity to a token of the other text: averaged over the
-    reference's tokens that is recall, over the prediction's precision. Of several references the best
-    counts, for each of the three. A multilingual encoder makes a multilingual score.
+    A token counts by its highest cosine similarity to a token of the other text: averaged over the tokens of
+    the reference that is recall, over those of the prediction precision. The best of several references
+    counts.
 
     Args:
         predictions: One text an example. An empty one scores a raw 0 and is counted.
@@ -58,6 +58,12 @@ def bertscore_f1(
         SettingError: No such encoder or layer; rescaling without a baseline, or a baseline without rescaling.
         FileFormatError: The baseline file is not one.
         MissingExtraError: The extra ``[bertscore]`` is not installed.
+
+    Example:
+        >>> from distill_metrics import bertscore_f1
+        >>> result = bertscore_f1(["w1 w2", "w5 w6"], ["w1 w2", "w7 w8 w9"], encoder="filler", layer=1)
+        >>> round(result.per_example[0], 2), result.per_example[1] < 100
+        (100.0, True)
 
     Source:
         Zhang et al. 2020, arXiv:1904.09675; bert-score 0.3.13.
@@ -90,7 +96,14 @@ def bertscore_precision(
     known_as: str | None = None,
     device: str | None = None,
 ) -> MetricResult:
-    """BERTScore precision; settings and errors are those of :func:`bertscore_f1`."""
+    """BERTScore precision; settings and errors are those of :func:`bertscore_f1`.
+
+    Example:
+        >>> from distill_metrics import bertscore_precision
+        >>> result = bertscore_precision(["w1", "w5"], ["w1 w2", "w5"], encoder="filler", layer=1)
+        >>> round(result.per_example[1], 2), result.n
+        (100.0, 2)
+    """
     return bertscore_statistics(
         "bertscore_precision",
         predictions,
@@ -119,7 +132,14 @@ def bertscore_recall(
     known_as: str | None = None,
     device: str | None = None,
 ) -> MetricResult:
-    """BERTScore recall; settings and errors are those of :func:`bertscore_f1`."""
+    """BERTScore recall; settings and errors are those of :func:`bertscore_f1`.
+
+    Example:
+        >>> from distill_metrics import bertscore_recall
+        >>> result = bertscore_recall(["w1 w2", "w5"], ["w1", "w5"], encoder="filler", layer=1)
+        >>> round(result.per_example[1], 2), result.n
+        (100.0, 2)
+    """
     return bertscore_statistics(
         "bertscore_recall",
         predictions,

@@ -27,6 +27,11 @@ def accuracy(predictions: object, labels: object) -> MetricResult:
 
     Raises:
         ShapeError: The shapes differ, or no position counts.
+
+    Example:
+        >>> from distill_metrics import accuracy
+        >>> accuracy([3, 5, 2], [3, 4, -100]).value
+        50.0
     """
     said, right = counted(predictions, labels)
     hits = (said == right).astype(float) * 100.0
@@ -51,6 +56,12 @@ def f1(predictions: object, labels: object, *, average: Average = "macro") -> Me
     Raises:
         ShapeError: The shapes differ, or no position counts.
         SettingError: ``average`` is unknown.
+
+    Example:
+        >>> from distill_metrics import f1
+        >>> result = f1(["cat", "dog", "cat"], ["cat", "cat", "cat"])
+        >>> round(result.value, 1), result.n
+        (40.0, 3)
 
     Source:
         ``sklearn.metrics.f1_score``, with a label that has neither hits nor misses left out.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from distill_metrics.errors import SettingError, ShapeError
-from distill_metrics.likelihood import likelihood_statistics
+from distill_metrics.log_probs import likelihood_statistics
 from distill_metrics.names import lower_is_better
 from distill_metrics.results import Reference, Statistics
 from distill_metrics.table import metric_named
@@ -101,29 +101,27 @@ def compare(
         SettingError: A setting is unknown, ``confidence`` is not between 0 and 1, or ``samples`` is not
             positive.
 
+    Example:
+        >>> from distill_metrics import compare
+        >>> references = ["K AE T", "D AO G", "S AH N"] * 40
+        >>> student = ["K AE T", "D AO G", "S AH M"] * 40
+        >>> baseline = ["K AE T", "D AA G", "S AH M"] * 40
+        >>> result = compare(student, baseline, references, metric="per", names=("student", "baseline"))
+        >>> result.better, round(result.difference, 2)
+        ('student', -11.11)
+
     Source:
         Koehn 2004 for the resampling; Riezler and Maxwell 2005 for the shift to the null hypothesis, with one
         added to both counts. The randomisation's p is that of sacrebleu 2.6.0; its bootstrap takes absolute
         values before it centres, which makes p one-sided: half of ours where a difference is clear. p is
         never below ``2 ** (1 - n)``, the least that n examples exchanged between two systems can show.
     """
-    if names[0] == names[1]:
-        raise ShapeError(
-            f"Both systems are called {names[0]!r}; two different names are needed.",
-            field="names",
-            found=names,
-        )
+    _check_names(names)
+    systems = {names[0]: first, names[1]: second}
     (comparison,) = compare_many(
-        {names[0]: first, names[1]: second},
-        references,
-        metric=metric,
-        baseline=names[1],
-        method=method,
-        samples=samples,
-        seed=seed,
-        confidence=confidence,
-        settings=settings,
-    )
+        systems, references, metric=metric, baseline=names[1], method=method, samples=samples, seed=seed,
+        confidence=confidence, settings=settings,
+    )  # fmt: skip
     return comparison
 
 
@@ -159,6 +157,13 @@ def compare_many(
     Raises:
         ShapeError: Fewer than two systems, no system of the baseline's name, or texts that do not pair up.
         Exception: What :func:`compare` raises.
+
+    Example:
+        >>> from distill_metrics import compare_many
+        >>> references = ["a b c d", "e f g h"] * 20
+        >>> systems = {"baseline": ["a b", "e f"] * 20, "one": references, "two": ["a b c d", "e f"] * 20}
+        >>> [(one.first, one.better) for one in compare_many(systems, references, metric="wer")]
+        [('one', 'one'), ('two', 'two')]
 
     Source:
         Holm 1979 for the adjustment.
@@ -200,13 +205,16 @@ def compare_log_probs(
         ShapeError: The two hold other numbers of examples or tokens, or have one name.
         EmptyTextError: An example has no tokens.
         SettingError: A log-probability is positive or NaN, or ``samples`` or ``confidence`` is out of range.
+
+    Example:
+        >>> from distill_metrics import compare_log_probs
+        >>> student = [[-0.5, -0.25]] * 30 + [[-2.0]] * 10
+        >>> baseline = [[-1.0, -0.75]] * 30 + [[-2.5]] * 10
+        >>> result = compare_log_probs(student, baseline, names=("student", "baseline"))
+        >>> round(result.difference, 4), result.better
+        (-0.5, 'student')
     """
-    if names[0] == names[1]:
-        raise ShapeError(
-            f"Both systems are called {names[0]!r}; two different names are needed.",
-            field="names",
-            found=names,
-        )
+    _check_names(names)
     if [len(row) for row in first] != [len(row) for row in second]:
         raise ShapeError(
             f"{names[0]} has log-probabilities of {sum(map(len, first))} tokens in {len(first)} examples, "
@@ -218,6 +226,15 @@ def compare_log_probs(
         measured, names[1], "nll", method="bootstrap", samples=samples, seed=seed, confidence=confidence
     )
     return comparison
+
+
+def _check_names(names: tuple[str, str]) -> None:
+    if names[0] == names[1]:
+        raise ShapeError(
+            f"Both systems are called {names[0]!r}; two different names are needed.",
+            field="names",
+            found=names,
+        )
 
 
 def _compared(

@@ -40,6 +40,12 @@ def bleu(
         EmptyTextError: A reference is blank, or no reference has four tokens, where BLEU is undefined.
         SettingError: sacrebleu has no such tokenizer or smoothing.
 
+    Example:
+        >>> from distill_metrics import bleu
+        >>> result = bleu(["the cat sat on the mat"], ["the cat sat on a mat"])
+        >>> round(result.value, 2)
+        53.73
+
     Source:
         Papineni et al. 2002; Post 2018, arXiv:1804.08771.
     """
@@ -58,6 +64,12 @@ def bleu_smoothed(
     """Corpus BLEU where an order without a match counts 0.1 matches, as NLTK's ``method1``.
 
     Raises as :func:`bleu`.
+
+    Example:
+        >>> from distill_metrics import bleu_smoothed
+        >>> result = bleu_smoothed(["the dog ran on a mat"], ["the cat sat on the mat"])
+        >>> round(result.value, 2)
+        5.37
 
     Source:
         Chen and Cherry 2014, method 1; ``nltk.translate.bleu_score.SmoothingFunction.method1``.
@@ -90,6 +102,12 @@ def chrf(
         EmptyTextError: A reference is blank.
         SettingError: ``word_order`` is negative.
 
+    Example:
+        >>> from distill_metrics import chrf
+        >>> result = chrf(["colour", "centre"], [["color", "colour"], "center"])
+        >>> [round(value, 2) for value in result.per_example]
+        [100.0, 40.56]
+
     Source:
         Popović 2015, 2017.
     """
@@ -105,7 +123,13 @@ def chrfpp(
     lowercase: bool = False,
     whitespace: bool = False,
 ) -> MetricResult:
-    """chrF++: :func:`chrf` with words and pairs of words."""
+    """chrF++: :func:`chrf` with words and pairs of words.
+
+    Example:
+        >>> from distill_metrics import chrfpp
+        >>> round(chrfpp(["the cats sat"], ["the cat sat"]).value, 2)
+        64.44
+    """
     return chrf_statistics(
         predictions, references, word_order=2, lowercase=lowercase, whitespace=whitespace
     ).result()
@@ -126,6 +150,11 @@ def ter(
         ShapeError: Predictions and references do not pair up.
         TextTypeError: Something is not a ``str``.
         EmptyTextError: A reference is blank.
+
+    Example:
+        >>> from distill_metrics import ter
+        >>> ter(["on the mat the cat sat"], ["the cat sat on the mat"]).per_example[0] < 20  # one block move
+        True
 
     Source:
         Snover et al. 2006.

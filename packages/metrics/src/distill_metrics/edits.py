@@ -19,6 +19,12 @@ def wer(predictions: Sequence[str], references: Sequence[Reference]) -> MetricRe
         TextTypeError: Something is not a ``str``.
         EmptyTextError: A reference is blank.
 
+    Example:
+        >>> from distill_metrics import wer
+        >>> result = wer(["the cat sat", "a b"], ["the cat sat down", ["a c", "a b d"]])
+        >>> round(result.value, 2), result.per_example[0]
+        (28.57, 25.0)
+
     Source:
         Levenshtein 1966, unit costs, computed by rapidfuzz.
     """
@@ -26,12 +32,24 @@ def wer(predictions: Sequence[str], references: Sequence[Reference]) -> MetricRe
 
 
 def per(predictions: Sequence[str], references: Sequence[Reference]) -> MetricResult:
-    """Phoneme error rate: :func:`wer` where the blank-separated tokens are phonemes."""
+    """Phoneme error rate: :func:`wer` where the blank-separated tokens are phonemes.
+
+    Example:
+        >>> from distill_metrics import per
+        >>> per(["K AE T", "D AO G"], ["K AE T", "D AA G"]).value == 100 * 1 / 6
+        True
+    """
     return edit_statistics("per", predictions, references).result()
 
 
 def cer(predictions: Sequence[str], references: Sequence[Reference]) -> MetricResult:
-    """Character error rate: :func:`wer` over the code points of the text without white space at its ends."""
+    """Character error rate: :func:`wer` over the code points of the text without white space at its ends.
+
+    Example:
+        >>> from distill_metrics import cer
+        >>> cer(["colour"], ["color"]).value  # one edit of five characters
+        20.0
+    """
     return edit_statistics("cer", predictions, references).result()
 
 

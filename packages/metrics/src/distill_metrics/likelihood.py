@@ -1,6 +1,5 @@
 """Perplexity of causal and seq2seq models, and pseudo-perplexity of masked ones."""
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,52 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from distill_metrics.arrays import IGNORED
 from distill_metrics.errors import EmptyTextError, MissingExtraError, SettingError, ShapeError, TextTypeError
-from distill_metrics.results import MetricResult, Statistics, version_of
+from distill_metrics.log_probs import perplexity_of_sums
+from distill_metrics.results import MetricResult, version_of
 
 if TYPE_CHECKING:
     import torch
-
-
-def perplexity_from_log_probs(log_probs: Sequence[Sequence[float]]) -> MetricResult:
-    """Perplexity of tokens whose log-probabilities are known: ``exp`` of minus their mean.
-
-    Args:
-        log_probs: For each example the natural log-probability of each of its tokens.
-
-    Raises:
-        ShapeError: There are no examples.
-        EmptyTextError: An example has no tokens.
-        SettingError: A log-probability is positive or NaN.
-    """
-    return _result(_sums(log_probs), "perplexity|of given log-probabilities")
-
-
-def likelihood_statistics(log_probs: Sequence[Sequence[float]]) -> Statistics:
-    """Negative log-likelihood, nats a token, of tokens whose log-probabilities are known."""
-    sums = _sums(log_probs)
-    _refuse_nothing(sums)
-    return Statistics(
-        rows=sums,
-        value=lambda row: row[0] / row[1],
-        is_ratio=False,
-        per_example=True,
-        signature="nll|of given log-probabilities",
-        empty_predictions=0,
-        unit="nats",
-    )
-
-
-def _sums(log_probs: Sequence[Sequence[float]]) -> list[tuple[float, int]]:
-    """Of each example what it lost, nats, and its tokens."""
-    for row, values in enumerate(log_probs):
-        for value in values:
-            if not value <= 0.0:
-                raise SettingError(
-                    f"Example {row} holds the log-probability {value}; it is at most 0.",
-                    field="log_probs",
-                    found=value,
-                )
-    return [(-math.fsum(values), len(values)) for values in log_probs]
 
 
 def perplexity(
@@ -93,40 +51,23 @@ def perplexity(
         ValueError: The model gives a token NaN.
         MissingExtraError: The extra ``[perplexity]`` is not installed.
 
+    Example:
+        >>> from transformers import AutoModelForCausalLM, AutoTokenizer
+        >>> from distill_metrics import perplexity
+        >>> model = AutoModelForCausalLM.from_pretrained("writer")
+        >>> tokenizer = AutoTokenizer.from_pretrained("writer")
+        >>> result = perplexity(model, tokenizer, ["w1 w2 w3", "w4 w5"])
+        >>> result.unit, result.n, result.value > 1
+        ('ratio', 2, True)
+
     Source:
         Jelinek et al. 1977; the windows as in "Perplexity of fixed-length models" of transformers' docs.
     """
     reader: Any = tokenizer
     _check_texts(texts, "texts")
-    if (kind := _kind(model)) == "masked":
-        raise SettingError(
-            "A masked model has no perplexity; use pseudo_perplexity.",
-            field="model",
-            found=kind,
-            allowed=("causal", "seq2seq"),
-        )
-    if (kind == "seq2seq") != (sources is not None):
-        needed = "needs sources" if kind == "seq2seq" else "takes no sources"
-        raise SettingError(
-            f"The model is {kind}, which {needed}.",
-            field="sources",
-            found=None if sources is None else len(sources),
-        )
-    if sources is None:
-        width, step = _window(model, reader, max_length, stride)
-        windows = list(_causal_windows(reader, texts, width, step))
-        detail = f"causal|max_length:{width or 'whole text'}|stride:{step or 'none'}|first token is context"
-    else:
-        if (max_length, stride) != (None, None):
-            raise SettingError(
-                "max_length and stride are for causal models; seq2seq models read whole texts.",
-                field="stride" if max_length is None else "max_length",
-                found=stride if max_length is None else max_length,
-            )
-        windows = _seq2seq_windows(model, reader, sources, texts)
-        detail = "seq2seq|targets given sources"
+    windows, detail = _windows(model, reader, texts, sources, max_length=max_length, stride=stride)
     sums = _summed(model, windows, len(texts), pad=reader.pad_token_id or 0, batch_size=batch_size)
-    return _result(sums, f"perplexity|{detail}|{_versions(model)}")
+    return perplexity_of_sums(sums, f"perplexity|{detail}|{_versions(model)}")
 
 
 def pseudo_perplexity(
@@ -153,6 +94,15 @@ def pseudo_perplexity(
         ValueError: The model gives a token NaN.
         MissingExtraError: The extra ``[perplexity]`` is not installed.
 
+    Example:
+        >>> from transformers import AutoModelForMaskedLM, AutoTokenizer
+        >>> from distill_metrics import pseudo_perplexity
+        >>> model = AutoModelForMaskedLM.from_pretrained("filler")
+        >>> tokenizer = AutoTokenizer.from_pretrained("filler")
+        >>> result = pseudo_perplexity(model, tokenizer, ["w1 w2 w3", "w4 w5"])
+        >>> result.tokens, result.value > 1
+        (5, True)
+
     Source:
         Salazar et al. 2020, arXiv:1910.14659, section 2.3.
     """
@@ -173,7 +123,7 @@ def pseudo_perplexity(
             hidden[place], labels[place] = reader.mask_token_id, ids[place]
             windows.append(_Window(row, hidden, labels))
     sums = _summed(model, windows, len(texts), pad=reader.pad_token_id or 0, batch_size=batch_size)
-    return _result(sums, f"pseudo_perplexity|masked|one token at a time|{_versions(model)}")
+    return perplexity_of_sums(sums, f"pseudo_perplexity|masked|one token at a time|{_versions(model)}")
 
 
 @dataclass(frozen=True)
@@ -183,6 +133,43 @@ class _Window:
     row: int
     ids: Sequence[int]
     labels: Sequence[int]
+
+
+def _windows(
+    model: Any,
+    reader: Any,
+    texts: Sequence[str],
+    sources: Sequence[str] | None,
+    *,
+    max_length: int | None,
+    stride: int | None,
+) -> tuple[Sequence[_Window], str]:
+    """What is read of each text, and how that is said in the signature."""
+    if (kind := _kind(model)) == "masked":
+        raise SettingError(
+            "A masked model has no perplexity; use pseudo_perplexity.",
+            field="model",
+            found=kind,
+            allowed=("causal", "seq2seq"),
+        )
+    if (kind == "seq2seq") != (sources is not None):
+        needed = "needs sources" if kind == "seq2seq" else "takes no sources"
+        raise SettingError(
+            f"The model is {kind}, which {needed}.",
+            field="sources",
+            found=None if sources is None else len(sources),
+        )
+    if sources is None:
+        width, step = _window(model, reader, max_length, stride)
+        detail = f"causal|max_length:{width or 'whole text'}|stride:{step or 'none'}|first token is context"
+        return list(_causal_windows(reader, texts, width, step)), detail
+    if (max_length, stride) != (None, None):
+        raise SettingError(
+            "max_length and stride are for causal models; seq2seq models read whole texts.",
+            field="stride" if max_length is None else "max_length",
+            found=stride if max_length is None else max_length,
+        )
+    return _seq2seq_windows(model, reader, sources, texts), "seq2seq|targets given sources"
 
 
 def _kind(model: Any) -> str:
@@ -349,33 +336,6 @@ def _evaluating(model: Any) -> Iterator[None]:
         yield
     finally:
         model.train(training)
-
-
-def _refuse_nothing(sums: Sequence[tuple[float, int]]) -> None:
-    if not sums:
-        raise ShapeError("There are no examples to score; at least one is needed.")
-    for row, (lost, count) in enumerate(sums):
-        if not count:
-            raise EmptyTextError(f"Example {row} has no token to score. Remove it.")
-        if math.isnan(lost):
-            raise ValueError(f"The model gives a token of example {row} the probability NaN.")
-
-
-def _result(sums: Sequence[tuple[float, int]], signature: str) -> MetricResult:
-    _refuse_nothing(sums)
-    tokens = sum(count for _, count in sums)
-    return MetricResult(
-        value=_exp(math.fsum(lost for lost, _ in sums) / tokens),
-        unit="ratio",
-        n=len(sums),
-        signature=signature,
-        per_example=tuple(_exp(lost / count) for lost, count in sums),
-        tokens=tokens,
-    )
-
-
-def _exp(value: float) -> float:
-    return math.exp(value) if value < 709.0 else math.inf
 
 
 def _versions(model: Any) -> str:

@@ -32,6 +32,13 @@ def exact_match(
         TextTypeError: Something is not a ``str``.
         SettingError: ``normalize`` is unknown.
 
+    Example:
+        >>> from distill_metrics import exact_match
+        >>> exact_match(["The cat!", "dogs"], ["the cat", ["dog", "dogs"]]).value
+        50.0
+        >>> exact_match(["The cat!"], ["cat"], normalize="squad").value
+        100.0
+
     Source:
         Rajpurkar et al. 2016, arXiv:1606.05250, and its evaluation script v1.1, for ``"squad"``.
     """
@@ -50,6 +57,11 @@ def token_f1(
         TextTypeError: Something is not a ``str``.
         EmptyTextError: A reference has no tokens.
         SettingError: ``normalize`` is unknown.
+
+    Example:
+        >>> from distill_metrics import token_f1
+        >>> round(token_f1(["the big cat"], ["the cat"]).value, 2)
+        80.0
     """
     return token_f1_statistics(predictions, references, normalize=normalize).result()
 

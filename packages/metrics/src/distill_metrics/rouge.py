@@ -61,6 +61,12 @@ def rouge1(
         EmptyTextError: The tokenizer reduces a reference to nothing.
         SettingError: The tokenizer is unknown, or stemming is asked of another than ``"rouge_score"``.
 
+    Example:
+        >>> from distill_metrics import rouge1
+        >>> result = rouge1(["the cat sat", "dogs bark"], ["the cat slept", ["a dog", "dogs bark"]])
+        >>> [round(value, 1) for value in result.per_example]
+        [66.7, 100.0]
+
     Source:
         Lin 2004, "ROUGE: A Package for Automatic Evaluation of Summaries"; rouge-score 0.1.2.
     """
@@ -77,6 +83,11 @@ def rouge2(
     """ROUGE-2: as :func:`rouge1`, of pairs of neighbouring words.
 
     A text of one word has no pair and scores 0, identical or not: so defines it rouge-score.
+
+    Example:
+        >>> from distill_metrics import rouge2
+        >>> round(rouge2(["the cat sat down"], ["the cat sat up"]).value, 2)
+        66.67
     """
     return rouge_statistics("rouge2", predictions, references, tokenizer=tokenizer, stemmer=stemmer).result()
 
@@ -88,7 +99,13 @@ def rougeL(  # noqa: N802 - the metric's own name
     tokenizer: Tokenizer = "rouge_score",
     stemmer: bool | None = None,
 ) -> MetricResult:
-    """ROUGE-L: as :func:`rouge1`, of the longest common subsequence of words."""
+    """ROUGE-L: as :func:`rouge1`, of the longest common subsequence of words.
+
+    Example:
+        >>> from distill_metrics import rougeL
+        >>> rougeL(["кошка сидит"], ["кошка спит"], tokenizer="unicode").value
+        50.0
+    """
     return rouge_statistics("rougeL", predictions, references, tokenizer=tokenizer, stemmer=stemmer).result()
 
 
@@ -99,7 +116,13 @@ def rougeLsum(  # noqa: N802 - the metric's own name
     tokenizer: Tokenizer = "rouge_score",
     stemmer: bool | None = None,
 ) -> MetricResult:
-    """ROUGE-Lsum: as :func:`rougeL`, sentence by sentence; sentences are separated by line ends."""
+    r"""ROUGE-Lsum: as :func:`rougeL`, sentence by sentence; sentences are separated by line ends.
+
+    Example:
+        >>> from distill_metrics import rougeLsum
+        >>> rougeLsum(["one two\nthree four"], ["three four\none two"]).value
+        100.0
+    """
     return rouge_statistics(
         "rougeLsum", predictions, references, tokenizer=tokenizer, stemmer=stemmer
     ).result()

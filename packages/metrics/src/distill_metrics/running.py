@@ -47,6 +47,13 @@ def load_metric(name: str, **settings: object) -> "RunningMetric":
 
     Raises:
         UnknownMetricError: There is no such metric; the nearest is named.
+
+    Example:
+        >>> from distill_metrics import load_metric
+        >>> rouge = load_metric("rouge")
+        >>> rouge.add_batch(predictions=["the cat sat"], references=["the cat slept"])
+        >>> {name: round(value, 2) for name, value in rouge.compute().items()}
+        {'rouge1': 66.67, 'rouge2': 50.0, 'rougeL': 66.67, 'rougeLsum': 66.67}
     """
     return RunningMetric(name, settings)
 
@@ -180,6 +187,12 @@ def evaluate_metric(name: str, *, cache_dir: str | None = None, **settings: obje
     Raises:
         UnknownMetricError: There is no such metric; the nearest is named.
         MissingExtraError: The extra ``[evaluate]`` is not installed.
+
+    Example:
+        >>> from distill_metrics import evaluate_metric
+        >>> metric = evaluate_metric("wer", cache_dir="evaluate-cache")
+        >>> metric.compute(predictions=["the cat"], references=["the cat sat"])
+        {'wer': 33.33...}
     """
     metric = metric_named(name)
     try:

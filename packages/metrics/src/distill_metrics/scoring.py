@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from distill_metrics.likelihood import likelihood_statistics
+from distill_metrics.log_probs import likelihood_statistics
 from distill_metrics.names import ENCODER_METRIC_NAMES, check_metric_names
 from distill_metrics.results import MetricResult, Reference
 from distill_metrics.table import metric_named
@@ -39,6 +39,13 @@ def score(
         EmptyTextError: A reference holds nothing that the metric could count.
         SettingError: A setting is unknown, ``interval`` is not between 0 and 1, or ``samples`` is not
             positive.
+
+    Example:
+        >>> from distill_metrics import score
+        >>> texts, references = ["a b c d", "e f"], ["a b c d", ["e g", "e f g"]]
+        >>> results = score(texts, references, metrics=["wer", "exact_match"])
+        >>> results["wer"].per_example, results["exact_match"].interval
+        ((0.0, 33.33...), (0.0, 100.0))
     """
     names = check_metric_names(metrics, also=ENCODER_METRIC_NAMES)
     chosen = settings or {}
@@ -79,6 +86,12 @@ def score_log_probs(
         ShapeError: There are no examples.
         EmptyTextError: An example has no tokens.
         SettingError: A log-probability is positive or NaN.
+
+    Example:
+        >>> from distill_metrics import score_log_probs
+        >>> result = score_log_probs([[-0.5, -0.25], [-1.5]])
+        >>> result.value, result.unit, result.n
+        (0.75, 'nats', 2)
     """
     from distill_metrics.bootstrap import percentile_interval, resampled_values
 

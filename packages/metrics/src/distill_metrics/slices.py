@@ -42,6 +42,14 @@ def retention(
         SettingError: The metric is an error rate, of which no share is kept, or a setting is unknown.
         ShapeError: The teacher scores 0, or texts do not pair up.
         Exception: What :func:`compare` raises.
+
+    Example:
+        >>> from distill_metrics import retention
+        >>> references = ["a b c d"] * 20
+        >>> student = ["a b c d"] * 15 + ["a b"] * 5
+        >>> result = retention(student, references, references, metric="exact_match")
+        >>> result.value, result.interval is not None
+        (75.0, True)
     """
     from distill_metrics.bootstrap import resampled_values
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from distill_metrics.comparison import Comparison, adjust_holm, undecided
 from distill_metrics.errors import EmptyTextError, SettingError, ShapeError
-from distill_metrics.likelihood import likelihood_statistics
+from distill_metrics.log_probs import likelihood_statistics
 from distill_metrics.names import ENCODER_METRIC_NAMES, check_metric_names, lower_is_better
 from distill_metrics.results import MetricResult, Reference, Statistics
 from distill_metrics.scoring import Settings
@@ -168,25 +168,10 @@ def measure_systems(
         confidence=confidence,
         settings=settings or {},
     )
-    teachers = _teachers(predictions, teacher)
-    everything = _Systems(predictions, references, log_probs or {})
-    everything.check(nll="nll" in asked.metrics)
+    systems = _Systems(predictions, references, log_probs or {})
+    systems.check(nll="nll" in asked.metrics)
     parts = {} if slices is None else slice_rows(references, slices)
-    whole = _measure(asked, everything)
-    cut = {label: _measure(asked, everything.rows(rows), lenient=True) for label, rows in parts.items()}
-    (comparisons,) = _adjusted([whole.comparisons])
-    return SystemsReport(
-        n=len(references),
-        scores=whole.scores,
-        comparisons=comparisons,
-        retention={name: _retention(whole, name, one, confidence) for name, one in teachers.items()},
-        slices={
-            label: SliceReport(n=len(parts[label]), scores=one.scores, comparisons=family)
-            for (label, one), family in zip(
-                cut.items(), _adjusted([one.comparisons for one in cut.values()]), strict=True
-            )
-        },
-    )
+    return _report(asked, systems, parts, _teachers(predictions, teacher))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,6 +284,25 @@ def _measure(asked: _Asked, systems: _Systems, *, lenient: bool = False) -> _Mea
         if (first, metric) in found
     ]
     return _Measured(scores=scores, comparisons=comparisons, resampled=resampled)
+
+
+def _report(
+    asked: _Asked, systems: _Systems, parts: Mapping[str, Sequence[int]], teachers: Mapping[str, str]
+) -> SystemsReport:
+    whole = _measure(asked, systems)
+    cut = {label: _measure(asked, systems.rows(rows), lenient=True) for label, rows in parts.items()}
+    (comparisons,) = _adjusted([whole.comparisons])
+    families = _adjusted([one.comparisons for one in cut.values()])
+    return SystemsReport(
+        n=len(systems.references),
+        scores=whole.scores,
+        comparisons=comparisons,
+        retention={name: _retention(whole, name, one, asked.confidence) for name, one in teachers.items()},
+        slices={
+            label: SliceReport(n=len(parts[label]), scores=one.scores, comparisons=family)
+            for (label, one), family in zip(cut.items(), families, strict=True)
+        },
+    )
 
 
 def _adjusted(groups: Sequence[Sequence[Comparison]]) -> list[tuple[Comparison, ...]]:
