@@ -164,7 +164,7 @@ def test_randomisation_is_exact_where_all_exchanges_can_be_counted() -> None:
 
 
 def test_a_handful_of_examples_shows_no_difference() -> None:
-    """One example, and even five, all won by far: too few to tell systems apart."""
+    """One example, and even five, all won by far: too few to distinguish systems."""
     for n in (1, 5):
         found = compare(["a b c d"] * n, ["z"] * n, ["a b c d"] * n, metric="chrf", samples=500)
         assert found.p == 2.0 ** (1 - n)

@@ -50,7 +50,7 @@ def evaluated(save: Save, tmp_path: Path, helper: HFMetricHelper, tokenizer: Any
     import transformers
 
     model: Any = transformers.AutoModelForCausalLM.from_pretrained(save("gpt2", "AutoModelForCausalLM"))
-    made: Any = transformers.Trainer  # wants torch datasets; a list is one
+    made: Any = transformers.Trainer  # needs torch datasets; a list is one
     trainer = made(
         model=model,
         args=transformers.TrainingArguments(

@@ -29,7 +29,7 @@ REFERENCES = [
 
 @pytest.mark.parametrize("name", METRIC_NAMES)
 def test_batches_give_what_one_call_gives(name: str) -> None:
-    """Whatever the batches, references of one or several texts; afterwards it starts anew."""
+    """Whatever the batches, references of one or several texts; afterwards it starts again."""
     at_once = METRICS[name].function(PREDICTIONS, REFERENCES)
     running = load_metric(name)
     for _ in range(2):
@@ -61,7 +61,7 @@ def test_a_group_a_setting_and_information_as_in_evaluate() -> None:
 
 
 def test_bleu_is_undefined_only_where_all_batches_are() -> None:
-    """A batch of short references alone is no error yet."""
+    """A batch of short references alone is not an error yet."""
     running = load_metric("bleu")
     running.add(prediction="a b", reference="a b")
     with pytest.raises(EmptyTextError, match="No reference has 4 tokens"):

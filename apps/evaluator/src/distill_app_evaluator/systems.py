@@ -28,9 +28,9 @@ class System:
 
     Attributes:
         name: Its name in the results: the last parts of its path, as many as distinguish it from the others.
-        path: Its folder.
+        path: The folder that holds it.
         kind: What the folder holds.
-        task: Its task.
+        task: The task of the model.
         role: ``"teacher"`` for the model that the others are measured against.
         base: The folder of an adapter's base model.
     """

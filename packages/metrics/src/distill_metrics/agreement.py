@@ -1,4 +1,4 @@
-"""How far a student says what its teacher says, and how far a model knows what it knows."""
+"""Agreement of a student with its teacher, and calibration of a model."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class PlaceAgreement:
-    """How far a student follows its teacher at some places of a text.
+    """Agreement of a student with its teacher at some places of a text.
 
     Attributes:
-        first: The first place, from 0.
-        last: The last one.
-        n: Positions there.
+        first: The first place, counted from 0.
+        last: The last place.
+        n: Number of positions there.
         kl: Mean KL(teacher || student), nats.
-        top1_agreement: Share of them where both find the same token likeliest, percent.
+        top1_agreement: Share of them where the same token is the most likely for both, percent.
     """
 
     first: int
@@ -135,7 +135,7 @@ class Agreement:
 
 
 def top1_agreement(student: object, teacher: object, *, mask: object = None) -> MetricResult:
-    """Share of positions where both find the same token likeliest, in percent; see :class:`Agreement`.
+    """Share of positions where both prefer the same token, in percent; see :class:`Agreement`.
 
     Example:
         >>> from distill_metrics import top1_agreement
@@ -176,13 +176,13 @@ def _agreement(student: object, teacher: object, mask: object) -> dict[str, Metr
 
 @dataclass(frozen=True, kw_only=True)
 class ReliabilityBin:
-    """Positions whose likeliest token was given a probability within ``low`` to ``high``.
+    """Positions whose most likely token was given a probability within ``low`` to ``high``.
 
     Attributes:
         low: The lower end, itself outside, but for 0.
         high: The upper end.
         n: Positions.
-        confidence: Mean probability of their likeliest tokens, 0 to 1.
+        confidence: Mean probability of their most likely tokens, 0 to 1.
         accuracy: Share of them where that token is right, 0 to 1.
     """
 
@@ -194,9 +194,9 @@ class ReliabilityBin:
 
 
 class Calibration:
-    """Whether a model is as often right as it is sure, gathered batch by batch.
+    """Whether a model is right as often as it is confident, gathered batch by batch.
 
-    Positions are sorted into ``bins`` of equal width by the probability of their likeliest token; only sums
+    Positions are sorted into ``bins`` of equal width by the probability of their most likely token; only sums
     are kept.
 
     Args:

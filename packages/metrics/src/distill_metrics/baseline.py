@@ -22,14 +22,14 @@ def compute_baseline(
     seed: int = 0,
     device: str | None = None,
 ) -> dict[int, Scores]:
-    """Mean BERTScore of texts that have nothing to do with one another.
+    """Compute the mean BERTScore of unrelated texts.
 
     Args:
         encoder: Folder or hub name of the model.
         texts: Sentences of the language that will be scored; equal and blank ones are left out.
         layers: For which layers; None takes the one that :class:`Encoder` takes. ``0`` stands for all.
         pairs: Number of pairs at most; a text takes part in several if there are fewer texts.
-        seed: Of the pairing.
+        seed: Seed of the pairing.
         device: A torch device.
 
     Returns:

@@ -35,7 +35,7 @@ class Axes:
     y: tuple[float, float]
 
     def at(self, x: float, y: float) -> tuple[float, float]:
-        """Where a point lies in the picture; SVG counts from the top."""
+        """Where a point is in the picture; SVG counts from the top."""
         (left, right), (low, high) = self.x, self.y
         across = (x - left) / ((right - left) or 1)
         up = (y - low) / ((high - low) or 1)
@@ -66,10 +66,10 @@ class Line:
     """A curve.
 
     Attributes:
-        name: Its label.
+        name: The label of the axis.
         points: ``x,y x,y ...``, for the attribute ``points`` of an SVG polyline.
-        first: Its first value.
-        last: Its last value.
+        first: The first value of the axis.
+        last: The last value of the axis.
     """
 
     name: str

@@ -28,7 +28,7 @@ class Comparison:
             the number of systems when it comes from :func:`compare_many`).
         better: The system that is better, or None when no difference is shown: when the interval holds 0 or
             ``p`` is at least ``1 - confidence``.
-        confidence: Of the interval and the decision.
+        confidence: Confidence of the interval and of the decision.
     """
 
     first: str
@@ -78,19 +78,19 @@ def compare(
     confidence: float = 0.95,
     settings: Mapping[str, object] | None = None,
 ) -> Comparison:
-    """Two systems on the same examples: difference, interval, p and which is better.
+    """Compare two systems on the same examples: difference, interval, p, and which is better.
 
     Args:
         first: Predictions of one system.
         second: Predictions of the other, for the same examples.
         references: One text or a list of texts an example.
         metric: Name of the metric.
-        names: What the two are called in the result.
+        names: Names of the two in the result.
         method: Where p comes from: a paired ``"bootstrap"``, or approximate ``"randomization"``. The interval
             is the bootstrap's.
         samples: Resamples, the same examples for both systems.
         seed: Equal seeds give equal comparisons.
-        confidence: Of the interval and the decision.
+        confidence: Confidence of the interval and of the decision.
         settings: Settings of the metric.
 
     Raises:
@@ -137,7 +137,7 @@ def compare_many(
     confidence: float = 0.95,
     settings: Mapping[str, object] | None = None,
 ) -> tuple[Comparison, ...]:
-    """Every other system against ``baseline``, with p adjusted for their number.
+    """Compare every other system with ``baseline``, with p adjusted for their number.
 
     Args:
         systems: Predictions by name, all for the same examples.
@@ -147,7 +147,7 @@ def compare_many(
         method: As in :func:`compare`.
         samples: Resamples, the same examples for all systems.
         seed: Equal seeds give equal comparisons.
-        confidence: Of each interval (not widened for their number) and of the decisions.
+        confidence: Confidence of each interval (not widened for their number) and of the decisions.
         settings: Settings of the metric.
 
     Returns:
@@ -191,15 +191,15 @@ def compare_log_probs(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> Comparison:
-    """Two systems by the negative log-likelihood of the same tokens: a paired bootstrap over examples.
+    """Compare two systems by the negative log-likelihood of the same tokens, with a paired bootstrap.
 
     Args:
-        first: As of :func:`score_log_probs`.
-        second: Of the other system, for the same tokens.
-        names: What the two are called in the result.
+        first: The same as the argument of :func:`score_log_probs`.
+        second: The same for the other system and the same tokens.
+        names: Names of the two in the result.
         samples: Resamples, the same examples for both systems.
         seed: Equal seeds give equal comparisons.
-        confidence: Of the interval and the decision.
+        confidence: Confidence of the interval and of the decision.
 
     Raises:
         ShapeError: The two hold other numbers of examples or tokens, or have one name.
@@ -302,7 +302,7 @@ def undecided(
         difference: Value of the first minus value of the second.
         resampled: The same of each resample, ``(samples,)``.
         n: Number of examples, which bounds p from below.
-        confidence: Of the interval and of the decision to come.
+        confidence: Confidence of the interval and of the later decision.
     """
     import numpy as np
 

@@ -33,7 +33,7 @@ def perplexity(
 
     Args:
         model: A causal or seq2seq language model of transformers; it is put back into its mode afterwards.
-        tokenizer: Its tokenizer.
+        tokenizer: The tokenizer of the model.
         texts: The texts, or the targets.
         sources: For a seq2seq model the source of each target.
         max_length: Longest window of a causal model in tokens; None takes what the model takes.

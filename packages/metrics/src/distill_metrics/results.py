@@ -70,7 +70,7 @@ class Statistics:
         signature: Every setting and version.
         empty_predictions: Predictions that hold nothing to count.
         undefined: Why the metric has no value on these examples, or None where it has one.
-        unit: Of the value.
+        unit: Unit of the value.
     """
 
     rows: Sequence[Sequence[float]]

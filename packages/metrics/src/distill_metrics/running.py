@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class MetricInfo:
-    """What a metric is.
+    """A description of a metric.
 
     Attributes:
-        name: Its key.
+        name: Name of the metric.
         description: What it computes, its settings, errors and source.
-        unit: Of its value.
+        unit: Unit of its value.
         lower_is_better: True for error rates.
         settings: Those that were given, by name.
     """
@@ -39,10 +39,10 @@ class MetricInfo:
 
 
 def load_metric(name: str, **settings: object) -> "RunningMetric":
-    """A metric in the shape of ``evaluate.load``, without its hub.
+    """Load a metric in the shape of ``evaluate.load``, without its hub.
 
     Args:
-        name: A name as of :func:`score`, or a group: ``"rouge"``.
+        name: A name that :func:`score` takes, or a group: ``"rouge"``.
         settings: Settings of the metric's function.
 
     Raises:
@@ -177,11 +177,11 @@ class _Gathered:
 
 
 def evaluate_metric(name: str, *, cache_dir: str | None = None, **settings: object) -> "EvaluateMetric":
-    """The metric as a real ``evaluate.Metric``, for ``evaluate.combine`` and whatever else takes one.
+    """Make a real ``evaluate.Metric``, for ``evaluate.combine`` and everything else that takes one.
 
     Args:
-        name: A name as of :func:`score`.
-        cache_dir: Where ``evaluate`` keeps what was added until it is computed; None is its own place.
+        name: A name that :func:`score` takes.
+        cache_dir: Folder in which ``evaluate`` keeps examples until it computes; None takes its default.
         settings: Settings of the metric's function; ``compute`` takes more.
 
     Raises:

@@ -21,16 +21,16 @@ def score(
     seed: int = 0,
     settings: Settings | None = None,
 ) -> dict[str, MetricResult]:
-    """Several metrics of one system, each with the percentile interval of a bootstrap over examples.
+    """Score one system with several metrics, each with the percentile interval of a bootstrap over examples.
 
     Args:
         predictions: One text an example.
         references: One text or a list of texts an example.
-        metrics: Names out of :data:`METRIC_NAMES` and :data:`ENCODER_METRIC_NAMES`.
+        metrics: Names that :func:`metric_names` gives, or of BERTScore, such as ``"bertscore_f1"``.
         interval: Confidence of the intervals, or None for none.
         samples: Bootstrap resamples.
         seed: Equal seeds give equal intervals.
-        settings: Settings a metric, such as ``{"rougeL": {"tokenizer": "unicode"}}``.
+        settings: Settings of each metric, such as ``{"rougeL": {"tokenizer": "unicode"}}``.
 
     Raises:
         UnknownMetricError: A metric does not exist; the nearest is named.
@@ -73,7 +73,7 @@ def score_log_probs(
     samples: int = 2000,
     seed: int = 0,
 ) -> MetricResult:
-    """Negative log-likelihood of the right tokens, nats a token, with the interval of a bootstrap.
+    """Negative log-likelihood of the right tokens, in nats per token, with the interval of a bootstrap.
 
     Args:
         log_probs: For each example the natural log-probability of each of its right tokens, such as those

@@ -23,7 +23,7 @@ def retention(
     confidence: float = 0.95,
     settings: Mapping[str, object] | None = None,
 ) -> MetricResult:
-    """What share of its teacher's score a student keeps, in percent, with its interval.
+    """Compute the share of its teacher's score that a student keeps, in percent, with its interval.
 
     Args:
         student: Predictions of the student.
@@ -32,7 +32,7 @@ def retention(
         metric: Name of a metric of which more is better.
         samples: Bootstrap resamples, the same examples for both.
         seed: Equal seeds give equal intervals.
-        confidence: Of the interval.
+        confidence: Confidence of the interval.
         settings: Settings of the metric.
 
     Returns:

@@ -101,7 +101,7 @@ class SystemsReport(SliceReport):
         return tuple(sorted(range(len(own)), key=badness)[:count])
 
     def to_dict(self) -> dict[str, object]:
-        """A plain dictionary for JSON: as of a slice, with ``retention`` and ``slices`` if any."""
+        """A plain dictionary for JSON: the keys of a slice, with ``retention`` and ``slices`` if any."""
         plain = super().to_dict()
         if self.retention:
             plain["retention"] = {name: to_plain(scores) for name, scores in self.retention.items()}
@@ -137,15 +137,15 @@ def measure_systems(
     Args:
         predictions: For each system one text an example.
         references: One text or a list of texts an example.
-        metrics: Names as of :func:`score`; ``"accuracy"``, which is ``exact_match``; and ``"nll"``.
-        log_probs: For each system what ``"nll"`` is computed from, as of :func:`score_log_probs`.
+        metrics: Names that :func:`score` takes; ``"accuracy"``, which is ``exact_match``; and ``"nll"``.
+        log_probs: For each system what ``"nll"`` is computed from, as for :func:`score_log_probs`.
         pairs: Which systems are compared, ``(first, second)``; None compares every two.
         teacher: The system whose score the others keep a share of, or the teacher of each student.
         slices: Measure slices too: ``"length"`` of the references, or a value an example.
         samples: Bootstrap resamples.
         seed: Equal seeds give equal reports.
-        confidence: Of the intervals and decisions.
-        settings: Settings a metric.
+        confidence: Confidence of the intervals and decisions.
+        settings: Settings of each metric.
 
     Raises:
         ShapeError: There is no system, texts do not pair up, or a pair or teacher is not among the systems.

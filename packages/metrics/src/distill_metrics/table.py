@@ -18,7 +18,7 @@ class Metric:
     """A metric of texts.
 
     Attributes:
-        name: Its key.
+        name: Name of the metric.
         function: The public function, ``(predictions, references, *, settings) -> MetricResult``.
         measure: The same, but giving the statistics that intervals and comparisons resample.
         unit: Unit of its value.
