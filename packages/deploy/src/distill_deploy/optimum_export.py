@@ -133,7 +133,12 @@ def check_optimum(form: str, *, isolated: bool) -> None:
     except PackageNotFoundError as error:
         raise MissingExtraError(
             f"{package} is not installed here; pass isolated=True (--isolated) to run it in an environment "
-            f"of its own, or install 'distill-deploy[{package}]' into one without newer transformers"
+            f"of its own, or install 'distill-deploy[{package}]' into one without newer transformers",
+            field="isolated",
+            found=False,
+            allowed=(True,),
+            suggestion=True,
+            extra=package,
         ) from error
 
 
@@ -153,7 +158,11 @@ def lacking(source: Source, form: str) -> None:
     if lost:
         raise ExportError(
             f"the model's generation defaults set {', '.join(lost)}, which the runtime of Optimum's {form} "
-            "exports does not have; export it with exporter='own', whose runtime does"
+            "exports does not have; export it with exporter='own', whose runtime does",
+            field="exporter",
+            found="optimum",
+            allowed=("own",),
+            suggestion="own",
         )
 
 
