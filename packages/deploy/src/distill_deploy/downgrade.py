@@ -21,7 +21,7 @@ def write_downgraded(folder: Path, out: Path) -> Path:
     that transformers 5 keeps within ``rope_parameters``.
 
     Raises:
-        ExportError: Its rotary embedding differs from layer to layer, which transformers 4 cannot say.
+        ExportError: Its rotary embedding differs from layer to layer, which transformers 4 cannot express.
     """
     out.mkdir()
     for path in folder.iterdir():

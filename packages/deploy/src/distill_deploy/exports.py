@@ -98,7 +98,7 @@ def export(
 
     Example:
         >>> from distill_deploy import export
-        >>> exported = export("translator", "translator-fp32", precision="fp32", max_new_tokens=8)
+        >>> exported = export("translator", "translator-fp32", precision="fp32", max_new_tokens=4)
         >>> exported.format, exported.certificate["failures"]
         ('ctranslate2', [])
     """

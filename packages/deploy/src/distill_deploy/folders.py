@@ -95,7 +95,7 @@ def write_manifest(folder: Path | str, *, metadata: Mapping[str, str] | None = N
     """
     root = Path(folder)
     if not root.is_dir():
-        raise NotADirectoryError(f"a folder was expected at {root}, and there is none")
+        raise NotADirectoryError(f"a folder was expected at {root}, which is not a directory")
     target = root / MANIFEST
     known: dict[str, Entry] = {}
     if target.exists():

@@ -96,7 +96,7 @@ class TextGenerator(ABC):
 
     @property
     def roundings(self) -> list[str]:
-        """Where the backend computes in less than float32 unasked; most never do."""
+        """Where the backend computes in less than float32 without being asked to; most never do."""
         return []
 
     @abstractmethod

@@ -43,7 +43,7 @@ class MaskFiller(ABC):
 
     @property
     def roundings(self) -> list[str]:
-        """Where the backend computes in less than float32 unasked; most never do."""
+        """Where the backend computes in less than float32 without being asked to; most never do."""
         return []
 
     @abstractmethod

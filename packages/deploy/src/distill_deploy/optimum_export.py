@@ -188,7 +188,7 @@ def convert_optimum(
         isolated: Whether to run in an environment of its own.
 
     Raises:
-        ExportError: Optimum cannot export this, or reads configuration or tokenizer otherwise.
+        ExportError: Optimum cannot export this, or reads configuration or tokenizer differently.
     """
     request = {
         "folder": str(copy), "out": str(out), "task": source.task, "format": form, "precision": precision,
@@ -208,8 +208,8 @@ def convert_optimum(
         )  # fmt: skip
     answer = out / "facts.json"
     if not answer.exists():
-        said = "\n".join(done.stderr.strip().splitlines()[-5:])
-        raise ExportError(f"{PACKAGES[form]} ended with status {done.returncode}: {said}")
+        stderr = "\n".join(done.stderr.strip().splitlines()[-5:])
+        raise ExportError(f"{PACKAGES[form]} ended with status {done.returncode}: {stderr}")
     facts = json.loads(answer.read_bytes())
     if facts["faults"]:
         raise ExportError(f"{PACKAGES[form]} cannot export {source.path}: {'; '.join(facts['faults'])}")

@@ -40,10 +40,10 @@ def load_runtime(
 
     Example:
         >>> from distill_deploy import export, load_runtime
-        >>> exported = export("filler", "filler-fp32", precision="fp32")
+        >>> exported = export("writer", "writer-fp32", precision="fp32", max_new_tokens=4)
         >>> runtime = load_runtime(exported.path, threads=1)
-        >>> runtime.task, len(runtime.answer(["w1 [MASK] w3"])[0].split())
-        ('masked', 3)
+        >>> runtime.task, len(runtime.answer(["w1 w2", "w3"]))
+        ('causal', 2)
     """
     if threads is not None and threads < 1:
         raise ArgumentError(

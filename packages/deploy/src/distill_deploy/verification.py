@@ -66,7 +66,7 @@ def verify(
     """
     root = Path(folder)
     if not root.is_dir():
-        raise NotADirectoryError(f"a model folder was expected at {root}, and there is none")
+        raise NotADirectoryError(f"a model folder was expected at {root}, which is not a directory")
     present = dict(counted_files(root))
     has_manifest = os.path.lexists(root / MANIFEST)
     if not has_manifest and require_manifest:
