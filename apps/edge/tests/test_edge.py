@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
-from importlib.metadata import PackageNotFoundError, requires
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 import pytest
+
+from distill_app_edge.cli import main
 
 COMMAND = [sys.executable, "-m", "distill_app_edge", "run"]
 
@@ -66,14 +69,32 @@ def test_neither_torch_nor_transformers_is_imported(exported: Path) -> None:
 
 
 def test_exit_codes_tell_what_went_wrong(exported: Path, tmp_path: Path) -> None:
-    """A missing folder and wrong usage are 2, a folder that is no export is 1, each with one line."""
-    for arguments, code in (([str(tmp_path / "none"), "a"], 2), ([str(tmp_path), "a"], 1)):
+    """A missing folder, an empty one and wrong usage are 2, a changed export is 1, each with one line."""
+    broken = tmp_path / "broken"
+    shutil.copytree(exported, broken)
+    (broken / "tokenizer.json").write_text("{}")
+    (tmp_path / "empty").mkdir()
+    for name, code in (("none", 2), ("empty", 2), ("broken", 1)):
+        arguments = [str(tmp_path / name), "a"]
         done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, check=False)
         assert done.returncode == code
         assert done.stdout == ""
-        assert "distill-e" in done.stderr
+        assert done.stderr.startswith("distill-edge: ")
+        assert done.stderr.count("\n") == 1
     wrong = subprocess.run([*COMMAND, str(exported), "a", "--beams", "0"], capture_output=True, check=False)
     assert wrong.returncode == 2
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["run", "--version"]])
+def test_the_version_is_printed(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """On stdout, with exit code 0, before and after the command; ``python -m`` says the same."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 0
+    said = capsys.readouterr()
+    assert (said.out, said.err) == (f"distill-edge {version('distill-app-edge')}\n", "")
+    module = [sys.executable, "-m", "distill_app_edge", *arguments]
+    assert subprocess.run(module, capture_output=True, text=True, check=True).stdout == said.out
 
 
 def test_the_dependency_closure_holds_no_torch_and_no_transformers() -> None:

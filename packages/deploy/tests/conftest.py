@@ -187,3 +187,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 def held_out() -> Callable[[str], list[str]]:
     """The texts to compare a kind of model on."""
     return texts_of
+
+
+@pytest.fixture(name="tokenizer")
+def of_a_kind() -> Callable[[str], Any]:
+    """A tokenizer of letters, laid out as a kind of model has it."""
+    return make_tokenizer

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -62,6 +65,34 @@ def test_an_export_that_agrees_too_little_is_exit_4_unless_that_is_allowed(
     (out / "runtime.json").write_text("{}")
     assert main(["verify", str(out)]) == 1
     assert "runtime.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        (main, ["--version"]),
+        (main, ["verify", "--version"]),
+        (main, ["run", "--version"]),
+        (main, ["export", "--version"]),
+        (export_main, ["--version"]),
+    ],
+)
+def test_the_version_is_printed(
+    command: Callable[[list[str]], int], arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On stdout, with exit code 0, of the whole and of each command."""
+    with pytest.raises(SystemExit) as ended:
+        command(arguments)
+    assert ended.value.code == 0
+    said = capsys.readouterr()
+    assert (said.out, said.err) == (f"distill-deploy {version('distill-deploy')}\n", "")
+
+
+def test_the_module_prints_its_version() -> None:
+    """``python -m distill_deploy --version``."""
+    module = [sys.executable, "-m", "distill_deploy", "--version"]
+    said = subprocess.run(module, capture_output=True, text=True, check=True).stdout
+    assert said == f"distill-deploy {version('distill-deploy')}\n"
 
 
 @pytest.mark.parametrize("command", [["run"], ["verify"]])

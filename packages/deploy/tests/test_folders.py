@@ -41,7 +41,7 @@ class Weights:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A small sealed folder with weights, a configuration and a file in a folder."""
+    """A small folder with a manifest, with weights, a configuration and a file in a folder."""
     with staged(tmp_path / "model", metadata={"run": "r1"}) as staging:
         generator = np.random.default_rng(0)
         save_file({"w": generator.normal(size=(40, 8)).astype("f4")}, staging / "model.safetensors")
@@ -64,8 +64,8 @@ def test_a_staged_folder_verifies_and_carries_its_metadata(folder: Path) -> None
     [
         (lambda w: {}, "lacks the tensor 'w'"),
         (lambda w: {"w": w, "v": w}, "holds 'v'"),
-        (lambda w: {"w": w.T.copy()}, "as F32 8x40, it was sealed as F32 40x8"),
-        (lambda w: {"w": w.astype("f2")}, "as F16 40x8, it was sealed as F32 40x8"),
+        (lambda w: {"w": w.T.copy()}, "as F32 8x40, it was saved as F32 40x8"),
+        (lambda w: {"w": w.astype("f2")}, "as F16 40x8, it was saved as F32 40x8"),
     ],
 )
 def test_sealing_again_does_not_bless_other_tensors(
@@ -80,7 +80,7 @@ def test_sealing_again_does_not_bless_other_tensors(
 
 
 def test_cards_may_change_after_sealing(folder: Path) -> None:
-    """README.md, .gitattributes and .cache/ are no part of the seal."""
+    """README.md, .gitattributes and .cache/ are no part of the manifest."""
     (folder / "README.md").write_text("card")
     (folder / ".gitattributes").write_text("x")
     (folder / ".cache").mkdir()
@@ -109,7 +109,7 @@ def test_a_hub_snapshot_with_links_loads_unverified(folder: Path, tmp_path: Path
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "x.pt", "training_args.bin", "a.pkl", "model.bin"])
 def test_pickles_are_refused_even_without_a_manifest(folder: Path, name: str) -> None:
-    """A pickle is never loaded, sealed or not."""
+    """A pickle is never loaded, with a manifest or not."""
     (folder / name).write_bytes(pickle.dumps({"a": 1}))
     with pytest.raises(IntegrityError, match=name):
         verify(folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +16,14 @@ OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command: 0 ok, 1 failed, 2 wrong usage, 130 interrupted. Results on stdout, talk on stderr."""
+    """Run one command: 0 ok, 1 failed, 2 wrong usage, 130 interrupted; only results go to stdout."""
     arguments = _parser().parse_args(argv)
-    if not arguments.export.is_dir():
+    from distill_deploy import RUNTIME_FILE
+
+    if not (arguments.export / RUNTIME_FILE).is_file():
+        found = f"{RUNTIME_FILE} is missing" if arguments.export.is_dir() else "there is no folder"
         print(
-            f"distill-edge: an exported folder was expected at {arguments.export}, and there is none; "
+            f"distill-edge: an exported folder was expected at {arguments.export}, and {found}; "
             "distill-export makes one",
             file=sys.stderr,
         )
@@ -37,6 +41,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="distill-edge", description="Run an exported model without torch.")
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="answer each TEXT with a line")
+    for one in (parser, run):
+        one.add_argument("--version", action="version", version=f"distill-edge {version('distill-app-edge')}")
     run.add_argument("export", type=Path, metavar="EXPORT", help="a folder made by distill-export")
     run.add_argument("text", nargs="+", metavar="TEXT", help="a source, a prompt, or a text with masks")
     run.add_argument("--beams", type=_positive, default=1, help="1 is greedy (default)")

@@ -57,7 +57,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the model did, and the texts it was asked, both by transformers."""
+    """The texts, and what the model answers to them, both by transformers."""
 
     texts: list[str]
     rows: list[list[int]]  # of the texts, before masks were put in
@@ -110,7 +110,7 @@ def _carried(
     source: Source, facts: Mapping[str, object], runtime: TextGenerator | MaskFiller, evidence: Evidence
 ) -> list[str]:
     """What the folder should carry and does not: tokenizer, template, special ids, generation defaults."""
-    failures = [f"the backend does not compute in float32: {said}" for said in runtime.roundings]
+    failures = [f"the backend does not compute in float32: {rounding}" for rounding in runtime.roundings]
     tokenizer = source.tokenizer
     if [runtime.encode(text) for text in evidence.texts if text] != [
         row for text, row in zip(evidence.texts, evidence.rows, strict=True) if text
@@ -120,22 +120,22 @@ def _carried(
     for text in evidence.texts if slow is not None else ():
         ids = tokenizer(text).input_ids
         if ids != slow(text).input_ids or tokenizer.decode(ids) != slow.decode(ids):
-            failures.append(f"tokenizer.json reads or writes {text!r} otherwise than the model's tokenizer")
+            failures.append(f"tokenizer.json reads or writes {text!r} differently from the model's tokenizer")
             break
     answers = evidence.recorded.answers
-    theirs = [
+    texts = [
         tokenizer.decode(row, skip_special_tokens=True, clean_up_tokenization_spaces=False) for row in answers
     ]
-    if [runtime.tokenizer.decode(row, skip_special_tokens=True) for row in answers] != theirs:
+    if [runtime.tokenizer.decode(row, skip_special_tokens=True) for row in answers] != texts:
         failures.append("the tokenizer without transformers makes other texts")
     if isinstance(runtime, TextGenerator) and tokenizer.chat_template is not None:
         messages = [{"role": "user", "content": "a"}]
-        ours = wanted = None
+        prompt = wanted = None
         with contextlib.suppress(ValueError):
-            ours = runtime.chat_prompt(messages)
+            prompt = runtime.chat_prompt(messages)
         with contextlib.suppress(Exception):  # a template may refuse the sample in its own way
             wanted = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        if ours != wanted:
+        if prompt != wanted:
             failures.append("the chat template makes another prompt")
     for name, value in source.facts.items():
         if facts.get(name) != value:

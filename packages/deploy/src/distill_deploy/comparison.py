@@ -41,12 +41,12 @@ class Agreement:
         self.largest_difference = max(self.largest_difference, float(np.abs(expected - found).max()))
         self.lowest = min(self.lowest, float(expected.min()))
         self.highest = max(self.highest, float(expected.max()))
-        ours, theirs = expected.argmax(-1), found.argmax(-1)
+        wanted, got = expected.argmax(-1), found.argmax(-1)
         rows = np.arange(len(expected))
         self.positions += len(rows)
-        self.equal += int((ours == theirs).sum())
-        margins = expected[rows, ours] - expected[rows, theirs]
-        self._margins += [float(margin) for margin in margins[ours != theirs]]
+        self.equal += int((wanted == got).sum())
+        margins = expected[rows, wanted] - expected[rows, got]
+        self._margins += [float(margin) for margin in margins[wanted != got]]
 
     @property
     def rate(self) -> float:
@@ -126,11 +126,11 @@ def compare_filler(recorded: Recorded, runtime: MaskFiller, *, mask: int) -> Mea
         answers.append(runtime.logits([row])[0][places])
     spent = time.perf_counter() - began
     agreement = Agreement()
-    for ours, theirs in zip(recorded.logits, answers, strict=True):
-        agreement.add(ours, theirs, ())
+    for wanted, got in zip(recorded.logits, answers, strict=True):
+        agreement.add(wanted, got, ())
     best = [scores.argmax(-1).tolist() for scores in answers]
     pairs = zip(recorded.rows, recorded.answers, best, strict=True)
-    filled = [(_filled(row, ours, mask), _filled(row, theirs, mask)) for row, ours, theirs in pairs]
+    filled = [(_filled(row, wanted, mask), _filled(row, got, mask)) for row, wanted, got in pairs]
 
     def decode(ids: Sequence[int]) -> str:
         text: str = runtime.tokenizer.decode(list(ids), skip_special_tokens=True)
@@ -140,12 +140,12 @@ def compare_filler(recorded: Recorded, runtime: MaskFiller, *, mask: int) -> Mea
         every=agreement,
         counting=agreement,
         examples=len(recorded.rows),
-        equal_outputs=sum(ours == theirs for ours, theirs in filled),
+        equal_outputs=sum(wanted == got for wanted, got in filled),
         equal_beams=None,
         beams=0,
         distinct_tokens=len({token for row in recorded.answers for token in row}),
-        expected=[decode(ours) for ours, _ in filled],
-        found=[decode(theirs) for _, theirs in filled],
+        expected=[decode(wanted) for wanted, _ in filled],
+        found=[decode(got) for _, got in filled],
         ms_per_example=1000 * spent / len(recorded.rows),
         method="logits at every masked position",
     )
@@ -173,10 +173,10 @@ def _parted(
     """Greedy outputs whose first other token the model itself scores lower by twice the logit difference."""
     parted = 0
     for ids, other, logits in zip(recorded.answers, found, recorded.logits, strict=False):
-        theirs = [*other, *ends[:1]]
-        place = next((n for n, (a, b) in enumerate(zip(ids, theirs, strict=False)) if a != b), None)
-        if place is not None and not (ids[place] in ends and theirs[place] in ends):
-            parted += bool(logits[place, ids[place]] - logits[place, theirs[place]] >= 2 * difference)
+        got = [*other, *ends[:1]]
+        place = next((n for n, (a, b) in enumerate(zip(ids, got, strict=False)) if a != b), None)
+        if place is not None and not (ids[place] in ends and got[place] in ends):
+            parted += bool(logits[place, ids[place]] - logits[place, got[place]] >= 2 * difference)
     return parted
 
 

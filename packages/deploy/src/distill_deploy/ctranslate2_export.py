@@ -8,7 +8,7 @@ from distill_deploy.errors import ExportError, MissingExtraError
 from distill_deploy.exporter import Conversion, Exporter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from transformers import PreTrainedModel
@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     from distill_deploy.facts import Task
     from distill_deploy.generation import TextGenerator
     from distill_deploy.source import Source
+
+# What is known to arrive whole: test_architectures.py exports one of each.
+ARCHITECTURES: Mapping[Task, Sequence[str]] = {
+    "causal": (
+        "bloom", "codegen", "falcon", "gpt2", "gpt_bigcode", "gptj", "llama", "mistral", "qwen2", "qwen3",
+    ),
+    "seq2seq": ("bart", "m2m_100", "marian", "mbart", "mt5", "pegasus", "t5", "umt5"),
+}  # fmt: skip
 
 
 class CTranslate2Exporter(Exporter):
@@ -35,6 +43,29 @@ class CTranslate2Exporter(Exporter):
         del isolated
         return f"ctranslate2 runs {task} models without torch, and its library owns the computation"
 
+    def check(self, source: Source, *, isolated: bool) -> None:
+        """Refuse an architecture that is not known to arrive whole, and an M2M100 that contradicts itself."""
+        del isolated
+        if source.model_type not in ARCHITECTURES[source.task]:
+            allowed = ARCHITECTURES[source.task]
+            raise ExportError(
+                f"{source.path} is a {source.model_type} model, which is not exported to ctranslate2; "
+                f"{source.task} models that are: {', '.join(allowed)}",
+                field="folder",
+                found=source.model_type,
+                allowed=allowed,
+            )
+        start, pad = source.facts["decoder_start_token_id"], source.config.pad_token_id
+        if source.model_type == "m2m_100" and start == pad:
+            raise ExportError(
+                f"{source.path} starts its decoder from its padding token ({pad}), after which transformers' "
+                "M2M100 numbers positions differently with a cache than without, so there is no one model to "
+                "agree with; train it with the end token as decoder_start_token_id, as M2M100 and NLLB are",
+                field="decoder_start_token_id",
+                found=start,
+                suggestion=next(iter(source.facts["eos_token_ids"]), None),
+            )
+
     def convert(self, job: Conversion) -> None:
         """Write model.bin once: what it is computed in is settled when it is loaded."""
         if not (job.out / "model.bin").exists():
@@ -53,7 +84,7 @@ def convert_ctranslate2(source: Source, out: Path, precision: str) -> None:
     """Write CTranslate2's model.bin, config.json and vocabulary.
 
     Raises:
-        ExportError: Its converter does not know the architecture.
+        ExportError: CTranslate2's converter cannot read it.
         MissingExtraError: ctranslate2 is not installed.
     """
     try:
@@ -67,12 +98,17 @@ def convert_ctranslate2(source: Source, out: Path, precision: str) -> None:
     model = source.model()
     name = type(model.config).__name__
     loader = _marian_loader() if name == "MarianConfig" else converters._MODEL_LOADERS.get(name)
-    if loader is None:
-        known = ", ".join(sorted(key.removesuffix("Config") for key in converters._MODEL_LOADERS))
-        raise ExportError(f"{name} cannot be exported to ctranslate2; what can: {known}")
     _adapt(source, model)
     with torch.no_grad():
-        spec = cast("Any", loader)(model, source.tokenizer)
+        try:
+            spec = cast("Any", loader)(model, source.tokenizer)
+        except (AttributeError, KeyError, NotImplementedError, TypeError, ValueError) as error:
+            raise ExportError(
+                f"{source.path}: CTranslate2's converter cannot read this {source.model_type} "
+                f"({type(error).__name__}: {error})",
+                field="folder",
+                found=source.model_type,
+            ) from error
         _correct(source, model, spec)
         for name in ("unk_token", "bos_token", "eos_token"):  # CTranslate2 reads no null here
             if getattr(spec.config, name, "") is None:
@@ -83,7 +119,7 @@ def convert_ctranslate2(source: Source, out: Path, precision: str) -> None:
 
 
 def _adapt(source: Source, model: PreTrainedModel) -> None:
-    """Put into the configuration of ``model`` what CTranslate2's loaders read there and transformers 5 dropped."""
+    """Put into a configuration what CTranslate2's loaders read there and transformers 5 dropped."""
     config: Any = model.config
     encoder: Any = getattr(getattr(model, "model", None), "encoder", None)
     if encoder is not None:  # BART and those built as it is

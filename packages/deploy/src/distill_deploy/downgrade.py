@@ -21,7 +21,7 @@ def write_downgraded(folder: Path, out: Path) -> Path:
     that transformers 5 keeps within ``rope_parameters``.
 
     Raises:
-        ExportError: Its rotary embedding differs from layer to layer, which transformers 4 cannot say.
+        ExportError: Its rotary embedding differs from layer to layer, which transformers 4 cannot express.
     """
     out.mkdir()
     for path in folder.iterdir():
@@ -48,7 +48,11 @@ def downgraded_config(config: dict[str, Any]) -> dict[str, Any]:
         raise ExportError(
             f"the rotary embedding of this {config.get('model_type')} differs from layer to layer "
             f"({', '.join(rope)}), which the transformers of Optimum's releases cannot read; "
-            "export it with exporter='own'"
+            "export it with exporter='own'",
+            field="exporter",
+            found="optimum",
+            allowed=("own",),
+            suggestion="own",
         )
     written = {name: value for name, value in config.items() if name != "rope_parameters"}
     if "partial_rotary_factor" in rope:

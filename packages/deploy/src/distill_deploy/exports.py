@@ -14,7 +14,7 @@ from distill_deploy.downgrade import write_downgraded
 from distill_deploy.errors import ExportError, ExportRefusedError
 from distill_deploy.exporter import Conversion
 from distill_deploy.folders import staged
-from distill_deploy.routes import ExportPath, export_path, exporter_of
+from distill_deploy.routes import export_path, exporter_of
 from distill_deploy.source import Source, open_source, write_runtime_files
 from distill_deploy.verification import verify
 
@@ -29,7 +29,16 @@ CERTIFICATE = "certificate.json"
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """An export that was verified: where it is, its files and their bytes, and its certificate."""
+    """An export that stands at its place.
+
+    Attributes:
+        path: Its folder.
+        format: The format of its files.
+        precision: The precision of its weights.
+        files: Name and bytes of each of its files.
+        size_bytes: Bytes of all of them.
+        certificate: How well it agrees with its model; the content of its certificate.json.
+    """
 
     path: Path
     format: str
@@ -83,30 +92,40 @@ def export(
         ExportRefusedError: The export agrees too little with its model. It stands at ``out`` +
             ".rejected"; ``rate`` and ``min_agreement`` are what was found and what was asked for.
         ExportError: The architecture, format, precision or arguments have no path.
-        MissingExtraError: Something to export or run with is not installed; the message names the extra.
-        IntegrityError: ``folder`` is not what its manifest says.
+        MissingExtraError: Something to export or run with is not installed; ``extra`` names what brings it.
+        IntegrityError: ``folder`` differs from its manifest.
         FileExistsError: ``out`` exists and ``overwrite`` is false.
+
+    Example:
+        >>> from distill_deploy import export
+        >>> exported = export("translator", "translator-fp32", precision="fp32", max_new_tokens=4)
+        >>> exported.format, exported.certificate["failures"]
+        ('ctranslate2', [])
     """
     _check(held_out, references, metric)
-    verify(folder)
     request = Request(
         format, precision, exporter, "", held_out, references, metric, min_agreement, allow_failed,
         max_new_tokens, isolated,
     )  # fmt: skip
+    return _verified(Path(folder), Path(out), task, request, overwrite=overwrite)
+
+
+def _verified(
+    folder: Path, out: Path, task: Task | None, request: Request, *, overwrite: bool
+) -> ExportedModel:
+    verify(folder)
     with tempfile.TemporaryDirectory() as temporary:
-        source = _opened(Path(folder), task, Path(temporary))
+        source = _opened(folder, task, Path(temporary))
         path = export_path(
-            source.task, format=format, precision=precision, exporter=exporter, isolated=isolated
-        )
-        chosen = exporter_of(path, source.task)
-        chosen.check(source, isolated=isolated)
+            source.task, format=request.format, precision=request.precision, exporter=request.exporter,
+            isolated=request.isolated,
+        )  # fmt: skip
+        exporter = exporter_of(path, source.task)
+        exporter.check(source, isolated=request.isolated)
         scratch = Path(temporary, "conversion")
         scratch.mkdir()
-        return _export(source, chosen, scratch, Path(out), _settled(request, path), overwrite=overwrite)
-
-
-def _settled(request: Request, path: ExportPath) -> Request:
-    return replace(request, format=path.format, exporter=path.exporter, reason=path.reason)
+        settled = replace(request, format=path.format, exporter=path.exporter, reason=path.reason)
+        return _export(source, exporter, scratch, out, settled, overwrite=overwrite)
 
 
 def _opened(folder: Path, task: Task | None, temporary: Path) -> Source:
@@ -170,9 +189,12 @@ def _check(
     metric: Metric | None,
 ) -> None:
     if metric is not None and (held_out is None or references is None or len(references) != len(held_out)):
-        raise ExportError("a metric needs held_out texts and one reference for each of them")
+        raise ExportError(
+            "a metric needs held_out texts and one reference for each of them",
+            field="held_out" if held_out is None else "references",
+        )
     if held_out is not None and not held_out:
-        raise ExportError("held_out is empty; pass None to compare on made rows")
+        raise ExportError("held_out is empty; pass None to compare on made rows", field="held_out", found=())
 
 
 def _set_aside(staging: Path, target: Path) -> Path:

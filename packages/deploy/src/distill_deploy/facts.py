@@ -44,6 +44,12 @@ def read_runtime_facts(folder: Path | str) -> RuntimeFacts:
 
     Raises:
         IntegrityError: runtime.json is missing, is not valid JSON, or lacks one of the facts.
+
+    Example:
+        >>> from distill_deploy import export, read_runtime_facts
+        >>> exported = export("writer", "writer-int8", allow_failed=True, max_new_tokens=4)
+        >>> read_runtime_facts(exported.path)
+        RuntimeFacts(task='causal', format='ctranslate2', precision='int8', max_new_tokens=4)
     """
     facts = read_facts(Path(folder))
     return RuntimeFacts(

@@ -12,7 +12,7 @@ _UNKNOWN = "\ue000"  # private use: in no vocabulary
 
 
 def fast_tokenizer(tokenizer: Any) -> PreTrainedTokenizerFast | None:
-    """A fast tokenizer that reads and writes as the slow ``tokenizer`` does; None where there is no way.
+    """A fast tokenizer that reads and writes as the slow ``tokenizer`` does; None where it cannot be made.
 
     The export compares both on every text that it is checked on.
     """

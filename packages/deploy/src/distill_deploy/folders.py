@@ -1,4 +1,4 @@
-"""Writing a folder so that it is either whole and sealed, or not there."""
+"""Writing a folder so that it is either whole, with a manifest, or not there."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _OLD = ".old"
 def staged(
     folder: Path | str, *, overwrite: bool = False, metadata: Mapping[str, str] | None = None
 ) -> Iterator[Path]:
-    """Yield an empty folder to write into; on a clean exit seal it and rename it to ``folder``.
+    """Yield an empty folder to write into; at a clean exit write its manifest and rename it to it.
 
     The staging folder lies beside ``folder``, so that the rename is atomic: a reader sees the old folder
     or the new one, never a part. Before it every file gets the mode the umask asks for, MANIFEST.json is
@@ -41,6 +41,14 @@ def staged(
 
     Raises:
         FileExistsError: ``folder`` exists and ``overwrite`` is false, or it is a file.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from distill_deploy import staged
+        >>> with staged("notes", metadata={"run": "first"}) as folder:
+        ...     _ = (folder / "note.txt").write_text("whole or not there")
+        >>> sorted(path.name for path in Path("notes").iterdir())
+        ['MANIFEST.json', 'note.txt']
     """
     target = Path(folder).absolute()
     _refuse_existing(target, overwrite=overwrite)
@@ -63,20 +71,31 @@ def staged(
 def write_manifest(folder: Path | str, *, metadata: Mapping[str, str] | None = None) -> Path:
     """Write MANIFEST.json for the files that ``folder`` now holds, and return its path.
 
-    Sealing again is for cards, certificates and configurations: the names, dtypes and shapes of the tensors
-    of a weight file stay those of its first manifest, and :func:`distill_deploy.load_tensors` compares them.
+    Write it again after a change of cards, certificates and configurations: the names, dtypes and shapes of
+    the tensors of a weight file stay those of its first manifest, and :func:`distill_deploy.load_tensors`
+    compares them.
 
     Args:
         folder: An existing folder.
         metadata: Texts to carry. None keeps those of a valid manifest that is already there.
 
     Raises:
-        NotADirectoryError: ``folder`` is none.
-        IntegrityError: It holds a link or something that is no regular file.
+        NotADirectoryError: ``folder`` is not a directory.
+        IntegrityError: It holds a link or something else that is not a regular file.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from distill_deploy import verify, write_manifest
+        >>> Path("cards").mkdir()
+        >>> _ = Path("cards", "card.txt").write_text("a card")
+        >>> write_manifest("cards", metadata={"by": "example"}).name
+        'MANIFEST.json'
+        >>> dict(verify("cards").metadata)
+        {'by': 'example'}
     """
     root = Path(folder)
     if not root.is_dir():
-        raise NotADirectoryError(f"a folder to seal was expected at {root}, and there is none")
+        raise NotADirectoryError(f"a folder was expected at {root}, which is not a directory")
     target = root / MANIFEST
     known: dict[str, Entry] = {}
     if target.exists():
@@ -86,7 +105,7 @@ def write_manifest(folder: Path | str, *, metadata: Mapping[str, str] | None = N
     files: dict[str, dict[str, object]] = {}
     for name, path in counted_files(root):
         if path.is_symlink() or not path.is_file():
-            raise IntegrityError(f"{root}: {name} is no regular file, and only those are sealed")
+            raise IntegrityError(f"{root}: {name} is not a regular file, and a manifest lists only those")
         files[name] = {"size": path.stat().st_size, "sha256": digest(path)}
         if name.endswith(".safetensors"):
             files[name]["tensors"] = (known[name].tensors if name in known else None) or tensors_of(path)
@@ -109,7 +128,7 @@ def _refuse_existing(target: Path, *, overwrite: bool) -> None:
     if not os.path.lexists(target):
         return
     if target.is_symlink() or not target.is_dir():
-        raise FileExistsError(f"{target} exists and is no folder; choose another place")
+        raise FileExistsError(f"{target} exists and is not a directory; choose another place")
     if not overwrite:
         raise FileExistsError(f"{target} exists; pass overwrite=True to replace it, or choose another place")
 

@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from distill_deploy.errors import ArgumentError
 from distill_deploy.tokens import Pieces, batches, cut_at, read_tokenizer, render_chat
 
 if TYPE_CHECKING:
@@ -20,12 +21,30 @@ MAX_NEW_TOKENS = 64
 Message = Mapping[str, object]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Decoding:
-    """How to choose tokens. ``temperature`` 0 is greedy, or beam search with ``beams`` above 1.
+def at_least(name: str, value: float, least: int) -> None:
+    """Refuse a value of an argument that is below the least one.
 
     Raises:
-        ValueError: A number is out of its range, or beams are asked for with sampling.
+        ArgumentError: It is.
+    """
+    if value < least:
+        raise ArgumentError(
+            f"{name} must be at least {least}, not {value}", field=name, found=value, suggestion=least
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """How tokens are chosen.
+
+    Attributes:
+        beams: Number of beams. 1 is greedy; more is beam search that stops early.
+        temperature: Divides the scores before a token is drawn. 0 takes the likeliest token.
+        top_k: Number of likeliest tokens to draw from. 0 draws from all of them.
+        top_p: Probability that the likeliest tokens to draw from have together.
+
+    Raises:
+        ArgumentError: A number is out of its range, or beams are asked for with sampling.
     """
 
     beams: int = 1
@@ -35,20 +54,32 @@ class Decoding:
 
     def __post_init__(self) -> None:
         """Refuse what is out of range, or contradicts itself."""
-        if self.beams < 1:
-            raise ValueError(f"beams must be at least 1, not {self.beams}")
+        at_least("beams", self.beams, 1)
         if self.temperature < 0:
-            raise ValueError(f"temperature must be 0 (greedy) or more, not {self.temperature}")
+            raise ArgumentError(
+                f"temperature must be 0 (greedy) or more, not {self.temperature}",
+                field="temperature", found=self.temperature, suggestion=0.0,
+            )  # fmt: skip
         if self.top_k < 0:
-            raise ValueError(f"top_k must be 0 (all tokens) or more, not {self.top_k}")
+            raise ArgumentError(
+                f"top_k must be 0 (all tokens) or more, not {self.top_k}",
+                field="top_k", found=self.top_k, suggestion=0,
+            )  # fmt: skip
         if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must be above 0 and at most 1, not {self.top_p}")
+            raise ArgumentError(
+                f"top_p must be above 0 and at most 1, not {self.top_p}",
+                field="top_p", found=self.top_p, suggestion=1.0,
+            )  # fmt: skip
         if self.beams > 1 and self.temperature > 0:
-            raise ValueError(
-                "beams choose the likeliest text and a temperature draws one; ask for one of both"
-            )
+            raise ArgumentError(
+                "beams choose the likeliest text and a temperature draws one; ask for one of both",
+                field="beams", found=self.beams, suggestion=1,
+            )  # fmt: skip
         if self.temperature == 0 and (self.top_k or self.top_p < 1):
-            raise ValueError("top_k and top_p are for sampling; set a temperature above 0 as well")
+            raise ArgumentError(
+                "top_k and top_p are for sampling; set a temperature above 0 as well",
+                field="temperature", found=self.temperature, suggestion=1.0,
+            )  # fmt: skip
 
 
 class TextGenerator(ABC):
@@ -65,7 +96,7 @@ class TextGenerator(ABC):
 
     @property
     def roundings(self) -> list[str]:
-        """Where the backend computes in less than float32 unasked; most never do."""
+        """Where the backend computes in less than float32 without being asked to; most never do."""
         return []
 
     @abstractmethod
@@ -92,14 +123,15 @@ class TextGenerator(ABC):
         """Ids of a source or prompt, special tokens included as the tokenizer adds them.
 
         Raises:
-            ValueError: The text has no tokens and the tokenizer no beginning token.
+            ArgumentError: The text has no tokens and the tokenizer no beginning token.
         """
         ids: list[int] = self.tokenizer.encode(text).ids
         if not ids:
             if self._facts["bos_token_id"] is None:
-                raise ValueError(
-                    f"the text {text!r} has no tokens; give at least one that the tokenizer knows"
-                )
+                raise ArgumentError(
+                    f"the text {text!r} has no tokens; give at least one that the tokenizer knows",
+                    field="texts", found=text,
+                )  # fmt: skip
             ids = [self._facts["bos_token_id"]]
         if self.task == "causal" and len(ids) > 1 and ids[-1] in self._facts["eos_token_ids"]:
             del ids[-1]  # some tokenizers append the end, after which nothing continues
@@ -109,7 +141,7 @@ class TextGenerator(ABC):
         """The text that the export's chat template makes of messages, ready for an answer.
 
         Raises:
-            ValueError: There is no chat template, or it refuses these messages.
+            ArgumentError: There is no chat template, or it refuses these messages.
         """
         return render_chat(self._folder, messages, self._facts["special_tokens"])
 
@@ -143,7 +175,7 @@ class TextGenerator(ABC):
             stop: Texts at which an output ends; they are left out.
 
         Raises:
-            ValueError: A number is out of its range, or a text has no tokens.
+            ArgumentError: A number is out of its range, or a text has no tokens.
         """
         decoding = Decoding(beams=beams, temperature=temperature, top_k=top_k, top_p=top_p)
         prompts = [self.encode(text) for text in texts]
@@ -166,7 +198,7 @@ class TextGenerator(ABC):
             batch_size: Most texts computed together.
 
         Raises:
-            ValueError: As :meth:`generate`.
+            ArgumentError: As :meth:`generate`.
         """
         return self.generate(texts, max_new_tokens=max_new_tokens, beams=beams, batch_size=batch_size)
 
@@ -174,7 +206,7 @@ class TextGenerator(ABC):
         """The answer to a conversation; ``decoding`` as for :meth:`generate`, ``stop`` too.
 
         Raises:
-            ValueError: As :meth:`chat_prompt` and :meth:`generate`.
+            ArgumentError: As :meth:`chat_prompt` and :meth:`generate`.
         """
         stop = decoding.pop("stop", ())
         prompt = self.tokenizer.encode(self.chat_prompt(messages), add_special_tokens=False).ids
@@ -212,8 +244,7 @@ class TextGenerator(ABC):
     ) -> list[list[int]]:
         limit = self._limit(max_new_tokens)
         self._refuse(decoding)
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        at_least("batch_size", batch_size, 1)
         results: list[list[int]] = [[] for _ in prompts]
         for rows in batches([len(prompt) for prompt in prompts], batch_size, equal=self.task == "causal"):
             batch = [list(prompts[row]) for row in rows]
@@ -226,16 +257,16 @@ class TextGenerator(ABC):
         asked = {"beams": decoding.beams > 1, "temperature": decoding.temperature > 0}
         for name, instead in self.lacks.items():
             if asked[name]:
-                raise ValueError(
-                    f"{name} was asked for, and this export's backend has none; it has {instead}"
-                )
+                raise ArgumentError(
+                    f"{name} was asked for, and this export's backend has none; it has {instead}",
+                    field=name, found=getattr(decoding, name), suggestion=getattr(Decoding(), name),
+                )  # fmt: skip
 
     def _limit(self, max_new_tokens: int | None) -> int:
         limit = (
             self._facts.get("max_new_tokens", MAX_NEW_TOKENS) if max_new_tokens is None else max_new_tokens
         )
-        if limit < 1:
-            raise ValueError(f"max_new_tokens must be at least 1, not {limit}")
+        at_least("max_new_tokens", limit, 1)
         return int(limit)
 
     def stream(

@@ -105,11 +105,11 @@ def parse(path: Path) -> tuple[dict[str, Entry], dict[str, str]]:
     """Files and metadata of a manifest.
 
     Raises:
-        IntegrityError: It is a link, is no manifest, was changed by as much as a byte, or names a path
+        IntegrityError: It is a link, is not a manifest, was changed by as much as a byte, or names a path
             that leaves the folder.
     """
     if path.is_symlink() or not path.is_file():
-        raise IntegrityError(f"{path.parent}: {MANIFEST} is no regular file")
+        raise IntegrityError(f"{path.parent}: {MANIFEST} is not a regular file")
     raw = path.read_bytes()
     try:
         body = json.loads(raw.decode("ascii"))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from distill_deploy.errors import ArgumentError
 from distill_deploy.tokens import batches, padded, read_tokenizer
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class MaskFiller(ABC):
 
     @property
     def roundings(self) -> list[str]:
-        """Where the backend computes in less than float32 unasked; most never do."""
+        """Where the backend computes in less than float32 without being asked to; most never do."""
         return []
 
     @abstractmethod
@@ -66,15 +67,22 @@ class MaskFiller(ABC):
         """The ``top_k`` likeliest tokens, best first, for every mask of every text.
 
         Raises:
-            ValueError: ``top_k`` is not positive, or a text has no mask.
+            ArgumentError: ``top_k`` or ``batch_size`` is not positive, or a text has no mask.
         """
-        if top_k < 1:
-            raise ValueError(f"top_k must be at least 1, not {top_k}")
+        for name, value in (("top_k", top_k), ("batch_size", batch_size)):
+            if value < 1:
+                raise ArgumentError(
+                    f"{name} must be at least 1, not {value}", field=name, found=value, suggestion=1
+                )
         rows = [self.encode(text) for text in texts]
         mask = self._facts["mask_token_id"]
         for text, row in zip(texts, rows, strict=True):
             if mask not in row:
-                raise ValueError(f"the text {text!r} has no {self.tokenizer.id_to_token(mask)} to fill")
+                raise ArgumentError(
+                    f"the text {text!r} has no {self.tokenizer.id_to_token(mask)} to fill",
+                    field="texts",
+                    found=text,
+                )
         results: list[list[tuple[Fill, ...]]] = [[] for _ in rows]
         for batch in batches([len(row) for row in rows], batch_size, equal=False):
             scores = self.logits([rows[number] for number in batch])
@@ -116,7 +124,7 @@ class MaskFiller(ABC):
             batch_size: Most texts computed together.
 
         Raises:
-            ValueError: A text has no mask.
+            ArgumentError: A text has no mask.
         """  # noqa: E501
         del max_new_tokens, beams
         return self.complete(texts, batch_size=batch_size)

@@ -133,7 +133,12 @@ def check_optimum(form: str, *, isolated: bool) -> None:
     except PackageNotFoundError as error:
         raise MissingExtraError(
             f"{package} is not installed here; pass isolated=True (--isolated) to run it in an environment "
-            f"of its own, or install 'distill-deploy[{package}]' into one without newer transformers"
+            f"of its own, or install 'distill-deploy[{package}]' into one without newer transformers",
+            field="isolated",
+            found=False,
+            allowed=(True,),
+            suggestion=True,
+            extra=package,
         ) from error
 
 
@@ -153,7 +158,11 @@ def lacking(source: Source, form: str) -> None:
     if lost:
         raise ExportError(
             f"the model's generation defaults set {', '.join(lost)}, which the runtime of Optimum's {form} "
-            "exports does not have; export it with exporter='own', whose runtime does"
+            "exports does not have; export it with exporter='own', whose runtime does",
+            field="exporter",
+            found="optimum",
+            allowed=("own",),
+            suggestion="own",
         )
 
 
@@ -179,7 +188,7 @@ def convert_optimum(
         isolated: Whether to run in an environment of its own.
 
     Raises:
-        ExportError: Optimum cannot export this, or reads configuration or tokenizer otherwise.
+        ExportError: Optimum cannot export this, or reads configuration or tokenizer differently.
     """
     request = {
         "folder": str(copy), "out": str(out), "task": source.task, "format": form, "precision": precision,
@@ -199,8 +208,8 @@ def convert_optimum(
         )  # fmt: skip
     answer = out / "facts.json"
     if not answer.exists():
-        said = "\n".join(done.stderr.strip().splitlines()[-5:])
-        raise ExportError(f"{PACKAGES[form]} ended with status {done.returncode}: {said}")
+        stderr = "\n".join(done.stderr.strip().splitlines()[-5:])
+        raise ExportError(f"{PACKAGES[form]} ended with status {done.returncode}: {stderr}")
     facts = json.loads(answer.read_bytes())
     if facts["faults"]:
         raise ExportError(f"{PACKAGES[form]} cannot export {source.path}: {'; '.join(facts['faults'])}")

@@ -26,13 +26,13 @@ def main() -> None:
     if not faults:
         try:
             (openvino if request["format"] == "openvino" else onnx)(request)
-        except Exception as error:  # noqa: BLE001 - told in the answer, whatever it is
+        except Exception as error:  # noqa: BLE001 - the answer reports it, whatever it is
             faults = [f"{type(error).__name__}: {error}", supported(request)]
     (out / "facts.json").write_text(json.dumps({**facts, "faults": faults}), encoding="utf-8")
 
 
 def lost(request: dict[str, Any]) -> list[str]:
-    """What this transformers reads otherwise than the one that saved the model."""
+    """What this transformers reads differently from the one that saved the model."""
     from transformers import AutoConfig, AutoTokenizer
 
     faults = []

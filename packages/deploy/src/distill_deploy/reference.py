@@ -72,7 +72,9 @@ def text_rows(source: Source, texts: Sequence[str], ends: Sequence[int]) -> list
         if not row and source.tokenizer.bos_token_id is not None:
             row = [source.tokenizer.bos_token_id]
         if not row:
-            raise ExportError(f"the held-out text {text!r} has no tokens; leave it out")
+            raise ExportError(
+                f"the held-out text {text!r} has no tokens; leave it out", field="held_out", found=text
+            )
         rows.append(row)
     return rows
 

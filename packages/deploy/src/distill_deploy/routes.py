@@ -129,9 +129,11 @@ def _route(task: Task, name: str, exporter: str, *, isolated: bool) -> tuple[str
             return form, one
     by = {kind: [form for form, one in routes if one.exporter == kind] for kind in ("own", "optimum")}
     allowed = by.get(wanted) or list(dict.fromkeys(form for form, _ in routes))
+    others = [one for one in export_formats() if one not in dict(_BUILT_IN)]
     raise ExportError(
         f"format {name!r} was asked for a {task} model, which is exported as {', '.join(by['own'])}, "
-        f"or through Optimum (exporter='optimum') as {', '.join(by['optimum'])}",
+        f"or through Optimum (exporter='optimum') as {', '.join(by['optimum'])}"
+        + (f"; other packages register {', '.join(others)}" if others else ""),
         field="format",
         found=name,
         allowed=allowed,
@@ -175,7 +177,7 @@ def _registered(name: str) -> Exporter | None:
         return None
     if len({one.value for one in found}) > 1:
         raise ExportError(
-            f"several packages register the format {name!r}: {', '.join(map(_package, found))}; "
+            f"several packages register the format {name!r}: {', '.join(sorted(map(_package, found)))}; "
             "uninstall all but one",
             field="format",
             found=name,

@@ -37,6 +37,13 @@ def load_runtime(
         MissingExtraError: The backend is not installed; ``extra`` names what brings it.
         ExportError: No installed package runs its format.
         ArgumentError: ``threads`` is not positive.
+
+    Example:
+        >>> from distill_deploy import export, load_runtime
+        >>> exported = export("writer", "writer-fp32", precision="fp32", max_new_tokens=4)
+        >>> runtime = load_runtime(exported.path, threads=1)
+        >>> runtime.task, len(runtime.answer(["w1 w2", "w3"]))
+        ('causal', 2)
     """
     if threads is not None and threads < 1:
         raise ArgumentError(

@@ -1,4 +1,4 @@
-"""Saving a model and its tokenizer as one sealed folder, and reading its tensors back without torch."""
+"""Saving model and tokenizer as one folder with a manifest, and reading tensors back without torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from distill_deploy.errors import IntegrityError, NonFiniteWeightsError
+from distill_deploy.errors import ArgumentError, IntegrityError, NonFiniteWeightsError
 from distill_deploy.folders import staged
 from distill_deploy.manifest import MANIFEST, parse, tensors_of
 from distill_deploy.verification import verify
@@ -68,12 +68,20 @@ def save(
     Raises:
         NonFiniteWeightsError: A tensor holds NaN or infinity; nothing is written.
         FileExistsError: ``folder`` exists and ``overwrite`` is false.
-        ValueError: Both ``model`` and ``tokenizer`` are None.
+        ArgumentError: Both ``model`` and ``tokenizer`` are None.
+
+    Example:
+        >>> from transformers import AutoTokenizer
+        >>> from distill_deploy import save, verify
+        >>> tokenizer = AutoTokenizer.from_pretrained("writer")
+        >>> folder = save(None, tokenizer, "only-tokenizer", metadata={"of": "writer"})
+        >>> "tokenizer.json" in verify(folder).files
+        True
     """
     from pathlib import Path
 
     if model is None and tokenizer is None:
-        raise ValueError("a model or a tokenizer to save was expected, and both are None")
+        raise ArgumentError("a model or a tokenizer to save was expected, and both are None", field="model")
     with staged(folder, overwrite=overwrite, metadata=metadata) as staging:
         for part in (model, tokenizer):
             if part is not None:
@@ -84,13 +92,26 @@ def save(
 
 
 def load_tensors(folder: Path | str, *, require_manifest: bool = False) -> LoadedFolder:
-    """Verify ``folder`` and return its tensors as a lazy mapping. Models come from distill-adapters.
+    """Verify ``folder`` and return its tensors as a lazy mapping; distill-adapters loads models.
+
+    Args:
+        folder: A folder with safetensors files.
+        require_manifest: Refuse a folder without a manifest.
+
+    Returns:
+        The folder and its tensors, each read as a NumPy array when it is asked for.
 
     Raises:
         IntegrityError: As :func:`distill_deploy.verify`, or a safetensors file cannot be read, or lacks a
             tensor that the manifest or an index names, or holds one of another dtype or shape than the
             manifest's.
-        NotADirectoryError: ``folder`` is none.
+        NotADirectoryError: ``folder`` is not a directory.
+
+    Example:
+        >>> from distill_deploy import load_tensors
+        >>> loaded = load_tensors("writer")
+        >>> loaded.has_manifest, loaded.tensors["model.embed_tokens.weight"].shape
+        (True, (96, 64))
     """
     found = verify(folder, require_manifest=require_manifest)
     if found.has_manifest:
@@ -105,14 +126,14 @@ def _compare_tensors(folder: Path) -> None:
         found = tensors_of(folder / name) or {}
         for tensor, layout in entry.tensors.items():
             if tensor not in found:
-                raise IntegrityError(f"{folder}: {name} lacks the tensor {tensor!r} that it was sealed with")
+                raise IntegrityError(f"{folder}: {name} lacks the tensor {tensor!r} that it was saved with")
             if found[tensor] != layout:
                 raise IntegrityError(
-                    f"{folder}: {name} holds {tensor!r} as {found[tensor]}, it was sealed as {layout}"
+                    f"{folder}: {name} holds {tensor!r} as {found[tensor]}, it was saved as {layout}"
                 )
         extra = sorted(found.keys() - entry.tensors.keys())
         if extra:
-            raise IntegrityError(f"{folder}: {name} holds {extra[0]!r}, a tensor it was not sealed with")
+            raise IntegrityError(f"{folder}: {name} holds {extra[0]!r}, a tensor that it was not saved with")
 
 
 class _Tensors(Mapping[str, "NDArray[np.generic]"]):
@@ -152,7 +173,9 @@ def _header(path: Path) -> tuple[dict[str, tuple[str, int, int]], int]:
         with safe_open(path, framework="numpy"):
             pass  # the library's own checks: lengths, overlaps, dtypes
     except SafetensorError as error:
-        raise IntegrityError(f"{path.parent}: {path.name} is no valid safetensors file ({error})") from error
+        raise IntegrityError(
+            f"{path.parent}: {path.name} is not a valid safetensors file ({error})"
+        ) from error
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))

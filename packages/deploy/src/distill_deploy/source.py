@@ -87,7 +87,10 @@ class Source:
         if missing:
             raise ExportError(
                 f"{self.path} lacks {len(missing)} weights that a {self.task} model needs "
-                f"({missing[0]}, ...), so it is another kind of model; name its task or train it for this one"
+                f"({missing[0]}, ...), so it is another kind of model; name its task, or "
+                "train it for this one",
+                field="task",
+                found=self.task,
             )
         return cast("PreTrainedModel", model.eval())
 
@@ -101,12 +104,16 @@ def open_source(folder: Path, task: Task | None) -> Source:
     """
     if (folder / "adapter_config.json").exists():
         raise ExportError(
-            f"{folder} holds an adapter; merge it first: python -m distill_adapters merge {folder} MERGED"
+            f"{folder} holds an adapter; merge it first: python -m distill_adapters merge {folder} MERGED",
+            field="folder",
+            found=str(folder),
         )
     try:
         config = json.loads((folder / "config.json").read_bytes())
     except FileNotFoundError as error:
-        raise ExportError(f"{folder} has no config.json, so it is not a saved model") from error
+        raise ExportError(
+            f"{folder} has no config.json, so it is not a saved model", field="folder", found=str(folder)
+        ) from error
     try:
         from transformers import AutoConfig, AutoTokenizer
     except ImportError as error:
@@ -119,7 +126,9 @@ def open_source(folder: Path, task: Task | None) -> Source:
         slow, tokenizer = tokenizer, fast_tokenizer(tokenizer)
     if tokenizer is None:
         raise ExportError(
-            f"{folder} has no fast tokenizer (tokenizer.json), which the runtime reads, and none can be made"
+            f"{folder} has no fast tokenizer (tokenizer.json), which the runtime reads, and none can be made",
+            field="folder",
+            found=type(slow).__name__,
         )
     read, chosen = AutoConfig.from_pretrained(folder), task or _task_of(config)
     return Source(folder, chosen, read, tokenizer, _facts(folder, chosen, read, tokenizer), slow)

@@ -6,7 +6,7 @@ import json
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from distill_deploy.errors import IntegrityError
+from distill_deploy.errors import ArgumentError, IntegrityError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -49,7 +49,7 @@ def render_chat(
         special: Texts of the special tokens that a template may name, such as ``bos_token``.
 
     Raises:
-        ValueError: The export has no chat template, or the template refuses these messages.
+        ArgumentError: The export has no chat template, or the template refuses these messages.
     """
     import jinja2
     import jinja2.sandbox
@@ -59,7 +59,9 @@ def render_chat(
 
     path = folder / CHAT_TEMPLATE
     if not path.exists():
-        raise ValueError(f"{folder} has no chat template; give its model a plain prompt instead")
+        raise ArgumentError(
+            f"{folder} has no chat template; give its model a plain prompt instead", field="messages"
+        )
     environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )
@@ -73,7 +75,11 @@ def render_chat(
         template = environment.from_string(path.read_text(encoding="utf-8"))
         text: str = template.render(messages=messages, add_generation_prompt=True, **known)
     except jinja2.TemplateError as error:
-        raise ValueError(f"the chat template of {folder} refuses these messages: {error}") from error
+        raise ArgumentError(
+            f"the chat template of {folder} refuses these messages: {error}",
+            field="messages",
+            found=list(messages),
+        ) from error
     return text
 
 

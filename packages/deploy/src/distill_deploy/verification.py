@@ -23,7 +23,14 @@ _PICKLE_HEADS = frozenset({b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found: the folder, whether a manifest vouches for it, its counted files, its metadata."""
+    """What was found.
+
+    Attributes:
+        path: The folder.
+        has_manifest: Whether MANIFEST.json is there, and so every counted file was compared with it.
+        files: Names of the counted files.
+        metadata: Texts that the manifest carries.
+    """
 
     path: Path
     has_manifest: bool
@@ -49,15 +56,21 @@ def verify(
     Raises:
         IntegrityError: A file is changed, missing, extra, linked, a pickle, or leaves the folder. One
             line that names the file.
-        NotADirectoryError: ``folder`` is none.
+        NotADirectoryError: ``folder`` is not a directory.
+
+    Example:
+        >>> from distill_deploy import verify
+        >>> found = verify("writer", require_manifest=True)
+        >>> found.has_manifest, "config.json" in found.files
+        (True, True)
     """
     root = Path(folder)
     if not root.is_dir():
-        raise NotADirectoryError(f"a model folder was expected at {root}, and there is none")
+        raise NotADirectoryError(f"a model folder was expected at {root}, which is not a directory")
     present = dict(counted_files(root))
     has_manifest = os.path.lexists(root / MANIFEST)
     if not has_manifest and require_manifest:
-        raise IntegrityError(f"{root}: {MANIFEST} is missing, and a sealed folder was required")
+        raise IntegrityError(f"{root}: {MANIFEST} is missing, and a folder with a manifest was required")
     listed: dict[str, Entry] = {}
     metadata: dict[str, str] = {}
     if has_manifest:
@@ -80,11 +93,11 @@ def _compare(root: Path, present: Mapping[str, Path], listed: Mapping[str, Entry
             raise IntegrityError(f"{root}: {name} is missing")
     for name, path in present.items():
         if path.is_symlink():
-            raise IntegrityError(f"{root}: {name} is a link, and a sealed folder holds none")
+            raise IntegrityError(f"{root}: {name} is a link, and a folder with a manifest holds none")
         if name not in listed:
             raise IntegrityError(f"{root}: {name} is extra, the manifest does not list it")
         if not path.is_file():
-            raise IntegrityError(f"{root}: {name} is no regular file")
+            raise IntegrityError(f"{root}: {name} is not a regular file")
         found = path.stat().st_size
         if found != listed[name].size:
             raise IntegrityError(f"{root}: {name} has {found} bytes, the manifest says {listed[name].size}")
@@ -114,7 +127,7 @@ def _check_index(root: Path, name: str, path: Path) -> None:
     try:
         names = set(json.loads(path.read_bytes())["weight_map"].values())
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise IntegrityError(f"{root}: {name} is no index of weights ({error!r})") from error
+        raise IntegrityError(f"{root}: {name} is not an index of weights ({error!r})") from error
     for part in sorted(map(str, names)):
         if not is_plain(part) or "/" in part:
             raise IntegrityError(f"{root}: {name} names {part!r}, which leaves the folder")
