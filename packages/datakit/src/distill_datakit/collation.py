@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, cast
 
 from distill_datakit.columns import IGNORED, Task, check_task
-from distill_datakit.errors import OptionError, TokenizerError
+from distill_datakit.errors import DataError, OptionError, TokenizerError
 from distill_datakit.hashing import digest
-from distill_datakit.masking import Corrupter, Masker, Masking
+from distill_datakit.masking import Corrupter, Masker, Masking, check_probability
 
 if TYPE_CHECKING:
     import numpy as np
@@ -91,7 +91,8 @@ def collator(
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     if pad is None:
         raise TokenizerError(
-            "the tokenizer has neither a padding nor an end-of-text token. Set tokenizer.pad_token."
+            "the tokenizer has neither a padding nor an end-of-text token. Set tokenizer.pad_token.",
+            field="tokenizer.pad_token",
         )
     noise: Masker | Corrupter | None = None
     if task == "masked":
@@ -110,16 +111,18 @@ def _check_settings(
 ) -> None:
     check_task(task)
     if masking not in (None, *_MASKINGS[task]):
-        allowed = ", ".join(repr(name) for name in _MASKINGS[task])
-        raise ValueError(f"masking={masking!r} for task {task!r}: allowed are {allowed}.")
-    if not 0.0 < probability <= 1.0:
-        raise ValueError(f"masking_probability={probability}: above 0 and at most 1 is allowed.")
+        raise OptionError.of("masking", masking, _MASKINGS[task], f" for task {task!r}")
+    check_probability(probability)
     if span_length < 1:
-        raise ValueError(f"span_length={span_length}: at least 1 token is needed.")
+        raise OptionError(
+            f"span_length={span_length}: at least 1 token is needed.",
+            field="span_length", found=span_length, suggestion=1.0)  # fmt: skip
     if multiple is not None and multiple < 1:
-        raise ValueError(f"pad_to_multiple_of={multiple}: at least 1, or None.")
+        raise OptionError(
+            f"pad_to_multiple_of={multiple}: at least 1, or None.",
+            field="pad_to_multiple_of", found=multiple, suggestion=None)  # fmt: skip
     if packed not in ("mask", "position_ids"):
-        raise ValueError(f"packed_attention={packed!r}: allowed are 'mask' and 'position_ids'.")
+        raise OptionError.of("packed_attention", packed, ("mask", "position_ids"))
 
 
 class _PaddingCollator:
@@ -144,7 +147,7 @@ class _PaddingCollator:
         import torch
 
         if not rows:
-            raise ValueError("a batch of no rows was given; at least one is needed.")
+            raise DataError("a batch of no rows was given; at least one is needed.")
         names = [name for name in ("input_ids", "attention_mask", "labels") if name in rows[0]]
         columns = {name: _integers(rows, name) for name in names}
         packed = "position_ids" in rows[0]
@@ -172,9 +175,9 @@ class _PaddingCollator:
 
         assert self.noise is not None  # noqa: S101 - called only then
         if "row_id" not in rows[0]:
-            raise ValueError(
-                "rows without 'row_id' cannot be masked reproducibly. Make them with tokenize()."
-            )
+            raise DataError(
+                "rows without 'row_id' cannot be masked reproducibly. Make them with tokenize().",
+                field="row_id", found=tuple(rows[0]))  # fmt: skip
         words = _integers(rows, "word_ids") if "word_ids" in rows[0] else [None] * len(rows)
         pairs = [
             self.noise(ids, word, row_id=_row_id(row), epoch=self.epoch)

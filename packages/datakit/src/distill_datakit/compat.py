@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distill_datakit.columns import TASKS, Task
+from distill_datakit.errors import OptionError
 from distill_datakit.loading import load_data
+from distill_datakit.masking import check_probability
 from distill_datakit.splitting import split
 from distill_datakit.tokenization import tokenize
 
@@ -48,7 +50,7 @@ def prepare_tokenized_dataset(
 
     Raises:
         DataError: The data cannot be used; see ``load_data`` and ``tokenize``.
-        ValueError: An unknown ``model_type`` or a probability outside (0, 1].
+        OptionError: An unknown ``model_type`` or a probability outside (0, 1].
     """
     task = _checked_task(model_type, masking_probability)
     return tokenize(
@@ -82,13 +84,13 @@ def prepare_dataset_dict(
 
     Raises:
         DataError: The data cannot be used, or a part would be empty.
-        ValueError: As of ``prepare_tokenized_dataset``; an unknown key of ``split_config``, or shares
+        OptionError: As of ``prepare_tokenized_dataset``; an unknown key of ``split_config``, or shares
             that do not sum to 1.
     """
     task = _checked_task(model_type, masking_probability)
     unknown = set(split_config or {}) - set(SPLIT_CONFIG)
     if unknown:
-        raise ValueError(f"split_config has {min(unknown)!r}; allowed are {', '.join(SPLIT_CONFIG)}.")
+        raise OptionError.of("split_config", min(unknown), tuple(SPLIT_CONFIG))
     config = {**SPLIT_CONFIG, **(split_config or {})}
     fractions = (config["train"], config["val"], config["test"])
     parts = split(load_data(input_path), fractions=fractions, seed=int(config["seed"]), exact=True)
@@ -97,7 +99,6 @@ def prepare_dataset_dict(
 
 def _checked_task(model_type: str, masking_probability: float) -> Task:
     if model_type not in _TASK_OF:
-        raise ValueError(f"model_type={model_type!r}: allowed are {', '.join(_TASK_OF)}.")
-    if not 0.0 < masking_probability <= 1.0:
-        raise ValueError(f"masking_probability={masking_probability}: above 0 and at most 1 is allowed.")
+        raise OptionError.of("model_type", model_type, tuple(_TASK_OF))
+    check_probability(masking_probability)
     return _TASK_OF[model_type]

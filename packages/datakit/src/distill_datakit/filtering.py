@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from distill_datakit.errors import OptionError
 from distill_datakit.files import Row
 
 
@@ -29,7 +30,7 @@ class GenerationFilter:
         kept: Rows that passed.
 
     Raises:
-        ValueError: ``metric`` without ``min_metric``, or the other way round.
+        OptionError: ``metric`` without ``min_metric``, or the other way round.
 
     Source:
         Compression ratio: Radford et al. 2022, section 4.5, arXiv:2212.04356.
@@ -48,7 +49,9 @@ class GenerationFilter:
     def __post_init__(self) -> None:
         """Check what belongs together."""
         if (self.metric is None) != (self.min_metric is None):
-            raise ValueError("metric and min_metric belong together: give both or neither.")
+            raise OptionError(
+                "metric and min_metric belong together: give both or neither.",
+                field="min_metric", found=self.min_metric)  # fmt: skip
 
     def __call__(self, rows: Iterable[Mapping[str, object]]) -> Iterator[Row]:
         """The rows that pass, one by one, as they come."""

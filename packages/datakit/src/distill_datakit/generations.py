@@ -40,7 +40,9 @@ def write_generations(rows: Iterable[Mapping[str, object]], path: str | Path) ->
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in {".jsonl", ".parquet"}:
-        raise DataError("generations are written as .jsonl or .parquet.", file=str(path))
+        raise DataError(
+            "generations are written as .jsonl or .parquet.",
+            file=str(path), found=suffix, allowed=(".jsonl", ".parquet"), suggestion=".jsonl")  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = _fresh(rows, existing_ids(path), str(path))
     return _append_lines(fresh, path) if suffix == ".jsonl" else _append_parquet(fresh, path)
@@ -101,7 +103,7 @@ def read_generations(
     for number, found in _converted(path, inputs, tokenizer):
         try:
             if isinstance(found, DataError):
-                raise DataError(found.message, file=str(path), row=number, field=found.field)
+                raise found.at(str(path), number)
             rows.append(_checked(found, str(path), number))
         except DataError as error:
             if on_error == "refuse":
@@ -179,11 +181,12 @@ def _checked(row: Mapping[str, object], file: str, number: int) -> Row:
         if not isinstance(value, allowed) or isinstance(value, bool):
             found = "missing" if value is None else f"{value!r:.40}"
             raise DataError(
-                f"{found}; a generation has id, input, output and score.", file=file, row=number, field=name
-            )
+                f"{found}; a generation has id, input, output and score.", file=file, row=number, field=name,
+                found=value)  # fmt: skip
     score = row.get("score")
     if score is not None and (isinstance(score, bool) or not isinstance(score, int | float)):
-        raise DataError(f"{score!r:.40} is no number.", file=file, row=number, field="score")
+        raise DataError(
+            f"{score!r:.40} is not a number.", file=file, row=number, field="score", found=score)  # fmt: skip
     return {name: row.get(name) for name in FIELDS}
 
 

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
-from distill_datakit.errors import DataError, DroppedRowsWarning
+from distill_datakit.errors import DataError, DroppedRowsWarning, OptionError
 from distill_datakit.files import Row
 from distill_datakit.reading import CheckedRows
 
@@ -22,6 +22,7 @@ def load_data(
     columns: Mapping[str, str] | None = None,
     on_error: OnError = "refuse",
     split: str | None = None,
+    quotes: bool | None = None,
 ) -> "Dataset":
     """Read rows of raw text and check every one.
 
@@ -37,6 +38,9 @@ def load_data(
         columns: Our name -> the file's name, as ``{"source": "word", "target": "phonemes"}``.
         on_error: ``"drop"`` leaves wrong rows out and warns with their number.
         split: Which one of a folder or hub dataset that has several; on the hub ``"train"`` when None.
+        quotes: Whether cells of a CSV or TSV file may stand in quotation marks, between which delimiters and
+            line ends are text. None, the default: those of a CSV file may, those of a TSV file, in which a
+            quotation mark is a character like others, may not.
 
     Returns:
         The rows in file order. Text stays text: ``"NA"`` and ``"null"`` in a CSV are strings.
@@ -48,7 +52,7 @@ def load_data(
         DroppedRowsWarning: Rows were dropped.
     """
     check_on_error(on_error)
-    checked = CheckedRows(source, columns, split=split)
+    checked = CheckedRows(source, columns, split=split, quotes=quotes)
     rows: list[Row] = []
     dropped: list[DataError] = []
     for _, row in checked:
@@ -66,9 +70,9 @@ def load_data(
 
 
 def check_on_error(on_error: str) -> None:
-    """Raise ``ValueError`` unless it is ``"refuse"`` or ``"drop"``."""
+    """Raise ``OptionError`` unless it is ``"refuse"`` or ``"drop"``."""
     if on_error not in ("refuse", "drop"):
-        raise ValueError(f"on_error={on_error!r}: allowed are 'refuse' and 'drop'.")
+        raise OptionError.of("on_error", on_error, ("refuse", "drop"))
 
 
 def warn_of_dropped(first: object, dropped: int, rows: int) -> None:

@@ -4,7 +4,8 @@ import itertools
 from typing import TYPE_CHECKING, Literal
 
 from distill_datakit.columns import IGNORED
-from distill_datakit.errors import TokenizerError
+from distill_datakit.errors import DataError, OptionError, TokenizerError
+from distill_datakit.special_tokens import special_tokens
 
 if TYPE_CHECKING:
     import numpy as np
@@ -175,6 +176,14 @@ def _choose_spans(
     return chosen, kind
 
 
+def check_probability(probability: float) -> None:
+    """Raise ``OptionError`` unless it is above 0 and at most 1."""
+    if not 0.0 < probability <= 1.0:
+        raise OptionError(
+            f"masking_probability={probability}: above 0 and at most 1 is allowed.",
+            field="masking_probability", found=probability, suggestion=0.15)  # fmt: skip
+
+
 class Masker:
     """Masks rows for a masked model.
 
@@ -196,15 +205,17 @@ class Masker:
 
         if tokenizer.mask_token_id is None:
             raise TokenizerError(
-                "task 'masked' needs a mask token and this tokenizer has none. Set tokenizer.mask_token."
+                "task 'masked' needs a mask token and this tokenizer has none. Set tokenizer.mask_token.",
+                field="tokenizer.mask_token",
             )
         if masking != "token" and not tokenizer.is_fast:
             raise TokenizerError(
-                f"masking={masking!r} needs a fast tokenizer (tokenizer.json), which says what a word is."
-            )
+                f"masking={masking!r} needs a fast tokenizer (tokenizer.json), which says what a word is.",
+                field="masking", found=masking, allowed=("token",), suggestion="token")  # fmt: skip
         self.mask_id = int(tokenizer.mask_token_id)
-        self.special = np.array(sorted(tokenizer.all_special_ids), dtype=np.int64)
-        ordinary = sorted(set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids))
+        special = set(special_tokens(tokenizer).values())
+        self.special = np.array(sorted(special), dtype=np.int64)
+        ordinary = sorted(set(tokenizer.get_vocab().values()) - special)
         self.replacements = np.array(ordinary or [self.mask_id], dtype=np.int64)
         self.masking, self.seed, self.probability = masking, seed, probability
         self.scheme = ("dynamic 80/10/10", masking, seed, probability)
@@ -215,14 +226,14 @@ class Masker:
         """Ids to feed, and labels.
 
         Raises:
-            ValueError: Whole words are to be chosen and the row does not say what they are.
+            DataError: Whole words are to be chosen and the row does not say what they are.
         """
         import numpy as np
 
         if self.masking != "token" and words is None:
-            raise ValueError(
-                f"masking={self.masking!r} needs rows with 'word_ids'. Make them with tokenize()."
-            )
+            raise DataError(
+                f"masking={self.masking!r} needs rows with 'word_ids'. Make them with tokenize().",
+                field="word_ids")  # fmt: skip
         return mask_row(
             ids, maskable=~np.isin(ids, self.special), replacements=self.replacements, mask_id=self.mask_id,
             probability=self.probability, seed=self.seed, row_id=row_id, epoch=epoch,
@@ -253,7 +264,8 @@ class Corrupter:
         if not len(self.sentinels) or tokenizer.eos_token_id is None:
             raise TokenizerError(
                 "span corruption needs an end token and the tokens <extra_id_0>, <extra_id_1>... as T5's "
-                "tokenizers have them. Add them with tokenizer.add_tokens."
+                "tokenizers have them. Add them with tokenizer.add_tokens.",
+                field="tokenizer.eos_token" if tokenizer.eos_token_id is None else "tokenizer",
             )
         self.end_id = int(tokenizer.eos_token_id)
         self.seed, self.probability, self.span_length = seed, probability, span_length

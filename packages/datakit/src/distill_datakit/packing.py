@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from distill_datakit.columns import IGNORED
-from distill_datakit.errors import DataError
+from distill_datakit.errors import DataError, OptionError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,8 +83,8 @@ def _packed(part: "Dataset", length: int) -> "Dataset":
     if missing or "position_ids" in part.column_names:
         raise DataError(
             f"rows of tokenize() for a causal task are packed, once; there are "
-            f"{', '.join(part.column_names)}."
-        )
+            f"{', '.join(part.column_names)}.",
+            found=tuple(part.column_names), allowed=("input_ids", "labels", "row_id"))  # fmt: skip
     table = part.with_format("arrow")[:]
     ids, labels = (_flat(table[name]) for name in ("input_ids", "labels"))
     ends = np.cumsum([0, *ids[1]])
@@ -95,8 +95,7 @@ def _packed(part: "Dataset", length: int) -> "Dataset":
         row = sizes.index(max(sizes))
         raise DataError(
             f"{sizes[row]} tokens do not fit into length={length}. Give tokenize() limits, or raise length.",
-            row=row + 1,
-        )
+            row=row + 1, field="length", found=length, suggestion=sizes[row])  # fmt: skip
     numbers = table["row_id"].to_pylist()
     columns: dict[str, list[object]] = {
         name: [] for name in ("input_ids", "labels", "position_ids", "row_id")
@@ -176,12 +175,14 @@ class LengthSampler:
         seed: Of the order.
 
     Raises:
-        ValueError: ``batch_size`` is below 1.
+        OptionError: ``batch_size`` is below 1.
     """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, *, seed: int = 42) -> None:
         if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size}: at least 1 row is needed.")
+            raise OptionError(
+                f"batch_size={batch_size}: at least 1 row is needed.",
+                field="batch_size", found=batch_size, suggestion=1)  # fmt: skip
         self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
 
     def set_epoch(self, epoch: int) -> None:

@@ -2,21 +2,23 @@
 
 import hashlib
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from distill_datakit.errors import DataError
+from distill_datakit.errors import DataError, OptionError, nearest
 from distill_datakit.hashing import canonical
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
 NAMES = ("train", "validation", "test")
+FRACTIONS = (0.8, 0.1, 0.1)
 
 
 def split(
     dataset: "Dataset",
     *,
-    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    fractions: tuple[float, float, float] = FRACTIONS,
     seed: int = 42,
     exact: bool = False,
     key: str | None = None,
@@ -39,16 +41,14 @@ def split(
         The parts, rows in their original order.
 
     Raises:
-        ValueError: The fractions are negative or do not sum to 1.
+        OptionError: The fractions are negative or do not sum to 1.
         DataError: There is no such column, or a part would be empty.
     """
     from datasets import DatasetDict
 
     check_fractions(fractions)
     if key is not None and key not in dataset.column_names:
-        raise DataError(
-            f"no such column to split by; there are {', '.join(dataset.column_names)}.", field=key
-        )
+        refuse_key(key, dataset.column_names)
     places = [place_of(row if key is None else row[key], seed) for row in dataset]
     if exact:
         order = sorted(range(len(places)), key=lambda index: (places[index], index))
@@ -69,17 +69,30 @@ def split(
 
 
 def check_fractions(fractions: tuple[float, float, float]) -> None:
-    """Raise ``ValueError`` unless the shares are at least 0 and sum to 1."""
+    """Raise ``OptionError`` unless the shares are at least 0 and sum to 1."""
     if min(fractions) < 0 or not math.isclose(sum(fractions), 1.0, abs_tol=1e-9):
-        raise ValueError(f"fractions={fractions}: three shares >= 0 that sum to 1 are needed.")
+        raise OptionError(
+            f"fractions={fractions}: three shares of at least 0 that sum to 1 are needed.",
+            field="fractions", found=fractions, suggestion=FRACTIONS)  # fmt: skip
+
+
+def refuse_key(key: str, names: Sequence[str]) -> None:
+    """Raise ``DataError``: there is no such column."""
+    raise DataError(
+        f"key={key!r}: there is no such column to split by; there are {', '.join(names)}.",
+        field="key", found=key, allowed=names, suggestion=nearest(key, names))  # fmt: skip
 
 
 def refuse_empty(fractions: tuple[float, float, float], counts: list[int], *, exact: bool) -> None:
     """Raise ``DataError`` if a part that was asked for has no row."""
     for name, share, count in zip(NAMES, fractions, counts, strict=True):
         if share and not count:
-            advice = "Add rows." if exact else "Use split(..., exact=True) for exact counts, or add rows."
-            raise DataError(f"the {name} part ({share:.0%} of {sum(counts)} rows) would be empty. {advice}")
+            empty = f"the {name} part ({share:.0%} of {sum(counts)} rows) would be empty."
+            if exact:
+                raise DataError(f"{empty} Add rows.")
+            raise DataError(
+                f"{empty} Use split(..., exact=True) for exact counts, or add rows.",
+                field="exact", found=False, allowed=(True,), suggestion=True)  # fmt: skip
 
 
 def part_at(place: float, fractions: tuple[float, float, float]) -> int:

@@ -17,7 +17,15 @@ from distill_datakit.hashing import RowsDigest, digest, file_digest
 from distill_datakit.loading import OnError, check_on_error, warn_of_dropped
 from distill_datakit.parallel import Batch, Columns, encoded
 from distill_datakit.reading import CheckedRows, is_hub_name
-from distill_datakit.splitting import NAMES, check_fractions, part_at, place_of, refuse_empty
+from distill_datakit.splitting import (
+    FRACTIONS,
+    NAMES,
+    check_fractions,
+    part_at,
+    place_of,
+    refuse_empty,
+    refuse_key,
+)
 from distill_datakit.tokenization import BATCH, Tally, TokenizedData, record_batch, schema_of, shown
 
 if TYPE_CHECKING:
@@ -26,7 +34,7 @@ if TYPE_CHECKING:
 
     from distill_datakit.reading import Source
 
-_FORMAT = 1  # of the files; another number makes old ones be written anew
+_FORMAT = 2  # of the files; another number makes old ones be written anew
 _MANIFEST = "manifest.json"
 # A mapped file costs a few resident pages for each block of rows in it, so blocks are not small.
 _BLOCK_BYTES = 16 * 2**20
@@ -40,7 +48,7 @@ def tokenize_to_disk(
     *,
     columns: Mapping[str, str] | None = None,
     on_error: OnError = "refuse",
-    fractions: tuple[float, float, float] | None = (0.8, 0.1, 0.1),
+    fractions: tuple[float, float, float] | None = FRACTIONS,
     seed: int = 42,
     key: str | None = None,
     workers: int = 1,
@@ -182,7 +190,7 @@ class _Pass:
         if self._fractions is None:
             return "data"
         if self._key is not None and self._key not in row:
-            raise DataError(f"no such column to split by; there are {', '.join(row)}.", field=self._key)
+            refuse_key(self._key, list(row))
         place = place_of(row if self._key is None else row[self._key], self._seed)
         return NAMES[part_at(place, self._fractions)]
 

@@ -180,7 +180,8 @@ def _tokenized(part: "Dataset", encoder: Encoder, workers: int, tally: Tally, *,
 
     missing = [name for name in encoder.fields if name not in part.column_names]
     if missing:
-        raise DataError(f"a split without {missing[0]!r}; there are {', '.join(part.column_names)}.")
+        raise DataError(f"a split without {missing[0]!r}; there are {', '.join(part.column_names)}.",
+                        field=missing[0], found=tuple(part.column_names))  # fmt: skip
     own_ids = part["row_id"][:] if "row_id" in part.column_names else range(first_id, first_id + len(part))
 
     def batches() -> Iterator[Batch]:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from distill_datakit.errors import TokenizerError
+from distill_datakit.errors import TokenizerError, nearest
 
 if TYPE_CHECKING:
     from tokenizers import AddedToken, Tokenizer
@@ -70,19 +70,24 @@ def train_tokenizer(
     from transformers import PreTrainedTokenizerFast as Fast
 
     if kind not in KINDS:
-        raise TokenizerError(f"kind={kind!r}: allowed are {', '.join(KINDS)}.")
+        raise TokenizerError(
+            f"kind={kind!r}: allowed are {', '.join(KINDS)}.",
+            field="kind", found=kind, allowed=KINDS, suggestion=nearest(kind, KINDS) or KINDS[0])  # fmt: skip
     sources, goals = list(texts), list(targets or ())
     if not any(text.strip() for text in sources):
-        raise TokenizerError("there is no text to train a tokenizer from.")
+        raise TokenizerError("there is no text to train a tokenizer from.", field="texts")
     specials = tuple(special_tokens) if special_tokens is not None else _SPECIALS[kind]
     unknown = [token for token in specials if token not in _ROLES]
     if unknown:
         raise TokenizerError(
-            f"special token {unknown[0]!r} has no known role; known are {', '.join(_ROLES)}."
-        )
+            f"special token {unknown[0]!r} has no known role; known are {', '.join(_ROLES)}.",
+            field="special_tokens", found=unknown[0], allowed=tuple(_ROLES),
+            suggestion=nearest(unknown[0], _ROLES))  # fmt: skip
     if kind == "symbols":
         if size is not None:
-            raise TokenizerError("kind='symbols' takes no size: its vocabulary is the symbols that occur.")
+            raise TokenizerError(
+                "kind='symbols' takes no size: its vocabulary is the symbols that occur.",
+                field="size", found=size, allowed=(None,))  # fmt: skip
         backend = _symbols(sources, goals, specials)
     else:
         backend = _subwords([*sources, *goals], kind, size or 8000, specials)
@@ -96,32 +101,39 @@ def train_tokenizer(
     )
 
 
+def _check_roles(kind: str, needed: tuple[str, ...], specials: tuple[str, ...]) -> None:
+    roles = {_ROLES[token] for token in specials}
+    for role in needed:
+        if role not in roles:
+            tokens = tuple(token for token, its in _ROLES.items() if its == role)
+            raise TokenizerError(
+                f"kind={kind!r} needs a special token for {role}, one of {', '.join(tokens)}; given are "
+                f"{', '.join(specials) or 'none'}.",
+                field="special_tokens", found=specials, allowed=tokens, suggestion=tokens[0])  # fmt: skip
+
+
 def _symbols(sources: list[str], targets: list[str], specials: tuple[str, ...]) -> "Tokenizer":
     from tokenizers import Regex, Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import Split
 
     roles = {_ROLES[token]: token for token in specials}
-    for role in ("eos_token", "unk_token", "pad_token"):
-        if role not in roles:
-            raise TokenizerError(
-                f"kind='symbols' needs a special token for {role}; given are {', '.join(specials)}."
-            )
+    _check_roles("symbols", ("eos_token", "unk_token", "pad_token"), specials)
     characters = sorted({character for text in sources for character in text if not character.isspace()})
     symbols = sorted({symbol for text in targets for symbol in text.split()})
     clash = next((token for token in specials for text in (*sources, *targets) if token in text), None)
     if clash:
         raise TokenizerError(
-            f"{clash!r} occurs in the texts and is a special token. Give other special_tokens."
-        )
+            f"{clash!r} occurs in the texts and is a special token. Give other special_tokens.",
+            field="special_tokens", found=clash)  # fmt: skip
     long = {symbol for symbol in symbols if len(symbol) > 1}
     for number, text in enumerate(sources, start=1):
         both = long.intersection(text.split())
         if both:
             raise TokenizerError(
                 f"source text {number} ({text[:40]!r}) holds {min(both)!r}, also a target symbol: it would "
-                "be read as one symbol, not as characters. Write one side differently, as in lower case."
-            )
+                "be read as one symbol, not as characters. Write one side differently, as in lower case.",
+                field="texts", found=min(both))  # fmt: skip
     ordered = list(
         dict.fromkeys(
             [*characters, *symbols, *(s for s in specials if s != roles["pad_token"]), roles["pad_token"]]
@@ -163,11 +175,7 @@ def _subwords(texts: list[str], kind: str, size: int, specials: tuple[str, ...])
         "bpe": ("eos_token",),
         "unigram": ("unk_token", "eos_token", "pad_token"),
     }[kind]
-    for role in needed:
-        if role not in roles:
-            raise TokenizerError(
-                f"kind={kind!r} needs a special token for {role}; given are {', '.join(specials)}."
-            )
+    _check_roles(kind, needed, specials)
     given = [_added(token) for token in specials]
     trainer: trainers.Trainer
     if kind == "wordpiece":
