@@ -68,7 +68,7 @@ def test_what_is_no_generation_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="row 1: not valid JSON"):
         existing_ids(path)
     path.write_text('{"id": 2, "input": "a", "output": " ", "score": null}\n', encoding="utf-8")
-    with pytest.raises(DataError, match="0 of 1 generations"):
+    with pytest.raises(DataError, match="none of 1 generations"):
         read_generations(path)
     with pytest.raises(DataError, match="no such file"):
         read_generations(tmp_path / "none.jsonl")

@@ -132,7 +132,7 @@ def test_columns_are_mapped_and_others_kept() -> None:
         ('{"source": "a", "tagret": "x"}', "Did you mean 'tagret'"),
         ('{"source": "a", "target": "\\ud800"}', "row 2, field 'target': holds half a surrogate"),
         ('{"source": "a", "target": "x"', "row 2: not valid JSON"),
-        ('{"source": "a", "source": "x"}', "row 2: not valid JSON: the key 'source' stands twice"),
+        ('{"source": "a", "source": "x"}', "row 2: not valid JSON: the key 'source' occurs twice"),
         ('["a"]', "row 2: a list; each line must be an object"),
         ("[" * 100_000, "row 2"),
         ('{"source": "a", "target": "x", "references": "x"}', "field 'references': must be a list of texts"),

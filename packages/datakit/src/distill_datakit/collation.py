@@ -59,18 +59,18 @@ def collator(
     ``position_ids`` and ``row_id`` ``(batch, segments)``, filled up with -1.
 
     Args:
-        tokenizer: Of the model; its end-of-text token pads where it has no padding token.
-        task: As given to ``tokenize``.
-        seed: Of the masks.
-        masking: For masked models ``"token"`` (also when None), ``"word"`` or ``"span"``; for seq2seq rows
-            of ``tokenize(..., span_corruption=True)`` ``"span_corruption"``.
-        masking_probability: Share of positions to predict, above 0 and at most 1.
-        span_length: Mean length of corrupted spans in tokens, at least 1.
-        pad_to_multiple_of: Round lengths up to this, as tensor cores like.
+        tokenizer: The tokenizer of the model. Its end-of-text token pads if it has no padding token.
+        task: The task that the rows were tokenized for.
+        seed: The seed of the masks.
+        masking: What is hidden. For masked models ``"token"`` (the default), ``"word"`` or ``"span"``; for
+            rows of ``tokenize(..., span_corruption=True)`` ``"span_corruption"``.
+        masking_probability: The share of positions to predict, above 0 and at most 1.
+        span_length: The mean length of corrupted spans in tokens, at least 1.
+        pad_to_multiple_of: Lengths are rounded up to a multiple of this, which suits tensor cores.
         packed_attention: ``"mask"`` gives packed rows an ``attention_mask`` ``(batch, 1, seq, seq)`` of 0
             and the lowest float32: block-diagonal and causal, for eager and SDPA attention.
-            ``"position_ids"`` leaves it out: FlashAttention wants that, and models with sliding windows
-            shorter than a text need it; both keep texts apart only with ``use_cache=False``, and only in
+            ``"position_ids"`` leaves it out, as FlashAttention requires and models with sliding windows
+            shorter than a text need; both keep texts apart only with ``use_cache=False``, and only in
             models that hand positions on to their mask: ``packing_error`` tells.
         model: A seq2seq model whose ``decoder_input_ids`` are added to each batch, so that losses that are
             computed outside the model have them. They are made by the model's own method; for a model
@@ -86,6 +86,15 @@ def collator(
         OptionError: An unknown task, masking, probability or multiple out of range; a model from which no
             decoder inputs can be made; both ``model`` and ``decoder_inputs``.
         TokenizerError: No padding and no end-of-text token; masking that the tokenizer cannot do.
+
+    Example:
+        >>> from transformers import AutoTokenizer
+        >>> from distill_datakit import collator, load_data, tokenize
+        >>> tokenizer = AutoTokenizer.from_pretrained("writer")
+        >>> rows = tokenize(load_data([{"text": "w1 w2 w3"}, {"text": "w1"}]), tokenizer, "causal").data
+        >>> batch = collator(tokenizer, "causal")(list(rows))
+        >>> batch["labels"].tolist()
+        [[6, 7, 8, 1], [6, 1, -100, -100]]
     """
     _check_settings(task, masking, masking_probability, span_length, pad_to_multiple_of, packed_attention)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id

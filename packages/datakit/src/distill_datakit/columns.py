@@ -155,7 +155,7 @@ def references_of(part: "Dataset") -> list[Reference]:
         >>> references_of(load_data([{"source": "cat", "target": "Katze", "references": ["Katze", "Kater"]}]))
         [['Katze', 'Kater']]
         >>> references_of(load_data("pairs.jsonl"))[:2]
-        ['w21 w14 w7 w0', 'w28 w21 w14 w7']
+        ['w3 w2 w1 w0', 'w10 w9 w8 w7']
     """
     name = reference_column(part.column_names)
     values = list(part[name])

@@ -19,24 +19,29 @@ Side = Literal["left", "right"]
 
 
 class TokenizeOptions(TypedDict, total=False):
-    """How a row becomes ids: the arguments that ``tokenize``, ``tokenize_to_disk`` and ``check_data`` share.
+    """How a row becomes ids: the options that ``tokenize``, ``tokenize_to_disk`` and ``check_data`` share.
 
     Attributes:
-        max_source_length: Limit in tokens of the input: seq2seq source, causal prompt, and whole rows of
-            ``text`` or ``messages``. None, the default, cuts nothing, whatever limit the tokenizer names.
-        max_target_length: Limit of target or completion.
-        cut_source: Side on which a long input loses tokens; None, the default: left for prompts, right for
-            all else.
-        cut_target: The same for target or completion; ``"right"`` by default. The tokenizer's own
-            ``truncation_side`` is never used.
-        prefix: Put before each seq2seq source, as T5's ``"translate English to German: "``.
-        source_language: Code of the source's language, for tokenizers that mark it (mBART, NLLB, M2M100);
-            None takes the one that the tokenizer is set to.
-        target_language: Of the target's.
-        span_corruption: For seq2seq and ``text`` rows: no labels, since the collator makes both sides.
-        escape_special_tokens: Special tokens written out in a text, as ``"</s>"``, stay text (the default).
-            False lets them become the tokens.
-        chat_template: Instead of the tokenizer's own; so teacher and student may read different ones.
+        max_source_length: The limit of the input in tokens: of the seq2seq source, of the causal prompt, and
+            of a whole row of ``text`` or ``messages``. By default nothing is cut, whatever limit the
+            tokenizer names.
+        max_target_length: The limit of the target or completion in tokens. By default nothing is cut.
+        cut_source: The side on which a long input loses tokens, ``"left"`` or ``"right"``. By default prompts
+            lose tokens on the left and all other inputs on the right.
+        cut_target: The side on which a long target or completion loses tokens. The ``truncation_side`` of
+            the tokenizer is never used.
+        prefix: A text that is put before each seq2seq source, such as T5's ``"translate English to
+            German: "``.
+        source_language: The code of the source's language, for tokenizers that mark it (mBART, NLLB,
+            M2M100). The default is the language that the tokenizer is set to.
+        target_language: The code of the target's language. The default is the language that the tokenizer
+            is set to.
+        span_corruption: Whether seq2seq rows of ``text`` get no labels, because the collator makes both
+            sides from them.
+        escape_special_tokens: Whether special tokens that are written in a text, such as ``"</s>"``, stay
+            text. If False, they become the tokens.
+        chat_template: A chat template that replaces the tokenizer's own, so that teacher and student may
+            read different ones.
     """
 
     max_source_length: int | None
@@ -53,7 +58,7 @@ class TokenizeOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizeConfig:
-    """The checked settings of ``tokenize``."""
+    """The checked options of ``tokenize``, as ``TokenizeOptions`` describes them."""
 
     task: Task
     max_source_length: int | None = None
@@ -93,12 +98,12 @@ class Encoder:
 
     Args:
         tokenizer: Any transformers tokenizer.
-        settings: What to do.
-        names: The columns there are.
+        settings: The task and its options.
+        names: The columns of the data.
 
     Raises:
         DataError: The columns do not suit the task.
-        TokenizerError: The tokenizer does not suit it.
+        TokenizerError: The tokenizer does not suit the task.
     """
 
     def __init__(

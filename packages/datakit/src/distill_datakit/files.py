@@ -36,7 +36,7 @@ def file_format(path: Path) -> str:
     ``"folder"`` for a folder, ``"datasets"`` for one that ``datasets`` saved.
 
     Raises:
-        DataError: There is no such file, or its suffix is none of ``FORMATS``.
+        DataError: There is no such file, or its suffix is not one of ``FORMATS``.
     """
     if path.is_dir():
         saved = any((path / name).exists() for name in ("state.json", "dataset_dict.json"))
@@ -97,18 +97,24 @@ def read_rows(
 
 
 def inspect_columns(path: str | Path) -> tuple[str, ...]:
-    """The column names of a file, from its header or first row alone.
+    """Read the column names of a file from its header or first row alone.
 
-    Fast, and without datasets or torch: a run file is checked with it before anything heavy is imported.
+    This is fast and needs neither datasets nor torch, so that a run file can be checked before anything heavy
+    is imported.
 
     Args:
         path: A file that ``load_data`` reads.
 
     Returns:
-        Names in file order; ``("text",)`` for plain text.
+        The names in the order of the file; ``("text",)`` for plain text.
 
     Raises:
-        DataError: The file is missing, of an unknown type, empty, or its first row cannot be read.
+        DataError: The file is missing, empty or of an unknown type, or its first row cannot be read.
+
+    Example:
+        >>> from distill_datakit import inspect_columns
+        >>> inspect_columns("pairs.jsonl")
+        ('source', 'target')
     """
     path = Path(path)
     if file_format(path) in {".csv", ".tsv"}:
@@ -182,7 +188,7 @@ def _object(pairs: list[tuple[str, object]]) -> Row:
     if len(row) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice!r} stands twice")
+        raise ValueError(f"the key {twice!r} occurs twice")
     return row
 
 
@@ -222,7 +228,9 @@ def _table(
             if header is None:
                 header = cells
                 if len(set(header)) < len(header):
-                    raise DataError(f"the header names a column twice: {header}.", file=file, row=1)
+                    raise DataError(
+                        f"the header names a column twice: {header}. Rename one.", file=file, row=1
+                    )
             elif len(cells) == len(header):
                 yield reader.line_num, dict(zip(header, cells, strict=True))
             elif cells:

@@ -32,17 +32,17 @@ def mask_row(
     """Choose positions to predict; of these 80 % become the mask, 10 % a random token, 10 % stay.
 
     The same seed, row and epoch give the same masks, whatever the batch, its order or the workers. At
-    least one position is chosen where any may be, so that a short row never goes unlearnt.
+    least one position is chosen where any may be, so that something is learnt from each short row too.
 
     Args:
         input_ids: ``(seq,)``, without padding.
         maskable: Which positions may be chosen, ``(seq,)``: not the special tokens.
         replacements: Ids that a random token is drawn from.
         mask_id: Id of the mask token.
-        probability: Chance of a position to be chosen.
-        seed: Of the run, >= 0.
-        row_id: Of the row.
-        epoch: Counted from 0.
+        probability: The chance of each position to be chosen.
+        seed: The seed of the run, at least 0.
+        row_id: The number of the row.
+        epoch: The number of the epoch, counted from 0.
         words: The word of each position, ``(seq,)``: words are then chosen whole.
         spans: Choose runs of words until ``probability`` of the positions is reached, their lengths
             geometric with mean 3.8 words; each run becomes masks, random tokens or stays as a whole.
@@ -91,9 +91,9 @@ def corrupt_row(
         end_id: Closes input and labels.
         probability: Share of the tokens that is taken out, at least one.
         span_length: Mean length of the spans in tokens.
-        seed: Of the run, >= 0.
-        row_id: Of the row.
-        epoch: Counted from 0.
+        seed: The seed of the run, at least 0.
+        row_id: The number of the row.
+        epoch: The number of the epoch, counted from 0.
 
     Returns:
         Input and labels, of unlike lengths. A row without a token gives labels of -100.
@@ -188,10 +188,10 @@ class Masker:
     """Masks rows for a masked model.
 
     Args:
-        tokenizer: With a mask token.
+        tokenizer: A tokenizer with a mask token.
         masking: ``"token"``, ``"word"`` or ``"span"``.
-        seed: Of the masks.
-        probability: Share of positions.
+        seed: The seed of the masks.
+        probability: The share of positions that are predicted.
 
     Raises:
         TokenizerError: There is no mask token; or whole words and a slow tokenizer, which does not say
@@ -244,13 +244,13 @@ class Corrupter:
     """Corrupts spans of rows for a T5-like model.
 
     Args:
-        tokenizer: With an end token and ``<extra_id_0>``, ``<extra_id_1>``...
-        seed: Of the spans.
-        probability: Share of tokens that is taken out.
-        span_length: Mean length of a span in tokens.
+        tokenizer: A tokenizer with an end token and ``<extra_id_0>``, ``<extra_id_1>``...
+        seed: The seed of the spans.
+        probability: The share of tokens that are taken out.
+        span_length: The mean length of a span in tokens.
 
     Raises:
-        TokenizerError: There are no such tokens.
+        TokenizerError: The tokenizer lacks one of them.
     """
 
     def __init__(

@@ -100,9 +100,9 @@ def _hub_rows(name: str, split: str | None) -> Iterator[tuple[int, Row]]:
     split = split or "train"
     try:
         part = datasets.load_dataset(name, split=split)
-    except Exception as error:  # whatever the network, the hub or the dataset gives rise to
+    except Exception as error:  # whatever the network, the hub or the dataset raises
         raise DataError(
-            f"neither a file here nor a dataset that can be had from the hub (split {split!r}): {error}",
+            f"neither a local file nor a dataset that the hub provides (split {split!r}): {error}",
             file=name,
         ) from error
     yield from enumerate(part, start=1)

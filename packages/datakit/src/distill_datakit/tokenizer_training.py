@@ -43,7 +43,7 @@ def train_tokenizer(
     special_tokens: Sequence[str] | None = None,
     targets: Iterable[str] | None = None,
 ) -> "PreTrainedTokenizerFast":
-    """Train an ordinary fast tokenizer; ``save_pretrained`` makes a folder that ``AutoTokenizer`` reads.
+    """Train an ordinary fast tokenizer, whose ``save_pretrained`` makes a folder for ``AutoTokenizer``.
 
     ``symbols`` is for sequences of symbols, as letters to phonemes: one vocabulary of the characters of
     ``texts``, then the blank-separated symbols of ``targets``, then the special tokens, ``<pad>`` last.
@@ -53,19 +53,27 @@ def train_tokenizer(
 
     Args:
         texts: Source texts.
-        kind: What to train.
-        size: Vocabulary size of the subword kinds, special tokens included; 8,000 when None. Not for
-            ``symbols``, whose vocabulary is what occurs.
-        special_tokens: Instead of the kind's own; the roles (end, padding...) follow from the usual names.
+        kind: The kind of tokenizer.
+        size: The vocabulary size of the subword kinds, including special tokens; 8,000 by default. Not for
+            ``symbols``, whose vocabulary is the symbols that occur.
+        special_tokens: Special tokens that replace those of the kind. Their roles (end, padding...) follow
+            from the usual names.
         targets: Target texts.
 
     Returns:
-        It. ``symbols`` and ``unigram`` append ``</s>``; ``wordpiece`` frames in ``[CLS]`` and ``[SEP]``.
+        The tokenizer. ``symbols`` and ``unigram`` append ``</s>``; ``wordpiece`` puts a text between
+        ``[CLS]`` and ``[SEP]``.
 
     Raises:
-        TokenizerError: No text; an unknown kind; a size for ``symbols``; a special token whose role is not
-            known, or a missing ``</s>``, ``<unk>`` or ``<pad>``; for ``symbols`` a source text that holds a
-            target symbol of several characters standing alone, since it would be read as that symbol.
+        TokenizerError: There is no text; the kind is unknown; a size is given for ``symbols``; a special
+            token has no known role, or a needed one is missing; for ``symbols``, a word of a source text is
+            also a target symbol of several characters, so that it would be read as that symbol.
+
+    Example:
+        >>> from distill_datakit import train_tokenizer
+        >>> tokenizer = train_tokenizer(["cat", "dog"], targets=["K AE T", "D AO G"])
+        >>> tokenizer.tokenize("cat"), tokenizer.tokenize("K AE T")
+        (['c', 'a', 't'], ['K', 'AE', 'T'])
     """
     from transformers import PreTrainedTokenizerFast as Fast
 
