@@ -156,7 +156,7 @@ def test_chats_that_cannot_be_told_apart_are_refused(symbols: "PreTrainedTokeniz
     doubled = "{% for m in messages %}{{ m['content'] }}{{ m['content'] }}{{ loop.length }}{% endfor %}"
     with pytest.raises(DataError, match=r"row 1.*message 2 differently"):
         tokenize(load_data([{"messages": good}]), bpe, "causal", chat_template=doubled)
-    with pytest.raises(DataError, match="0 of 1 rows"):
+    with pytest.raises(DataError, match="none of 1 rows"):
         tokenize(load_data([{"messages": good[:1]}]), bpe, "causal", chat_template=CHATML)
 
 

@@ -116,7 +116,7 @@ def test_the_report_reads_well_and_is_plain_data(
     report = check_data(files, symbols, "seq2seq", max_source_length=3, examples=1)
     text = report.render()
     for said in (
-        "leak: 1 rows (100.0%) of test stand in train too",
+        "leak: 1 rows (100.0%) of test are also in train",
         "a.jsonl, row 6, field 'target'",
         "limit 3 cuts 83.3% of rows",
         "c a </s> → »K AE T </s>«",

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+    from distill_datakit import Task
+
 pytestmark = pytest.mark.extra("torch")  # noqa: S610  # no database
 
 
@@ -205,3 +207,24 @@ def test_decoder_inputs_come_from_a_function_or_a_start_token(
     assert torch.equal(by_number(rows)["decoder_input_ids"], expected)
     by_function = collator(symbols, "seq2seq", decoder_inputs=lambda labels: labels + 1)(rows)
     assert torch.equal(by_function["decoder_input_ids"], by_function["labels"] + 1)
+
+
+@pytest.mark.parametrize("task", ["causal", "seq2seq", "masked"])
+def test_batches_do_not_depend_on_the_padding_side_of_the_tokenizer(
+    task: "Task", sentences: list[str], bpe: "PreTrainedTokenizerFast", wordpiece: "PreTrainedTokenizerFast"
+) -> None:
+    """Rows are padded on the right, so that positions and decoder inputs are those of each row alone."""
+    import torch
+
+    tokenizer = wordpiece if task == "masked" else bpe
+    data = load_data([{"source": text, "target": text, "text": text} for text in sentences])
+    batches = []
+    for side in ("right", "left"):
+        tokenizer.padding_side = side
+        batches.append(
+            collator(tokenizer, task, decoder_inputs=1)(list(tokenize(data, tokenizer, task).data))
+        )
+    right, left = batches
+    assert right.keys() == left.keys()
+    assert all(torch.equal(right[name], left[name]) for name in right)
+    assert bool((right["attention_mask"].diff(dim=1) <= 0).all())

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from distill_datakit import DataError, prepare_dataset_dict, prepare_tokenized_dataset
+from distill_datakit import DataError, OptionError, prepare_dataset_dict, prepare_tokenized_dataset
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -27,8 +27,11 @@ def test_causal_labels_are_not_shifted_and_masked_rows_wait_for_the_collator(
     assert max(map(len, masked["input_ids"])) <= 5
     with pytest.raises(DataError, match="source/target"):
         prepare_tokenized_dataset(path, bpe, model_type="seq2seq_lm")
-    with pytest.raises(ValueError, match="allowed are causal_lm, seq2seq_lm, masked_lm"):
-        prepare_tokenized_dataset(path, bpe, model_type="gpt")
+    with pytest.raises(OptionError) as caught:
+        prepare_tokenized_dataset(path, bpe, model_type="seq_lm")
+    assert (caught.value.field, caught.value.found) == ("model_type", "seq_lm")
+    assert caught.value.allowed[:3] == ("causal_lm", "seq2seq_lm", "masked_lm")
+    assert caught.value.suggestion == "seq2seq_lm"
     with pytest.raises(ValueError, match="masking_probability=2"):
         prepare_tokenized_dataset(path, bpe, masking_probability=2.0)
 

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
@@ -10,6 +10,7 @@ from distill_datakit import (
     DataError,
     SpecialTokensWarning,
     TokenizerError,
+    check_data,
     load_data,
     tokenize,
     train_tokenizer,
@@ -113,7 +114,7 @@ def test_languages_that_are_missing_or_unknown_are_refused(
     """Also for a tokenizer that knows none, and for a task that has no two sides."""
     with pytest.raises(TokenizerError, match="target_language is missing"):
         tokenize(words, marked, "seq2seq")
-    with pytest.raises(TokenizerError, match="'deu_Latn' is none of its codes"):
+    with pytest.raises(TokenizerError, match="'deu_Latn' is not one of its codes"):
         tokenize(words, marked, "seq2seq", target_language="deu_Latn")
     with pytest.raises(TokenizerError, match="knows no language codes"):
         tokenize(words, symbols, "seq2seq", source_language="en")
@@ -143,3 +144,67 @@ def test_every_split_needs_the_columns(words: "Dataset", symbols: "PreTrainedTok
     parts = DatasetDict({"train": words, "test": words.remove_columns("target")})
     with pytest.raises(DataError, match="without 'target'"):
         tokenize(parts, symbols, "seq2seq")
+
+
+def word_level(*, end: str | None = "</s>") -> "PreTrainedTokenizerFast":
+    """A tokenizer of letters, without a post-processor, with a control token that has no role."""
+    from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    names = ["<pad>", "</s>", "<unk>", "<head>", *"abcdefghij"]
+    vocabulary = {name: n for n, name in enumerate(names)}
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token=names[2]))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    backend.add_special_tokens([AddedToken(name, special=True) for name in ("</s>", "<head>")])
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+        tokenizer_object=backend, pad_token=names[0], unk_token=names[2], eos_token=end
+    )
+
+
+@pytest.mark.parametrize(
+    ("limit", "side", "expected"),
+    [(None, "right", "a b c </s>"), (4, "right", "a b c </s>"), (3, "right", "a b </s>"),
+     (3, "left", "b c </s>"), (1, "left", "</s>")],
+)  # fmt: skip
+def test_targets_end_where_the_tokenizer_adds_no_end(
+    limit: int | None, side: "Literal['left', 'right']", expected: str
+) -> None:
+    """The end is learnt, whatever is cut; an empty target still teaches to stop; inputs stay as they are."""
+    tokenizer = word_level()
+    data = load_data([{"source": "a b", "target": "a b c"}, {"source": "a", "target": ""}])
+    made = tokenize(data, tokenizer, "seq2seq", max_target_length=limit, cut_target=side).data
+    assert " ".join(tokenizer.convert_ids_to_tokens(made[0]["labels"])) == expected
+    assert tokenizer.convert_ids_to_tokens(made[0]["input_ids"]) == ["a", "b"]
+    assert made[1]["labels"] == [tokenizer.eos_token_id]
+
+
+def test_one_end_is_enough(
+    words: "Dataset", symbols: "PreTrainedTokenizerFast", sentences: list[str]
+) -> None:
+    """A tokenizer that closes targets itself, with an end or a separator, is left alone."""
+    for row in tokenize(words, symbols, "seq2seq").data:
+        assert row["labels"].count(symbols.eos_token_id) == 1
+    wordpiece = train_tokenizer(sentences, kind="wordpiece", size=120)
+    data = load_data([{"source": "the cat", "target": "the dog"}])
+    assert tokenize(data, wordpiece, "seq2seq").data[0]["labels"] == wordpiece("the dog")["input_ids"]
+    with pytest.raises(TokenizerError) as caught:
+        tokenize(data, word_level(end=None), "seq2seq")
+    assert caught.value.field == "tokenizer.eos_token"
+
+
+def test_special_tokens_are_those_of_the_tokenizer_itself() -> None:
+    """One that ``tokenizer.json`` marks and the configuration does not name stays text."""
+    tokenizer = word_level()
+    assert "<head>" not in tokenizer.all_special_tokens
+    head = tokenizer.convert_tokens_to_ids("<head>")
+    tokenizer.chat_template = (
+        "{% for m in messages %}<head> {{ m['content'] }} </s> {% endfor %}"
+        "{% if add_generation_prompt %}<head> {% endif %}"
+    )
+    chat = [{"role": "user", "content": "a <head> b </s>"}, {"role": "assistant", "content": "c"}]
+    for row in ({"messages": chat}, {"text": "a <head> b"}):
+        with pytest.warns(SpecialTokensWarning, match="1 texts"):
+            made = tokenize(load_data([row]), tokenizer, "causal").data[0]
+        assert made["input_ids"].count(head) == (2 if "messages" in row else 0)
+        assert made["input_ids"].count(tokenizer.eos_token_id) == (2 if "messages" in row else 1)
+    assert check_data([{"text": "a <head> b"}], tokenizer, "causal").parts[0].special == {"<head>": 1}

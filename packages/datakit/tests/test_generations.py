@@ -56,7 +56,7 @@ def test_what_is_no_generation_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     with pytest.raises(DataError, match="row 1, field 'output': missing"):
         write_generations([{"id": 1, "input": "a", "score": 0.0}], path)
-    with pytest.raises(DataError, match="field 'score': 'x' is no number"):
+    with pytest.raises(DataError, match="field 'score': 'x' is not a number"):
         write_generations([{"id": 1, "input": "a", "output": "b", "score": "x"}], path)
     with pytest.raises(DataError, match=r"\.jsonl or \.parquet"):
         write_generations(rows(1), tmp_path / "a.csv")
@@ -68,7 +68,7 @@ def test_what_is_no_generation_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="row 1: not valid JSON"):
         existing_ids(path)
     path.write_text('{"id": 2, "input": "a", "output": " ", "score": null}\n', encoding="utf-8")
-    with pytest.raises(DataError, match="0 of 1 generations"):
+    with pytest.raises(DataError, match="none of 1 generations"):
         read_generations(path)
     with pytest.raises(DataError, match="no such file"):
         read_generations(tmp_path / "none.jsonl")

@@ -81,7 +81,7 @@ def test_failed_requests_are_named_or_dropped_with_a_count(tmp_path: Path) -> No
         read_generations(path, inputs={n: n for n in "abcd"})
     with pytest.warns(DroppedRowsWarning, match="3 of 4 rows dropped"):
         assert read_generations(path, inputs={n: n for n in "abcd"}, on_error="drop")["target"][:] == ["A"]
-    with pytest.raises(DataError, match=r"row 1, field 'input': it does not hold what was asked"):
+    with pytest.raises(DataError, match=r"row 1, field 'input': the output does not hold its input"):
         read_generations(path)
     turns: dict[str, object] = {
         "custom_id": "a",

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill_datakit import DataError, DroppedRowsWarning, inspect_columns, load_data
+from distill_datakit import DataError, DroppedRowsWarning, OptionError, inspect_columns, load_data
 
 PAIRS = [{"source": "a", "target": "NA"}, {"source": "null", "target": 'quo"te, ü'}]
 
@@ -32,7 +32,7 @@ def test_every_format_gives_the_same_rows(tmp_path: Path) -> None:
     with gzip.open(tmp_path / "a.jsonl.gz", "wt", encoding="utf-8") as stream:
         stream.write(lines)
     (tmp_path / "a.csv").write_text('source,target\na,NA\nnull,"quo""te, ü"\n', encoding="utf-8")
-    (tmp_path / "a.tsv").write_text('source\ttarget\na\tNA\nnull\t"quo""te, ü"\n', encoding="utf-8")
+    (tmp_path / "a.tsv").write_text('source\ttarget\na\tNA\nnull\tquo"te, ü\n', encoding="utf-8")
     load_data(PAIRS).to_parquet(tmp_path / "a.parquet")
     for name in ("a.jsonl", "a.jsonl.gz", "a.csv", "a.tsv", "a.parquet"):
         assert list(load_data(tmp_path / name)) == PAIRS, name
@@ -132,7 +132,7 @@ def test_columns_are_mapped_and_others_kept() -> None:
         ('{"source": "a", "tagret": "x"}', "Did you mean 'tagret'"),
         ('{"source": "a", "target": "\\ud800"}', "row 2, field 'target': holds half a surrogate"),
         ('{"source": "a", "target": "x"', "row 2: not valid JSON"),
-        ('{"source": "a", "source": "x"}', "row 2: not valid JSON: the key 'source' stands twice"),
+        ('{"source": "a", "source": "x"}', "row 2: not valid JSON: the key 'source' occurs twice"),
         ('["a"]', "row 2: a list; each line must be an object"),
         ("[" * 100_000, "row 2"),
         ('{"source": "a", "target": "x", "references": "x"}', "field 'references': must be a list of texts"),
@@ -192,8 +192,9 @@ def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
     (tmp_path / "e.jsonl").write_bytes(b"")
     with pytest.raises(DataError, match="holds no row"):
         inspect_columns(tmp_path / "e.jsonl")
-    with pytest.raises(ValueError, match="allowed are 'refuse' and 'drop'"):
+    with pytest.raises(OptionError) as wrong:
         load_data(PAIRS, on_error="ignore")  # type: ignore[arg-type]  # wrong on purpose
+    assert (wrong.value.field, wrong.value.allowed) == ("on_error", ("refuse", "drop"))
 
 
 def test_looking_at_columns_loads_nothing_heavy(tmp_path: Path) -> None:
@@ -238,3 +239,51 @@ def test_values_that_do_not_agree_in_type_are_refused() -> None:
     """A further column of numbers and texts is named."""
     with pytest.raises(DataError, match="field 'n'"):
         load_data([{"text": "a", "n": 1}, {"text": "b", "n": "x"}])
+
+
+def test_quotation_marks_in_a_tsv_are_characters(tmp_path: Path) -> None:
+    """No row is swallowed, unless quotes are asked for; a CSV keeps its quoting."""
+    lines = [
+        "Good day.\tBonjour.",
+        '"I am tired.\tJe suis.',
+        'I go."\tJe rentre."',
+        '"So?" she said.\tQuoi ?',
+    ]
+    path = tmp_path / "a.tsv"
+    path.write_text("source\ttarget\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    assert ["\t".join(map(str, row.values())) for row in load_data(path)] == lines
+    path.write_text('"source"\ttarget\n"a\tb"\t"c\nd"\n', encoding="utf-8")
+    with pytest.raises(DataError):
+        load_data(path)
+    path.write_text('source\ttarget\n"a\tb"\t"c\nd"\n', encoding="utf-8")
+    assert list(load_data(path, quotes=True)) == [{"source": "a\tb", "target": "c\nd"}]
+    csv = tmp_path / "a.csv"
+    csv.write_text('source,target\n"a,b","c\nd"\n', encoding="utf-8")
+    assert list(load_data(csv)) == [{"source": "a,b", "target": "c\nd"}]
+    csv.write_text('source,target\n"a,b"\n', encoding="utf-8")
+    assert list(load_data(csv, quotes=False)) == [{"source": '"a', "target": 'b"'}]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_long_cells_load(tmp_path: Path, name: str) -> None:
+    """A document of more than 128 KiB is a cell like others."""
+    path = tmp_path / name
+    path.write_text("text\n" + "word " * 40_000 + "\n", encoding="utf-8")
+    assert len(str(load_data(path)[0]["text"])) == 200_000
+
+
+@pytest.mark.parametrize(
+    ("text", "row", "field"),
+    [
+        ('source,target\na,b\nc,"d\ne,f\ng,h\n', 3, "target"),
+        ('source,target\na,b\n"c,d\ne,f\ng,h"i,j\n', 3, "source"),
+        ('source,target\na,b\n"c\nd"\ne,f\n', 3, "source"),
+    ],
+)
+def test_a_cell_that_took_in_lines_is_named(tmp_path: Path, text: str, row: int, field: str) -> None:
+    """The line where it begins and its column, not the line where reading failed."""
+    path = tmp_path / "a.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match="quotation mark takes in lines 3 to ") as caught:
+        load_data(path)
+    assert (caught.value.row, caught.value.field) == (row, field)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill_datakit import TokenizerError, collator, load_data, tokenize
-from distill_datakit.masking import corrupt_row, mask_row
+from distill_datakit.masking import Masker, corrupt_row, mask_row
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -165,3 +165,16 @@ def test_a_single_word_is_always_hidden(row_id: int) -> None:
     for spans in (False, True):
         _, labels = masked(np.array([-1, 0, 0, 0, -1]), spans=spans, row_id=row_id, probability=0.01)
         assert labels.tolist() == [-100, 101, 102, 103, -100]
+
+
+def test_marked_special_tokens_are_neither_hidden_nor_drawn(wordpiece: "PreTrainedTokenizerFast") -> None:
+    """Also those that have no role: ``special`` in ``tokenizer.json`` is what counts."""
+    from tokenizers import AddedToken
+
+    wordpiece.backend_tokenizer.add_special_tokens([AddedToken("[ROW]", special=True)])
+    row = wordpiece.convert_tokens_to_ids("[ROW]")
+    assert row not in wordpiece.all_special_ids
+    masker = Masker(wordpiece, "token", seed=0, probability=1.0)
+    assert row not in masker.replacements
+    _, labels = masker(np.array([row, *wordpiece("the cat")["input_ids"]]), None, row_id=0, epoch=0)
+    assert labels.tolist() == [-100, -100, *wordpiece("the cat", add_special_tokens=False)["input_ids"], -100]

@@ -152,7 +152,7 @@ def test_what_cannot_be_prepared_is_refused(tmp_path: Path, letters: "PreTrained
         tokenize_to_disk(ROWS, letters, "seq2seq", tmp_path, fractions=(1, 1, 1))
     with pytest.raises(DataError, match="no usable row"):
         tokenize_to_disk([{"source": None, "target": "A"}], letters, "seq2seq", tmp_path, on_error="drop")
-    with pytest.raises(DataError, match="0 of 256 rows has a token"):
+    with pytest.raises(DataError, match="none of 256 rows has a token"):
         tokenize_to_disk(
             [{"messages": [{"role": "user", "content": row["source"]}]} for row in ROWS], letters, "causal",
             tmp_path, fractions=None, chat_template="{{ messages[0]['content'] }}")  # fmt: skip

@@ -38,12 +38,14 @@ class ChatEncoder:
         if template is None and not tokenizer.chat_template:
             raise TokenizerError(
                 "messages need a chat template and this tokenizer has none. Set tokenizer.chat_template, or "
-                "give chat_template."
+                "give chat_template.",
+                field="chat_template",
             )
         if not tokenizer.is_fast:
             raise TokenizerError(
                 "messages need a fast tokenizer (tokenizer.json): only it says where a token stands in "
-                "the text."
+                "the text.",
+                field="tokenizer",
             )
         self._tokenizer, self._escape = tokenizer, escape
         self.template = str(tokenizer.get_chat_template(template))
@@ -53,7 +55,7 @@ class ChatEncoder:
         """Ids, labels (-100 outside the assistant's turns), and whether something was escaped.
 
         Raises:
-            DataError: The template refuses the messages, or what the assistant says cannot be told apart.
+            DataError: The template refuses the messages, or what the assistant says cannot be separated.
         """
         given = [dict(message) for message in messages]
         if self._escape:
@@ -134,7 +136,7 @@ class ChatEncoder:
         if not (same and text.startswith(head) and text.endswith(tail) and len(text) >= len(head + tail)):
             raise DataError(
                 f"the chat template writes message {index + 1} differently when later messages follow, so "
-                "what the assistant says cannot be told apart. Use a template that only appends, or mark "
+                "what the assistant says cannot be separated. Use a template that only appends, or mark "
                 "it with {% generation %}."
             )
         ends = self._specials.found(tail)

@@ -36,26 +36,39 @@ def check_data(
     examples: int = 3,
     **how: Unpack[TokenizeOptions],
 ) -> DataReport:
-    """Say what is in the data, what is wrong with it, and what would be learnt from it.
+    """Report what is in the data, what is wrong with it, and what would be learnt from it.
 
-    Rows that ``load_data`` would refuse are counted and named, not raised. Nothing is kept in memory but
-    a hash and the lengths of each row.
+    Rows that ``load_data`` would refuse are counted and named, not raised. Memory holds only a hash and the
+    lengths of each row.
 
     Args:
-        data: Whatever ``load_data`` reads, or several by name, as ``{"train": "a.jsonl", "test":
-            "b.jsonl"}`` or what ``split`` gave: then leakage between them is measured.
-        tokenizer: Of the model.
+        data: Anything that ``load_data`` reads, or several of these by name, such as ``{"train": "a.jsonl",
+            "test": "b.jsonl"}`` or the result of ``split``. Of several, the leakage between them is
+            measured.
+        tokenizer: The tokenizer of the model.
         task: ``"causal"``, ``"seq2seq"`` or ``"masked"``.
-        columns: As of ``load_data``.
-        examples: How many problems of a kind are named in each part, and how many rows are previewed.
-        how: As of ``tokenize``: limits, prefix and so on.
+        columns: A mapping from column names of this package to those of the file.
+        examples: The number of problems of each kind that are named in each part, and of rows that are
+            previewed.
+        how: Limits, prefix and so on, which ``TokenizeOptions`` lists.
 
     Returns:
-        The report: ``render()`` it, or take ``to_dict()``.
+        The report: ``render()`` writes it for reading, ``to_dict()`` gives plain values.
 
     Raises:
-        DataError: A file that cannot be read at all, or columns that do not suit the task.
-        TokenizerError, ValueError: As of ``tokenize``.
+        DataError: A file cannot be read at all, or its columns do not suit the task.
+        OptionError: An option is out of range or belongs to another task.
+        TokenizerError: The tokenizer does not suit the task.
+
+    Example:
+        >>> from transformers import AutoTokenizer
+        >>> from distill_datakit import check_data
+        >>> rows = [{"source": "w1 w2", "target": "w2 w1"}, {"source": "w3", "target": "zebra"}]
+        >>> report = check_data(rows, AutoTokenizer.from_pretrained("translator"), "seq2seq")
+        >>> report.ok, report.parts[0].rows, report.parts[0].unknown
+        (True, 2, {'zebra': 1})
+        >>> print(report.problems[0])
+        data, row 2, field 'target': 'zebra' is outside the tokenizer's vocabulary
     """
     settings = TokenizeConfig(task=task, **how)
     parts = data if isinstance(data, Mapping) else {_name(data): data}
@@ -150,7 +163,7 @@ class _Part:
         """Note the first rows that stand in an earlier part too."""
         for key, places in self.inputs.items():
             if key in first.inputs:
-                message = f"its input stands in {first.name} too, row {first.inputs[key].first}"
+                message = f"its input is also in {first.name}, row {first.inputs[key].first}"
                 self._note("leak", message, places.first)
 
     def _note(self, kind: str, message: str, row: int | None, field: str | None = None) -> None:
@@ -226,7 +239,7 @@ class _Part:
         for field in fields:
             texts = _texts(row[field])
             if not any(text.strip() for text in texts):
-                self._note("empty", "nothing but blanks", number, field)
+                self._note("empty", "the text is empty or blank", number, field)
             found = [token for text in texts for token in self._specials.found(text)]
             self._special.update(found)
             if found:

@@ -56,7 +56,7 @@ def cloze_questions(
         >>> tokenizer = AutoTokenizer.from_pretrained("filler")
         >>> questions, answers = cloze_questions(load_data("texts.jsonl"), tokenizer, seed=0)
         >>> questions[0].count(tokenizer.mask_token), answers[0]
-        (1, 'w0 w7 w14 w21')
+        (1, 'w0 w1 w2 w3')
     """
     if tokenizer.mask_token is None:
         raise TokenizerError(

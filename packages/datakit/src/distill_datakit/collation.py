@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, cast
 
 from distill_datakit.columns import IGNORED, Task, check_task
-from distill_datakit.errors import OptionError, TokenizerError
+from distill_datakit.errors import DataError, OptionError, TokenizerError
 from distill_datakit.hashing import digest
-from distill_datakit.masking import Corrupter, Masker, Masking
+from distill_datakit.masking import Corrupter, Masker, Masking, check_probability
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,18 +59,18 @@ def collator(
     ``position_ids`` and ``row_id`` ``(batch, segments)``, filled up with -1.
 
     Args:
-        tokenizer: Of the model; its end-of-text token pads where it has no padding token.
-        task: As given to ``tokenize``.
-        seed: Of the masks.
-        masking: For masked models ``"token"`` (also when None), ``"word"`` or ``"span"``; for seq2seq rows
-            of ``tokenize(..., span_corruption=True)`` ``"span_corruption"``.
-        masking_probability: Share of positions to predict, above 0 and at most 1.
-        span_length: Mean length of corrupted spans in tokens, at least 1.
-        pad_to_multiple_of: Round lengths up to this, as tensor cores like.
+        tokenizer: The tokenizer of the model. Its end-of-text token pads if it has no padding token.
+        task: The task that the rows were tokenized for.
+        seed: The seed of the masks.
+        masking: What is hidden. For masked models ``"token"`` (the default), ``"word"`` or ``"span"``; for
+            rows of ``tokenize(..., span_corruption=True)`` ``"span_corruption"``.
+        masking_probability: The share of positions to predict, above 0 and at most 1.
+        span_length: The mean length of corrupted spans in tokens, at least 1.
+        pad_to_multiple_of: Lengths are rounded up to a multiple of this, which suits tensor cores.
         packed_attention: ``"mask"`` gives packed rows an ``attention_mask`` ``(batch, 1, seq, seq)`` of 0
             and the lowest float32: block-diagonal and causal, for eager and SDPA attention.
-            ``"position_ids"`` leaves it out: FlashAttention wants that, and models with sliding windows
-            shorter than a text need it; both keep texts apart only with ``use_cache=False``, and only in
+            ``"position_ids"`` leaves it out, as FlashAttention requires and models with sliding windows
+            shorter than a text need; both keep texts apart only with ``use_cache=False``, and only in
             models that hand positions on to their mask: ``packing_error`` tells.
         model: A seq2seq model whose ``decoder_input_ids`` are added to each batch, so that losses that are
             computed outside the model have them. They are made by the model's own method; for a model
@@ -86,12 +86,22 @@ def collator(
         OptionError: An unknown task, masking, probability or multiple out of range; a model from which no
             decoder inputs can be made; both ``model`` and ``decoder_inputs``.
         TokenizerError: No padding and no end-of-text token; masking that the tokenizer cannot do.
+
+    Example:
+        >>> from transformers import AutoTokenizer
+        >>> from distill_datakit import collator, load_data, tokenize
+        >>> tokenizer = AutoTokenizer.from_pretrained("writer")
+        >>> rows = tokenize(load_data([{"text": "w1 w2 w3"}, {"text": "w1"}]), tokenizer, "causal").data
+        >>> batch = collator(tokenizer, "causal")(list(rows))
+        >>> batch["labels"].tolist()
+        [[6, 7, 8, 1], [6, 1, -100, -100]]
     """
     _check_settings(task, masking, masking_probability, span_length, pad_to_multiple_of, packed_attention)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     if pad is None:
         raise TokenizerError(
-            "the tokenizer has neither a padding nor an end-of-text token. Set tokenizer.pad_token."
+            "the tokenizer has neither a padding nor an end-of-text token. Set tokenizer.pad_token.",
+            field="tokenizer.pad_token",
         )
     noise: Masker | Corrupter | None = None
     if task == "masked":
@@ -110,16 +120,18 @@ def _check_settings(
 ) -> None:
     check_task(task)
     if masking not in (None, *_MASKINGS[task]):
-        allowed = ", ".join(repr(name) for name in _MASKINGS[task])
-        raise ValueError(f"masking={masking!r} for task {task!r}: allowed are {allowed}.")
-    if not 0.0 < probability <= 1.0:
-        raise ValueError(f"masking_probability={probability}: above 0 and at most 1 is allowed.")
+        raise OptionError.of("masking", masking, _MASKINGS[task], f" for task {task!r}")
+    check_probability(probability)
     if span_length < 1:
-        raise ValueError(f"span_length={span_length}: at least 1 token is needed.")
+        raise OptionError(
+            f"span_length={span_length}: at least 1 token is needed.",
+            field="span_length", found=span_length, suggestion=1.0)  # fmt: skip
     if multiple is not None and multiple < 1:
-        raise ValueError(f"pad_to_multiple_of={multiple}: at least 1, or None.")
+        raise OptionError(
+            f"pad_to_multiple_of={multiple}: at least 1, or None.",
+            field="pad_to_multiple_of", found=multiple, suggestion=None)  # fmt: skip
     if packed not in ("mask", "position_ids"):
-        raise ValueError(f"packed_attention={packed!r}: allowed are 'mask' and 'position_ids'.")
+        raise OptionError.of("packed_attention", packed, ("mask", "position_ids"))
 
 
 class _PaddingCollator:
@@ -144,7 +156,7 @@ class _PaddingCollator:
         import torch
 
         if not rows:
-            raise ValueError("a batch of no rows was given; at least one is needed.")
+            raise DataError("a batch of no rows was given; at least one is needed.")
         names = [name for name in ("input_ids", "attention_mask", "labels") if name in rows[0]]
         columns = {name: _integers(rows, name) for name in names}
         packed = "position_ids" in rows[0]
@@ -172,9 +184,9 @@ class _PaddingCollator:
 
         assert self.noise is not None  # noqa: S101 - called only then
         if "row_id" not in rows[0]:
-            raise ValueError(
-                "rows without 'row_id' cannot be masked reproducibly. Make them with tokenize()."
-            )
+            raise DataError(
+                "rows without 'row_id' cannot be masked reproducibly. Make them with tokenize().",
+                field="row_id", found=tuple(rows[0]))  # fmt: skip
         words = _integers(rows, "word_ids") if "word_ids" in rows[0] else [None] * len(rows)
         pairs = [
             self.noise(ids, word, row_id=_row_id(row), epoch=self.epoch)

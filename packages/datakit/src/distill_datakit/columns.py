@@ -3,11 +3,10 @@
 Nothing heavy is imported here, so that columns are checked before any data is read.
 """
 
-import difflib
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, cast
 
-from distill_datakit.errors import DataError, OptionError
+from distill_datakit.errors import DataError, OptionError, nearest
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -156,7 +155,7 @@ def references_of(part: "Dataset") -> list[Reference]:
         >>> references_of(load_data([{"source": "cat", "target": "Katze", "references": ["Katze", "Kater"]}]))
         [['Katze', 'Kater']]
         >>> references_of(load_data("pairs.jsonl"))[:2]
-        ['w21 w14 w7 w0', 'w28 w21 w14 w7']
+        ['w3 w2 w1 w0', 'w10 w9 w8 w7']
     """
     name = reference_column(part.column_names)
     values = list(part[name])
@@ -183,5 +182,4 @@ def _first(what: str, wanted: tuple[str, ...], names: Collection[str]) -> str:
 def _nearest(wanted: Sequence[tuple[str, ...]], names: Collection[str]) -> str | None:
     """The column that is probably meant by one of those that are missing."""
     missing = [name for shape in wanted for name in shape if name not in names]
-    near = (difflib.get_close_matches(name, names, n=1) for name in missing)
-    return next((found[0] for found in near if found), None)
+    return next(filter(None, (nearest(name, names) for name in missing)), None)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict, cast
 
 from distill_datakit.chat import ChatEncoder, Messages
 from distill_datakit.columns import IGNORED, Task, check_task, training_columns
-from distill_datakit.errors import DataError, TokenizerError
+from distill_datakit.errors import DataError, OptionError, TokenizerError
 from distill_datakit.hashing import digest, tokenizer_digest
 from distill_datakit.parallel import Columns
 from distill_datakit.special_tokens import SpecialTokens
@@ -19,24 +19,29 @@ Side = Literal["left", "right"]
 
 
 class TokenizeOptions(TypedDict, total=False):
-    """How a row becomes ids: the arguments that ``tokenize``, ``tokenize_to_disk`` and ``check_data`` share.
+    """How a row becomes ids: the options that ``tokenize``, ``tokenize_to_disk`` and ``check_data`` share.
 
     Attributes:
-        max_source_length: Limit in tokens of the input: seq2seq source, causal prompt, and whole rows of
-            ``text`` or ``messages``. None, the default, cuts nothing, whatever limit the tokenizer names.
-        max_target_length: Limit of target or completion.
-        cut_source: Side on which a long input loses tokens; None, the default: left for prompts, right for
-            all else.
-        cut_target: The same for target or completion; ``"right"`` by default. The tokenizer's own
-            ``truncation_side`` is never used.
-        prefix: Put before each seq2seq source, as T5's ``"translate English to German: "``.
-        source_language: Code of the source's language, for tokenizers that mark it (mBART, NLLB, M2M100);
-            None takes the one that the tokenizer is set to.
-        target_language: Of the target's.
-        span_corruption: For seq2seq and ``text`` rows: no labels, since the collator makes both sides.
-        escape_special_tokens: Special tokens written out in a text, as ``"</s>"``, stay text (the default).
-            False lets them become the tokens.
-        chat_template: Instead of the tokenizer's own; so teacher and student may read different ones.
+        max_source_length: The limit of the input in tokens: of the seq2seq source, of the causal prompt, and
+            of a whole row of ``text`` or ``messages``. By default nothing is cut, whatever limit the
+            tokenizer names.
+        max_target_length: The limit of the target or completion in tokens. By default nothing is cut.
+        cut_source: The side on which a long input loses tokens, ``"left"`` or ``"right"``. By default prompts
+            lose tokens on the left and all other inputs on the right.
+        cut_target: The side on which a long target or completion loses tokens. The ``truncation_side`` of
+            the tokenizer is never used.
+        prefix: A text that is put before each seq2seq source, such as T5's ``"translate English to
+            German: "``.
+        source_language: The code of the source's language, for tokenizers that mark it (mBART, NLLB,
+            M2M100). The default is the language that the tokenizer is set to.
+        target_language: The code of the target's language. The default is the language that the tokenizer
+            is set to.
+        span_corruption: Whether seq2seq rows of ``text`` get no labels, because the collator makes both
+            sides from them.
+        escape_special_tokens: Whether special tokens that are written in a text, such as ``"</s>"``, stay
+            text. If False, they become the tokens.
+        chat_template: A chat template that replaces the tokenizer's own, so that teacher and student may
+            read different ones.
     """
 
     max_source_length: int | None
@@ -53,7 +58,7 @@ class TokenizeOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizeConfig:
-    """The checked settings of ``tokenize``."""
+    """The checked options of ``tokenize``, as ``TokenizeOptions`` describes them."""
 
     task: Task
     max_source_length: int | None = None
@@ -73,16 +78,19 @@ class TokenizeConfig:
         for name in ("max_source_length", "max_target_length"):
             limit = getattr(self, name)
             if limit is not None and limit < 1:
-                raise ValueError(f"{name}={limit}: at least 1 token is needed, or None for no limit.")
-        if self.cut_source not in (None, "left", "right") or self.cut_target not in ("left", "right"):
-            raise ValueError(
-                f"cut_source={self.cut_source!r}, cut_target={self.cut_target!r}: allowed are 'left' and "
-                "'right'."
-            )
+                raise OptionError(
+                    f"{name}={limit}: at least 1 token is needed, or None for no limit.",
+                    field=name, found=limit, suggestion=1)  # fmt: skip
+        for name, sides in (("cut_source", (None, "left", "right")), ("cut_target", ("left", "right"))):
+            if getattr(self, name) not in sides:
+                raise OptionError.of(name, getattr(self, name), sides)
         if self.task != "seq2seq":
-            for name in ("prefix", "source_language", "target_language", "span_corruption"):
-                if getattr(self, name):
-                    raise ValueError(f"{name}={getattr(self, name)!r} is for seq2seq; task is {self.task!r}.")
+            for field in ("prefix", "source_language", "target_language", "span_corruption"):
+                found, default = getattr(self, field), getattr(type(self), field)
+                if found:
+                    raise OptionError(
+                        f"{field}={found!r} is for seq2seq; task is {self.task!r}. Leave it out.",
+                        field=field, found=found, allowed=(default,), suggestion=default)  # fmt: skip
 
 
 class Encoder:
@@ -90,12 +98,12 @@ class Encoder:
 
     Args:
         tokenizer: Any transformers tokenizer.
-        settings: What to do.
-        names: The columns there are.
+        settings: The task and its options.
+        names: The columns of the data.
 
     Raises:
         DataError: The columns do not suit the task.
-        TokenizerError: The tokenizer does not suit it.
+        TokenizerError: The tokenizer does not suit the task.
     """
 
     def __init__(
@@ -105,8 +113,9 @@ class Encoder:
         self.fields = training_columns(settings.task, names, span_corruption=settings.span_corruption)
         if settings.task == "causal" and self.fields != ("messages",) and tokenizer.eos_token_id is None:
             raise TokenizerError(
-                "a causal model needs an end-of-text token, which is missing. Set tokenizer.eos_token."
-            )
+                "a causal model needs an end-of-text token, which is missing. Set tokenizer.eos_token.",
+                field="tokenizer.eos_token")  # fmt: skip
+        self._adds_end = settings.task == "seq2seq" and self._lacks_end()
         self.labelled = settings.task != "masked" and not settings.span_corruption
         self.has_words = settings.task == "masked" and bool(tokenizer.is_fast)
         self._specials = SpecialTokens(tokenizer)
@@ -134,12 +143,12 @@ class Encoder:
                 else:
                     columns = self._inputs(first)
                     if second:
-                        limit, side = self.settings.max_target_length, self.settings.cut_target
-                        columns["labels"] = self._encode(second[0], limit, side, target=True)["input_ids"]
+                        columns["labels"] = self._targets(second[0])
         return columns, self._escaped
 
     def _fingerprint(self) -> dict[str, str]:
         settings = asdict(self.settings) | {"chat_template": None, "fields": self.fields}
+        settings |= {"adds_end": True} if self._adds_end else {}
         with _spoken(self.tokenizer, self.settings):
             return {
                 "preprocessing": digest(settings),
@@ -180,6 +189,32 @@ class Encoder:
         given = [self.settings.prefix + text for text in texts] if self.settings.prefix else texts
         return self._encode(given, self.settings.max_source_length, self.settings.cut_source or "right")
 
+    def _targets(self, texts: list[str]) -> list[list[int]]:
+        """The labels of a seq2seq model, with an end that no limit takes away."""
+        limit, side = self.settings.max_target_length, self.settings.cut_target
+        if not self._adds_end:
+            return self._encode(texts, limit, side, target=True)["input_ids"]
+        kept = None if limit is None else limit - 1
+        rows = self._encode(texts, kept or None, side, target=True)["input_ids"]
+        return [[*(ids if kept != 0 else []), self._eos] for ids in rows]
+
+    def _lacks_end(self) -> bool:
+        """Whether the tokenizer closes a target neither with an end token nor with a separator.
+
+        Raises:
+            TokenizerError: It does not, and has no end token that could be added.
+        """
+        tokenizer = self.tokenizer
+        with _spoken(tokenizer, self.settings):
+            frame = cast("list[int]", tokenizer(text_target="", verbose=False)["input_ids"])
+        if {tokenizer.eos_token_id, tokenizer.sep_token_id}.intersection(frame):
+            return False
+        if tokenizer.eos_token_id is None:
+            raise TokenizerError(
+                "a seq2seq model needs an end token behind its targets, and this tokenizer has none. Set "
+                "tokenizer.eos_token.", field="tokenizer.eos_token")  # fmt: skip
+        return True
+
     def _causal_texts(self, texts: list[str]) -> Columns:
         rows = [[*ids, self._eos] for ids in self._unended(texts)]
         rows = [
@@ -209,7 +244,7 @@ class Encoder:
             try:
                 ids, learnt, escaped = self._chat(messages)
             except DataError as error:
-                raise DataError(error.message, row=row, field="messages") from error
+                raise error.at(None, row, "messages") from error
             self._escaped += escaped
             rows.append(_cut(ids, limit, side))
             labels.append(_cut(learnt, limit, side))
@@ -242,8 +277,9 @@ def _with_languages(settings: TokenizeConfig, tokenizer: "PreTrainedTokenizerBas
         if any(given):
             raise TokenizerError(
                 f"languages {given} were given, but {type(tokenizer).__name__} knows no language codes. "
-                "Leave source_language and target_language out, or write a prefix."
-            )
+                "Leave source_language and target_language out, or write a prefix.",
+                field="source_language" if given[0] else "target_language",
+                found=given[0] or given[1], allowed=(None,))  # fmt: skip
         return settings
     if settings.task != "seq2seq":
         return settings
@@ -252,11 +288,11 @@ def _with_languages(settings: TokenizeConfig, tokenizer: "PreTrainedTokenizerBas
     vocabulary = tokenizer.get_vocab()
     for name, code in (("source_language", source), ("target_language", target)):
         if code is None or not {code, f"__{code}__"} & vocabulary.keys():  # M2M100 writes __en__
-            found = "is missing" if code is None else f"{code!r} is none of its codes"
+            found = "is missing" if code is None else f"{code!r} is not one of its codes"
             raise TokenizerError(
                 f"{type(tokenizer).__name__} marks texts with their language: {name} {found}. Give both, as "
-                "'en_XX' (mBART), 'eng_Latn' (NLLB) or 'en' (M2M100)."
-            )
+                "'en_XX' (mBART), 'eng_Latn' (NLLB) or 'en' (M2M100).",
+                field=name, found=code)  # fmt: skip
     return replace(settings, source_language=source, target_language=target)
 
 

@@ -1,7 +1,7 @@
 """What this package raises and warns."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 class DatakitError(Exception):
@@ -44,7 +44,7 @@ class DataError(DatakitError, ValueError):
         message: What was found, what is allowed, what to do.
         file: The file, or a description of where the rows came from.
         row: Its number, counted from 1; in a line-based file the number of the line.
-        field: The column.
+        field: The column, or the argument that is wrong.
         found: The value that was given; of a column that is missing, the columns that there are.
         allowed: The values or columns that would be accepted; empty if they cannot be listed.
         suggestion: A value that would be accepted; of a column that is missing, the one that is probably
@@ -64,10 +64,15 @@ class DataError(DatakitError, ValueError):
     ) -> None:
         place = [file] if file is not None else []
         place += [f"row {row}"] if row is not None else []
-        place += [f"field {field!r}"] if field is not None else []
+        place += [f"field {field!r}"] if field is not None and place else []
         said = ", ".join(place) + ": " + message if place else message
         super().__init__(said, field=field, found=found, allowed=allowed, suggestion=suggestion)
         self.message, self.file, self.row = message, file, row
+
+    def at(self, file: str | None, row: int | None, field: str | None = None) -> "DataError":
+        """The same error with its place."""
+        return DataError(self.message, file=file, row=row, field=field or self.field, found=self.found,
+                         allowed=self.allowed, suggestion=self.suggestion)  # fmt: skip
 
 
 class TokenizerError(DatakitError, ValueError):
@@ -80,11 +85,16 @@ class OptionError(DatakitError, ValueError):
     @classmethod
     def of(cls, field: str, found: object, allowed: Sequence[object], note: str = "") -> "OptionError":
         """An error for a value that is none of those that are allowed."""
-        near = difflib.get_close_matches(str(found), [str(one) for one in allowed], n=1, cutoff=0.5)
-        suggestion = next((one for one in allowed if [str(one)] == near), allowed[0])
+        near = nearest(str(found), [str(one) for one in allowed])
+        suggestion = next((one for one in allowed if str(one) == near), allowed[0])
         names = ", ".join(map(repr, allowed))
         return cls(f"{field}={found!r}{note}: allowed are {names}.",
                    field=field, found=found, allowed=allowed, suggestion=suggestion)  # fmt: skip
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The name that is probably meant, if any is like it."""
+    return next(iter(difflib.get_close_matches(name, list(names), n=1)), None)
 
 
 class DroppedRowsWarning(UserWarning):

@@ -6,11 +6,14 @@ Nothing here imports datasets: the columns of a file are known in milliseconds.
 import csv
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
-from distill_datakit.errors import DataError
+from distill_datakit.errors import DataError, nearest
+
+if TYPE_CHECKING:
+    import _csv
 
 FORMATS = (
     ".jsonl",
@@ -33,7 +36,7 @@ def file_format(path: Path) -> str:
     ``"folder"`` for a folder, ``"datasets"`` for one that ``datasets`` saved.
 
     Raises:
-        DataError: There is no such file, or its suffix is none of ``FORMATS``.
+        DataError: There is no such file, or its suffix is not one of ``FORMATS``.
     """
     if path.is_dir():
         saved = any((path / name).exists() for name in ("state.json", "dataset_dict.json"))
@@ -45,12 +48,14 @@ def file_format(path: Path) -> str:
     name = path.name.lower().removesuffix(".gz")
     suffix = Path(name).suffix
     if suffix not in FORMATS or (suffix in (".parquet", ".arrow") and path.name.lower().endswith(".gz")):
-        raise DataError(f"unknown file type. Readable are {', '.join(FORMATS)}.", file=str(path))
+        raise DataError(
+            f"unknown file type. Readable are {', '.join(FORMATS)}.",
+            file=str(path), found=suffix, allowed=FORMATS, suggestion=nearest(suffix, FORMATS))  # fmt: skip
     return suffix
 
 
 def read_rows(
-    path: Path, *, first_only: bool = False, split: str | None = None
+    path: Path, *, first_only: bool = False, split: str | None = None, quotes: bool | None = None
 ) -> Iterator[tuple[int, Row | DataError]]:
     """The rows of a file with their numbers (from 1); a row that cannot be read comes as its error.
 
@@ -59,6 +64,7 @@ def read_rows(
             one that ``datasets`` saved.
         first_only: Whether the caller only wants the first row; then a Parquet file is not read whole.
         split: Of a folder that ``datasets`` saved with several.
+        quotes: Whether cells of a table may stand in quotation marks; None: those of CSV files.
 
     Raises:
         DataError: What makes the rest of the file unreadable: damaged compression, text that is not
@@ -81,7 +87,7 @@ def read_rows(
                 elif kind == ".txt":
                     yield from _lines(stream)
                 else:
-                    yield from _table(stream, str(path), "\t" if kind == ".tsv" else ",")
+                    yield from _table(stream, str(path), kind, quotes=quotes)
         except UnicodeDecodeError as error:
             raise DataError(
                 f"not UTF-8 ({error.reason}). Convert the file to UTF-8.", file=str(path)
@@ -91,23 +97,29 @@ def read_rows(
 
 
 def inspect_columns(path: str | Path) -> tuple[str, ...]:
-    """The column names of a file, from its header or first row alone.
+    """Read the column names of a file from its header or first row alone.
 
-    Fast, and without datasets or torch: a run file is checked with it before anything heavy is imported.
+    This is fast and needs neither datasets nor torch, so that a run file can be checked before anything heavy
+    is imported.
 
     Args:
         path: A file that ``load_data`` reads.
 
     Returns:
-        Names in file order; ``("text",)`` for plain text.
+        The names in the order of the file; ``("text",)`` for plain text.
 
     Raises:
-        DataError: The file is missing, of an unknown type, empty, or its first row cannot be read.
+        DataError: The file is missing, empty or of an unknown type, or its first row cannot be read.
+
+    Example:
+        >>> from distill_datakit import inspect_columns
+        >>> inspect_columns("pairs.jsonl")
+        ('source', 'target')
     """
     path = Path(path)
     if file_format(path) in {".csv", ".tsv"}:
         with _open(path) as stream:
-            header = next(csv.reader(stream, delimiter="\t" if file_format(path) == ".tsv" else ","), None)
+            header = next(_reader(stream, file_format(path)), None)
         if header:
             return tuple(header)
         raise DataError("holds no row.", file=str(path))
@@ -176,28 +188,82 @@ def _object(pairs: list[tuple[str, object]]) -> Row:
     if len(row) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice!r} stands twice")
+        raise ValueError(f"the key {twice!r} occurs twice")
     return row
 
 
-def _table(stream: IO[str], file: str, delimiter: str) -> Iterator[tuple[int, Row | DataError]]:
-    reader = csv.reader(stream, delimiter=delimiter, strict=True)
+class _Lines:
+    """The lines of a table, where those of the row that is being read can be looked at."""
+
+    def __init__(self, stream: Iterable[str]) -> None:
+        self._stream, self.row, self.number = stream, "", 0
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._stream:
+            self.row = self.row or line
+            yield line
+
+    def next_row(self, last_line: int) -> None:
+        """The row before ends with this line."""
+        self.row, self.number = "", last_line
+
+
+def _reader(lines: Iterable[str], kind: str, *, quotes: bool | None = None) -> "_csv.Reader":
+    # The limit of a cell is one of the process; its default, 128 KiB, is less than many a document has.
+    csv.field_size_limit(max(csv.field_size_limit(), 2**31 - 1))
+    quoted = kind == ".csv" if quotes is None else quotes
+    return csv.reader(
+        lines, delimiter="\t" if kind == ".tsv" else ",", strict=True,
+        quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)  # fmt: skip
+
+
+def _table(
+    stream: IO[str], file: str, kind: str, *, quotes: bool | None = None
+) -> Iterator[tuple[int, Row | DataError]]:
+    lines = _Lines(stream)
+    reader = _reader(lines, kind, quotes=quotes)
     header: list[str] | None = None
     try:
         for cells in reader:
             if header is None:
                 header = cells
                 if len(set(header)) < len(header):
-                    raise DataError(f"the header names a column twice: {header}.", file=file, row=1)
+                    raise DataError(
+                        f"the header names a column twice: {header}. Rename one.", file=file, row=1
+                    )
             elif len(cells) == len(header):
                 yield reader.line_num, dict(zip(header, cells, strict=True))
             elif cells:
-                found = (
-                    f"{len(cells)} cells, but {len(header)} in the header. Quote cells with a {delimiter!r}."
-                )
-                yield reader.line_num, DataError(found, file=file, row=reader.line_num)
+                yield reader.line_num, _uneven(lines, reader.line_num, len(cells), header, file, kind)
+            lines.next_row(reader.line_num)
     except csv.Error as error:
-        raise DataError(f"{error}. Check the quotes.", file=file, row=reader.line_num) from error
+        long = _long_cell(lines, reader.line_num, header or [], kind)
+        row, field, cell = (long.row, long.field, long.message) if long else (reader.line_num, None, "")
+        raise DataError(f"{error}. {cell}Check the quotes.", file=file, row=row, field=field) from error
+
+
+def _uneven(lines: _Lines, last: int, count: int, header: list[str], file: str, kind: str) -> DataError:
+    """A row with more or fewer cells than the header."""
+    long = _long_cell(lines, last, header, kind)
+    found = f"{count} cells, but {len(header)} in the header."
+    if long is not None:
+        return DataError(
+            f"{found} {long.message}Check the quotes.", file=file, row=long.row, field=long.field
+        )
+    tab = "A cell cannot hold a tab." if kind == ".tsv" else "Quote cells with a ','."
+    return DataError(f"{found} {tab}", file=file, row=last, found=count, allowed=(len(header),))
+
+
+def _long_cell(lines: _Lines, last: int, header: list[str], kind: str) -> DataError | None:
+    """Where a row of several lines begins, and the cell whose quotation mark took the others in."""
+    first = lines.number + 1
+    if last <= first:
+        return None
+    delimiter = "\t" if kind == ".tsv" else ","
+    before = len(next(csv.reader([lines.row], delimiter=delimiter))) - 1
+    return DataError(
+        f"A cell that begins with a quotation mark takes in lines {first} to {last}. ",
+        row=first, field=header[before] if before < len(header) else None)  # fmt: skip
 
 
 def _parquet(path: Path, *, first_only: bool) -> Iterator[tuple[int, Row]]:
@@ -244,8 +310,8 @@ def _saved(path: Path, split: str | None) -> Iterator[tuple[int, Row]]:
                 found = "several splits" if split is None else f"no split {split!r}"
                 raise DataError(
                     f"{found}; there are {', '.join(names)}. Give split, or the folder of one of them.",
-                    file=str(path),
-                )
+                    file=str(path), field="split", found=split, allowed=names,
+                    suggestion=nearest(chosen, names))  # fmt: skip
             path /= chosen
         state = json.loads((path / "state.json").read_text(encoding="utf-8"))
         files = [path / str(entry["filename"]) for entry in state["_data_files"]]

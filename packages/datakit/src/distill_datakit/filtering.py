@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from distill_datakit.errors import OptionError
 from distill_datakit.files import Row
 
 
@@ -16,20 +17,23 @@ class GenerationFilter:
     ``rows = GenerationFilter(max_length_ratio=3.0)(generations)``; then look at ``dropped``.
 
     Attributes:
-        min_length_ratio: Least characters of the output for each of the input; None for no limit.
-        max_length_ratio: Most.
-        max_compression: Most times by which zlib shortens the output: text that repeats itself compresses
-            well, 2.4 is what Whisper takes for a loop. None for no limit.
-        metric: A row to its quality, as a score against a reference that the caller knows by ``id``.
-        min_metric: Least value of ``metric``; one that is no number fails too.
-        min_score: Least ``score``; a row without one fails. None for no limit.
-        dedupe: Drop rows whose input and output were seen before, whatever their ids.
-        dropped: Reason -> rows: ``empty``, ``short``, ``long``, ``repetitive``, ``metric``, ``score``,
-            ``duplicate``.
-        kept: Rows that passed.
+        min_length_ratio: The smallest number of output characters for each input character. None sets no
+            limit.
+        max_length_ratio: The largest number of output characters for each input character. None sets no
+            limit.
+        max_compression: The largest factor by which zlib may shorten the output. Repetitive text compresses
+            well; Whisper takes a factor above 2.4 for a loop. None sets no limit.
+        metric: A function from a row to its quality, such as a score against a reference that the caller
+            finds by ``id``.
+        min_metric: The smallest value of ``metric``. A value that is not a number fails too.
+        min_score: The smallest ``score``. A row without a score fails. None sets no limit.
+        dedupe: Whether to drop rows whose input and output were seen before, whatever their ids.
+        dropped: The number of dropped rows by reason: ``empty``, ``short``, ``long``, ``repetitive``,
+            ``metric``, ``score`` or ``duplicate``.
+        kept: The number of rows that passed.
 
     Raises:
-        ValueError: ``metric`` without ``min_metric``, or the other way round.
+        OptionError: ``metric`` without ``min_metric``, or the other way round.
 
     Source:
         Compression ratio: Radford et al. 2022, section 4.5, arXiv:2212.04356.
@@ -48,7 +52,9 @@ class GenerationFilter:
     def __post_init__(self) -> None:
         """Check what belongs together."""
         if (self.metric is None) != (self.min_metric is None):
-            raise ValueError("metric and min_metric belong together: give both or neither.")
+            raise OptionError(
+                "metric and min_metric belong together: give both or neither.",
+                field="min_metric", found=self.min_metric)  # fmt: skip
 
     def __call__(self, rows: Iterable[Mapping[str, object]]) -> Iterator[Row]:
         """The rows that pass, one by one, as they come."""

@@ -22,35 +22,57 @@ _THEIRS = {"custom_id", "request_id", *PIPELINE}  # one of these stands in each 
 
 
 def write_generations(rows: Iterable[Mapping[str, object]], path: str | Path) -> int:
-    """Append teacher generations to a file, leaving out those whose ``id`` it already holds.
+    """Append teacher generations to a file, except those whose ``id`` it already holds.
 
-    A ``.jsonl`` file is written row by row, so that what was generated before an interruption stays; half a
-    last line is cut off first. A ``.parquet`` file is replaced as a whole at the end.
+    A ``.jsonl`` file is written row by row, so that an interruption loses nothing that was generated before
+    it; an incomplete last line is removed first. A ``.parquet`` file is replaced as a whole at the end.
 
     Args:
-        rows: ``id`` (text or integer), ``input``, ``output`` (texts) and ``score`` (a number, or None).
-        path: ``.jsonl`` or ``.parquet``; made, with its folder, if missing.
+        rows: Mappings with ``id`` (text or integer), ``input`` and ``output`` (texts) and ``score`` (a
+            number or None).
+        path: A ``.jsonl`` or ``.parquet`` file. It is made, with its folder, if it is missing.
 
     Returns:
-        How many rows were added.
+        The number of rows that were added.
 
     Raises:
-        DataError: A row lacks a field or has one of the wrong type; another kind of file.
+        DataError: A row lacks a field or has one of the wrong type, or the file is of another kind.
+
+    Example:
+        >>> from distill_datakit import existing_ids, write_generations
+        >>> rows = [{"id": n, "input": f"w{n}", "output": f"W{n}", "score": -0.5} for n in range(3)]
+        >>> write_generations(rows[:2], "generations.jsonl")
+        2
+        >>> write_generations(rows, "generations.jsonl"), sorted(existing_ids("generations.jsonl"))
+        (1, [0, 1, 2])
     """
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in {".jsonl", ".parquet"}:
-        raise DataError("generations are written as .jsonl or .parquet.", file=str(path))
+        raise DataError(
+            "generations are written as .jsonl or .parquet.",
+            file=str(path), found=suffix, allowed=(".jsonl", ".parquet"), suggestion=".jsonl")  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = _fresh(rows, existing_ids(path), str(path))
     return _append_lines(fresh, path) if suffix == ".jsonl" else _append_parquet(fresh, path)
 
 
 def existing_ids(path: str | Path) -> set[str | int]:
-    """The ids that a file of generations already holds; none when there is no file.
+    """List the ids that a file of generations already holds.
+
+    Args:
+        path: A file that ``write_generations`` writes; it may be missing.
+
+    Returns:
+        The ids; none if there is no file.
 
     Raises:
-        DataError: A whole row that is no generation.
+        DataError: A complete row is not a generation, or the file is compressed.
+
+    Example:
+        >>> from distill_datakit import existing_ids
+        >>> existing_ids("no-such-file.jsonl")
+        set()
     """
     path = Path(path)
     if not path.exists():
@@ -70,26 +92,35 @@ def read_generations(
     scores: bool = False,
     on_error: OnError = "refuse",
 ) -> "Dataset":
-    """Generations as training rows: ``input`` becomes ``source``, ``output`` becomes ``target``.
+    """Read generations as training rows: ``input`` becomes ``source``, ``output`` becomes ``target``.
 
-    Rows whose output is blank are left out: they teach nothing.
+    Rows whose output is blank are left out, since nothing can be learnt from them.
 
     Args:
-        path: A file that ``write_generations`` wrote, or one of what ``convert_generations`` understands, a
-            request a line.
-        inputs: As of ``convert_generations``, for files of other tools that do not hold what was asked.
-        tokenizer: As of ``convert_generations``.
-        scores: Keep ``id`` (as text) and ``score`` too.
-        on_error: ``"drop"`` leaves out requests that failed and rows that are none, and warns.
+        path: A file that ``write_generations`` wrote, or a file with one output of another tool on each
+            line, as ``convert_generations`` reads them.
+        inputs: The texts of the requests, for files of other tools that do not hold them.
+        tokenizer: The tokenizer that decodes ids, for files of ids.
+        scores: Whether to keep ``id`` (as text) and ``score`` too.
+        on_error: ``"drop"`` leaves out failed requests and rows that are not generations, and warns.
 
     Returns:
-        Columns ``source`` and ``target``, which concatenate with labelled rows.
+        Columns ``source`` and ``target``, which can be concatenated with labelled rows.
 
     Raises:
-        DataError: No such file, a request that failed, a row that is no generation, or no row with an output.
+        DataError: There is no such file, a request failed, a row is not a generation, or no row has an
+            output.
 
     Warns:
         DroppedRowsWarning: Rows were dropped.
+
+    Example:
+        >>> from distill_datakit import read_generations, write_generations
+        >>> row = {"id": 1, "input": "w1", "output": "W1", "score": None}
+        >>> write_generations([row, {**row, "id": 2, "output": " "}], "labels.jsonl")
+        2
+        >>> read_generations("labels.jsonl")[:]
+        {'source': ['w1'], 'target': ['W1']}
     """
     from datasets import Dataset
 
@@ -101,7 +132,7 @@ def read_generations(
     for number, found in _converted(path, inputs, tokenizer):
         try:
             if isinstance(found, DataError):
-                raise DataError(found.message, file=str(path), row=number, field=found.field)
+                raise found.at(str(path), number)
             rows.append(_checked(found, str(path), number))
         except DataError as error:
             if on_error == "refuse":
@@ -111,7 +142,7 @@ def read_generations(
         warn_of_dropped(dropped[0], len(dropped), len(dropped) + len(rows))
     kept = [row for row in rows if str(row["output"]).strip()]
     if not kept:
-        raise DataError(f"0 of {len(rows)} generations has an output.", file=str(path))
+        raise DataError(f"none of {len(rows)} generations has an output.", file=str(path))
     columns = {"source": [row["input"] for row in kept], "target": [row["output"] for row in kept]}
     if scores:
         columns |= {"id": [str(row["id"]) for row in kept], "score": [row["score"] for row in kept]}
@@ -179,18 +210,19 @@ def _checked(row: Mapping[str, object], file: str, number: int) -> Row:
         if not isinstance(value, allowed) or isinstance(value, bool):
             found = "missing" if value is None else f"{value!r:.40}"
             raise DataError(
-                f"{found}; a generation has id, input, output and score.", file=file, row=number, field=name
-            )
+                f"{found}; a generation has id, input, output and score.", file=file, row=number, field=name,
+                found=value)  # fmt: skip
     score = row.get("score")
     if score is not None and (isinstance(score, bool) or not isinstance(score, int | float)):
-        raise DataError(f"{score!r:.40} is no number.", file=file, row=number, field="score")
+        raise DataError(
+            f"{score!r:.40} is not a number.", file=file, row=number, field="score", found=score)  # fmt: skip
     return {name: row.get(name) for name in FIELDS}
 
 
 def _append_lines(rows: Iterator[Row], path: Path) -> int:
     count = 0
     with path.open("ab") as stream:
-        _mend_last_line(path)
+        _repair_last_line(path)
         for row in rows:
             # ASCII: a cut in the middle of a character cannot make the file unreadable.
             stream.write(json.dumps(row, allow_nan=False).encode() + b"\n")
@@ -208,7 +240,7 @@ def _check_ends(path: Path) -> None:
         )
 
 
-def _mend_last_line(path: Path) -> None:
+def _repair_last_line(path: Path) -> None:
     """Complete or cut off what an interruption left behind the last whole line."""
     with path.open("rb+") as stream:
         end = stream.seek(0, os.SEEK_END)

@@ -21,22 +21,28 @@ def convert_generations(
     inputs: "Inputs | None" = None,
     tokenizer: "PreTrainedTokenizerBase | None" = None,
 ) -> Iterator[Row | DataError]:
-    """What another tool generated as rows of ``id``, ``input``, ``output`` and ``score``.
+    """Convert what another tool generated to rows of ``id``, ``input``, ``output`` and ``score``.
 
-    Understood are, as they are or as dictionaries read from JSON: lines of ``vllm run-batch`` (OpenAI's batch
-    format), ``RequestOutput`` of ``vllm.LLM.generate`` and ``.chat``, results of transformers'
-    text-generation, translation and summarization pipelines, and what its ``generate_batch`` returns.
+    It reads, as objects or as dictionaries from JSON: lines of ``vllm run-batch`` (OpenAI's batch format),
+    ``RequestOutput`` of ``vllm.LLM.generate`` and ``.chat``, results of transformers' text-generation,
+    translation and summarization pipelines, and the results of its ``generate_batch``.
 
     Args:
-        outputs: One a request, in the order of the requests; or by id, as ``generate_batch`` gives them.
-        inputs: The texts, where the outputs do not hold them: in order, by id, or the file of requests
-            that ``vllm run-batch`` was given.
-        tokenizer: For ``generate_batch``, which gives ids.
+        outputs: One output for each request, in the order of the requests; or outputs by id, as
+            ``generate_batch`` gives them.
+        inputs: The texts of the requests, if the outputs do not hold them: in order, by id, or the file of
+            requests that was given to ``vllm run-batch``.
+        tokenizer: The tokenizer that decodes the ids of ``generate_batch``.
 
     Yields:
-        Rows, or for a request that failed or cannot be read its error. ``score`` is the summed
-        log-probability where there is one. Several outputs of one request have ``-0``, ``-1``... behind
-        its id. Of a chat the input is the user's message.
+        A row for each output. For a request that failed or cannot be read, its error. ``score`` is the
+        summed log-probability if the output has it. If one request has several outputs, ``-0``, ``-1``...
+        are appended to its id. The input of a chat is the user's message.
+
+    Example:
+        >>> from distill_datakit import convert_generations
+        >>> next(convert_generations([[{"translation_text": "Hallo"}]], inputs=["Hello"]))
+        {'id': 0, 'input': 'Hello', 'output': 'Hallo', 'score': None}
     """
     given = _inputs(inputs)
     items = outputs.values() if isinstance(outputs, Mapping) else outputs
@@ -46,7 +52,7 @@ def convert_generations(
         except DataError as error:
             yield error
         except (AttributeError, LookupError, TypeError) as error:
-            yield DataError(f"not an output that is understood: {error!r}.", file="generations", row=number)
+            yield DataError(f"not an output of a known kind: {error!r}.", file="generations", row=number)
 
 
 def _plain(item: object) -> object:
@@ -90,7 +96,7 @@ def _rows(
     asked = _asked(inputs, found.identity, number) or found.asked
     if not isinstance(asked, str):
         raise DataError(
-            "it does not hold what was asked. Give inputs: the texts, or the file of requests.",
+            "the output does not hold its input. Give inputs=: the texts, or the file of requests.",
             file="generations", row=number, field="input")  # fmt: skip
     for index, (output, score) in enumerate(found.said):
         text = str(output).removeprefix(asked) if found.repeats else str(output)
@@ -135,7 +141,9 @@ def _generate_batch(
     if item.get("error"):
         raise _failed(item["error"], number)
     if tokenizer is None:
-        raise DataError("generate_batch gives ids: give tokenizer.", file="generations", row=number)
+        raise DataError(
+            "generate_batch gives ids; give tokenizer= to decode them.", file="generations", row=number
+        )
     prompt, said = (
         tokenizer.decode(cast("list[int]", item[name]), skip_special_tokens=True)
         for name in ("prompt_ids", "generated_tokens")
@@ -174,7 +182,7 @@ def _inputs(inputs: "Inputs | None") -> "Sequence[str] | Mapping[str, str]":
         asked = _user(messages) if messages else body.get("prompt") if isinstance(body, Mapping) else None
         if not isinstance(asked, str) or "custom_id" not in row:
             raise DataError(
-                'no request, {"custom_id": ..., "body": ...}, with one message of the user or one prompt. '
+                'not a request, {"custom_id": ..., "body": ...}, with one message of the user or one prompt. '
                 "Give the inputs as texts.", file=str(inputs), row=number)  # fmt: skip
         found[str(row["custom_id"])] = asked
     return found

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
-from distill_datakit.errors import DataError, DroppedRowsWarning
+from distill_datakit.errors import DataError, DroppedRowsWarning, OptionError
 from distill_datakit.files import Row
 from distill_datakit.reading import CheckedRows
 
@@ -22,33 +22,48 @@ def load_data(
     columns: Mapping[str, str] | None = None,
     on_error: OnError = "refuse",
     split: str | None = None,
+    quotes: bool | None = None,
 ) -> "Dataset":
     """Read rows of raw text and check every one.
 
-    The first row says the shape: ``source`` (with ``target``), ``prompt`` (with ``completion``),
-    ``messages`` or ``text`` (with ``label``). The second column may be missing throughout: unlabelled
-    data. ``references`` (a list of texts) and other columns are kept as they are. Nothing is cached: what
-    the file holds now is what is read.
+    The first row decides which columns all rows must have: ``source`` (with ``target``), ``prompt`` (with
+    ``completion``), ``messages``, or ``text`` (with ``label``). Unlabelled data lacks the second column in
+    every row. ``references`` (a list of texts) and other columns are kept as they are. Nothing is cached:
+    the rows are always those that the file holds now.
 
     Args:
         source: A ``.jsonl``, ``.csv``, ``.tsv`` or ``.txt`` file (each also with ``.gz``), a ``.parquet`` or
             ``.arrow`` file, a folder of ``.txt`` files (one example each), a folder that ``datasets`` saved,
             ``owner/name`` on the hub, a ``Dataset``, or rows in memory.
-        columns: Our name -> the file's name, as ``{"source": "word", "target": "phonemes"}``.
+        columns: A mapping from column names of this package to those of the file, such as ``{"source":
+            "word", "target": "phonemes"}``.
         on_error: ``"drop"`` leaves wrong rows out and warns with their number.
-        split: Which one of a folder or hub dataset that has several; on the hub ``"train"`` when None.
+        split: The split to read from a folder or hub dataset that has several; ``"train"`` by default on
+            the hub.
+        quotes: Whether cells of a CSV or TSV file may stand in quotation marks, which protect delimiters and
+            line breaks in the cell. By default CSV files have such cells and TSV files do not: in them a
+            quotation mark is an ordinary character.
 
     Returns:
-        The rows in file order. Text stays text: ``"NA"`` and ``"null"`` in a CSV are strings.
+        The rows in the order of the file. Text stays text: ``"NA"`` and ``"null"`` in a CSV file are strings.
 
     Raises:
-        DataError: A file, row or field that cannot be used, by name.
+        DataError: A file, row or field cannot be used; the error names it.
+        OptionError: ``on_error`` has another value.
 
     Warns:
         DroppedRowsWarning: Rows were dropped.
+
+    Example:
+        >>> from distill_datakit import load_data
+        >>> load_data("pairs.jsonl")[0]
+        {'source': 'w0 w1 w2 w3', 'target': 'w3 w2 w1 w0'}
+        >>> rows = [{"word": "cat", "phonemes": "K AE T"}]
+        >>> load_data(rows, columns={"source": "word", "target": "phonemes"})[0]
+        {'source': 'cat', 'target': 'K AE T'}
     """
     check_on_error(on_error)
-    checked = CheckedRows(source, columns, split=split)
+    checked = CheckedRows(source, columns, split=split, quotes=quotes)
     rows: list[Row] = []
     dropped: list[DataError] = []
     for _, row in checked:
@@ -66,9 +81,9 @@ def load_data(
 
 
 def check_on_error(on_error: str) -> None:
-    """Raise ``ValueError`` unless it is ``"refuse"`` or ``"drop"``."""
+    """Raise ``OptionError`` unless it is ``"refuse"`` or ``"drop"``."""
     if on_error not in ("refuse", "drop"):
-        raise ValueError(f"on_error={on_error!r}: allowed are 'refuse' and 'drop'.")
+        raise OptionError.of("on_error", on_error, ("refuse", "drop"))
 
 
 def warn_of_dropped(first: object, dropped: int, rows: int) -> None:

@@ -4,7 +4,8 @@ import itertools
 from typing import TYPE_CHECKING, Literal
 
 from distill_datakit.columns import IGNORED
-from distill_datakit.errors import TokenizerError
+from distill_datakit.errors import DataError, OptionError, TokenizerError
+from distill_datakit.special_tokens import special_tokens
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,17 +32,17 @@ def mask_row(
     """Choose positions to predict; of these 80 % become the mask, 10 % a random token, 10 % stay.
 
     The same seed, row and epoch give the same masks, whatever the batch, its order or the workers. At
-    least one position is chosen where any may be, so that a short row never goes unlearnt.
+    least one position is chosen where any may be, so that something is learnt from each short row too.
 
     Args:
         input_ids: ``(seq,)``, without padding.
         maskable: Which positions may be chosen, ``(seq,)``: not the special tokens.
         replacements: Ids that a random token is drawn from.
         mask_id: Id of the mask token.
-        probability: Chance of a position to be chosen.
-        seed: Of the run, >= 0.
-        row_id: Of the row.
-        epoch: Counted from 0.
+        probability: The chance of each position to be chosen.
+        seed: The seed of the run, at least 0.
+        row_id: The number of the row.
+        epoch: The number of the epoch, counted from 0.
         words: The word of each position, ``(seq,)``: words are then chosen whole.
         spans: Choose runs of words until ``probability`` of the positions is reached, their lengths
             geometric with mean 3.8 words; each run becomes masks, random tokens or stays as a whole.
@@ -90,9 +91,9 @@ def corrupt_row(
         end_id: Closes input and labels.
         probability: Share of the tokens that is taken out, at least one.
         span_length: Mean length of the spans in tokens.
-        seed: Of the run, >= 0.
-        row_id: Of the row.
-        epoch: Counted from 0.
+        seed: The seed of the run, at least 0.
+        row_id: The number of the row.
+        epoch: The number of the epoch, counted from 0.
 
     Returns:
         Input and labels, of unlike lengths. A row without a token gives labels of -100.
@@ -175,14 +176,22 @@ def _choose_spans(
     return chosen, kind
 
 
+def check_probability(probability: float) -> None:
+    """Raise ``OptionError`` unless it is above 0 and at most 1."""
+    if not 0.0 < probability <= 1.0:
+        raise OptionError(
+            f"masking_probability={probability}: above 0 and at most 1 is allowed.",
+            field="masking_probability", found=probability, suggestion=0.15)  # fmt: skip
+
+
 class Masker:
     """Masks rows for a masked model.
 
     Args:
-        tokenizer: With a mask token.
+        tokenizer: A tokenizer with a mask token.
         masking: ``"token"``, ``"word"`` or ``"span"``.
-        seed: Of the masks.
-        probability: Share of positions.
+        seed: The seed of the masks.
+        probability: The share of positions that are predicted.
 
     Raises:
         TokenizerError: There is no mask token; or whole words and a slow tokenizer, which does not say
@@ -196,15 +205,17 @@ class Masker:
 
         if tokenizer.mask_token_id is None:
             raise TokenizerError(
-                "task 'masked' needs a mask token and this tokenizer has none. Set tokenizer.mask_token."
+                "task 'masked' needs a mask token and this tokenizer has none. Set tokenizer.mask_token.",
+                field="tokenizer.mask_token",
             )
         if masking != "token" and not tokenizer.is_fast:
             raise TokenizerError(
-                f"masking={masking!r} needs a fast tokenizer (tokenizer.json), which says what a word is."
-            )
+                f"masking={masking!r} needs a fast tokenizer (tokenizer.json), which says what a word is.",
+                field="masking", found=masking, allowed=("token",), suggestion="token")  # fmt: skip
         self.mask_id = int(tokenizer.mask_token_id)
-        self.special = np.array(sorted(tokenizer.all_special_ids), dtype=np.int64)
-        ordinary = sorted(set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids))
+        special = set(special_tokens(tokenizer).values())
+        self.special = np.array(sorted(special), dtype=np.int64)
+        ordinary = sorted(set(tokenizer.get_vocab().values()) - special)
         self.replacements = np.array(ordinary or [self.mask_id], dtype=np.int64)
         self.masking, self.seed, self.probability = masking, seed, probability
         self.scheme = ("dynamic 80/10/10", masking, seed, probability)
@@ -215,14 +226,14 @@ class Masker:
         """Ids to feed, and labels.
 
         Raises:
-            ValueError: Whole words are to be chosen and the row does not say what they are.
+            DataError: Whole words are to be chosen and the row does not say what they are.
         """
         import numpy as np
 
         if self.masking != "token" and words is None:
-            raise ValueError(
-                f"masking={self.masking!r} needs rows with 'word_ids'. Make them with tokenize()."
-            )
+            raise DataError(
+                f"masking={self.masking!r} needs rows with 'word_ids'. Make them with tokenize().",
+                field="word_ids")  # fmt: skip
         return mask_row(
             ids, maskable=~np.isin(ids, self.special), replacements=self.replacements, mask_id=self.mask_id,
             probability=self.probability, seed=self.seed, row_id=row_id, epoch=epoch,
@@ -233,13 +244,13 @@ class Corrupter:
     """Corrupts spans of rows for a T5-like model.
 
     Args:
-        tokenizer: With an end token and ``<extra_id_0>``, ``<extra_id_1>``...
-        seed: Of the spans.
-        probability: Share of tokens that is taken out.
-        span_length: Mean length of a span in tokens.
+        tokenizer: A tokenizer with an end token and ``<extra_id_0>``, ``<extra_id_1>``...
+        seed: The seed of the spans.
+        probability: The share of tokens that are taken out.
+        span_length: The mean length of a span in tokens.
 
     Raises:
-        TokenizerError: There are no such tokens.
+        TokenizerError: The tokenizer lacks one of them.
     """
 
     def __init__(
@@ -253,7 +264,8 @@ class Corrupter:
         if not len(self.sentinels) or tokenizer.eos_token_id is None:
             raise TokenizerError(
                 "span corruption needs an end token and the tokens <extra_id_0>, <extra_id_1>... as T5's "
-                "tokenizers have them. Add them with tokenizer.add_tokens."
+                "tokenizers have them. Add them with tokenizer.add_tokens.",
+                field="tokenizer.eos_token" if tokenizer.eos_token_id is None else "tokenizer",
             )
         self.end_id = int(tokenizer.eos_token_id)
         self.seed, self.probability, self.span_length = seed, probability, span_length

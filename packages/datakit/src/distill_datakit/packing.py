@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from distill_datakit.columns import IGNORED
-from distill_datakit.errors import DataError
+from distill_datakit.errors import DataError, OptionError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,21 +18,30 @@ if TYPE_CHECKING:
 def pack(data: "Data", *, length: int) -> "Data":
     """Put several tokenized causal rows into one of at most ``length`` tokens, by best fit.
 
-    Nothing is cut and nothing is mixed: positions begin anew with each text, ``collator`` makes the
-    attention that keeps the texts apart, and the first token of a text is not learnt, since models shift
+    No row is cut, and the texts of a row do not mix: positions begin anew with each text, ``collator`` makes
+    the attention that keeps the texts apart, and the first token of a text is not learnt, since models shift
     labels by one and would predict it from the text before.
 
     Args:
-        data: Rows of ``tokenize`` for a causal model.
-        length: Of the packed rows in tokens, at least that of the longest row. For a model with sliding
-            windows at most the window; see ``packed_attention`` of ``collator``.
+        data: Rows that ``tokenize`` made for a causal model.
+        length: The size of packed rows in tokens, at least that of the longest row. For a model with sliding
+            windows, at most the window; see ``packed_attention`` of ``collator``.
 
     Returns:
-        Rows of ``input_ids``, ``labels``, ``position_ids``, and ``row_id``, the list of what was put in,
+        Rows of ``input_ids``, ``labels``, ``position_ids`` and ``row_id`` (the list of the rows in it),
         in the order of the first text of each.
 
     Raises:
         DataError: A row is longer than ``length``, or the rows are not those of a causal task.
+
+    Example:
+        >>> from transformers import AutoTokenizer
+        >>> from distill_datakit import load_data, pack, tokenize
+        >>> tokenizer = AutoTokenizer.from_pretrained("writer")
+        >>> rows = tokenize(load_data("texts.jsonl"), tokenizer, "causal").data
+        >>> packed = pack(rows, length=10)
+        >>> len(rows), len(packed), packed[0]["position_ids"]
+        (40, 20, [0, 1, 2, 3, 4, 0, 1, 2, 3, 4])
 
     Source:
         Best-fit-decreasing bin packing; Ding et al. 2024, arXiv:2404.10830.
@@ -48,8 +57,8 @@ def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     """Put items into bins: the longest first, each into the fullest bin that has room.
 
     Args:
-        lengths: Of the items, each at most ``capacity``.
-        capacity: Of a bin.
+        lengths: The lengths of the items, each at most ``capacity``.
+        capacity: The size of a bin.
 
     Returns:
         The indices of the items in each bin, ascending; bins in the order of their first item.
@@ -83,8 +92,8 @@ def _packed(part: "Dataset", length: int) -> "Dataset":
     if missing or "position_ids" in part.column_names:
         raise DataError(
             f"rows of tokenize() for a causal task are packed, once; there are "
-            f"{', '.join(part.column_names)}."
-        )
+            f"{', '.join(part.column_names)}.",
+            found=tuple(part.column_names), allowed=("input_ids", "labels", "row_id"))  # fmt: skip
     table = part.with_format("arrow")[:]
     ids, labels = (_flat(table[name]) for name in ("input_ids", "labels"))
     ends = np.cumsum([0, *ids[1]])
@@ -95,8 +104,7 @@ def _packed(part: "Dataset", length: int) -> "Dataset":
         row = sizes.index(max(sizes))
         raise DataError(
             f"{sizes[row]} tokens do not fit into length={length}. Give tokenize() limits, or raise length.",
-            row=row + 1,
-        )
+            row=row + 1, field="length", found=length, suggestion=sizes[row])  # fmt: skip
     numbers = table["row_id"].to_pylist()
     columns: dict[str, list[object]] = {
         name: [] for name in ("input_ids", "labels", "position_ids", "row_id")
@@ -124,19 +132,25 @@ def _flat(column: "object") -> "tuple[NDArray[np.int64], NDArray[np.int64]]":
 
 
 def packing_error(model: "nn.Module", *, length: int = 64, packed_attention: str = "mask") -> float:
-    """How far a causal model's logits for packed texts are from those for each alone.
+    """Measure how far a causal model's logits for packed texts are from those for each text alone.
 
-    Run it once for an architecture you have not packed for before: a model that ignores positions or a
-    block mask, as those with recurrent states do, mixes the texts without a word.
+    Run it once for each architecture that you have not packed for before. A model that ignores positions or a
+    block mask, such as one with a recurrent state, mixes the texts and reports no error.
 
     Args:
-        model: Any ``*ForCausalLM`` with its weights; it is left in the mode it was in.
-        length: Tokens of the packed row; the longest text takes half of them.
-        packed_attention: As given to ``collator``.
+        model: Any ``*ForCausalLM`` with its weights. It is left in the mode it was in.
+        length: The size of the packed row in tokens; the longest text takes half of them.
+        packed_attention: The value that is given to ``collator``.
 
     Returns:
-        The largest absolute difference over the largest logit: below 1e-5 in float32 if texts stay apart;
-        infinity if the model takes no positions or refuses the mask.
+        The largest absolute difference over the largest logit. In float32 it is below 1e-5 if the texts stay
+        apart; it is infinity if the model takes no positions or refuses the mask.
+
+    Example:
+        >>> from transformers import AutoModelForCausalLM
+        >>> from distill_datakit import packing_error
+        >>> packing_error(AutoModelForCausalLM.from_pretrained("writer"), length=16) < 1e-5
+        True
     """
     import torch
 
@@ -164,24 +178,26 @@ def packing_error(model: "nn.Module", *, length: int = 64, packed_attention: str
 
 
 class LengthSampler:
-    """The order of rows in which each batch holds rows of like length, for seq2seq and masked models.
+    """An order of rows in which each batch has rows of similar length, for seq2seq and masked models.
 
     Give it to a ``DataLoader`` as ``sampler``. Rows are shuffled, sorted by length within groups of fifty
-    batches, and the batches shuffled, so that an epoch still comes at random. The order is a function of
+    batches, and the batches are shuffled, so that the order of an epoch is still random. It depends on
     lengths, seed and epoch alone.
 
     Args:
-        lengths: Of the rows in tokens.
-        batch_size: Rows a batch.
-        seed: Of the order.
+        lengths: The lengths of the rows in tokens.
+        batch_size: The number of rows in a batch.
+        seed: The seed of the order.
 
     Raises:
-        ValueError: ``batch_size`` is below 1.
+        OptionError: ``batch_size`` is below 1.
     """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, *, seed: int = 42) -> None:
         if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size}: at least 1 row is needed.")
+            raise OptionError(
+                f"batch_size={batch_size}: at least 1 row is needed.",
+                field="batch_size", found=batch_size, suggestion=1)  # fmt: skip
         self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
 
     def set_epoch(self, epoch: int) -> None:

@@ -4,6 +4,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from distill_datakit.errors import OptionError
+
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
@@ -23,10 +25,12 @@ def encoded(encode: Encode, batches: Iterable[Batch], *, workers: int) -> Iterat
             helps slow tokenizers and chat templates, which are Python.
 
     Raises:
-        ValueError: ``workers`` is below 1.
+        OptionError: ``workers`` is below 1.
     """
     if workers < 1:
-        raise ValueError(f"workers={workers}: at least 1 is needed.")
+        raise OptionError(
+            f"workers={workers}: at least 1 is needed.", field="workers", found=workers, suggestion=1
+        )
     if workers == 1:
         for first, columns in batches:
             yield encode(columns, first)

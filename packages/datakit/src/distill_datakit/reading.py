@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from distill_datakit.columns import SHAPES
-from distill_datakit.errors import DataError
+from distill_datakit.errors import DataError, nearest
 from distill_datakit.files import FORMATS, Row, read_rows
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class CheckedRows:
         columns: Our name -> theirs.
         split: Of a ``datasets`` folder or hub dataset.
         name: Instead of the file's own name.
+        quotes: Whether cells of a table may stand in quotation marks.
     """
 
     def __init__(
@@ -39,12 +40,17 @@ class CheckedRows:
         *,
         split: str | None = None,
         name: str | None = None,
+        quotes: bool | None = None,
     ) -> None:
         self._columns = dict(columns or {})
         if isinstance(source, str | Path):
             self.name = name or str(source)
             on_hub = is_hub_name(source)
-            self._numbered = _hub_rows(str(source), split) if on_hub else read_rows(Path(source), split=split)
+            self._numbered = (
+                _hub_rows(str(source), split)
+                if on_hub
+                else read_rows(Path(source), split=split, quotes=quotes)
+            )
         else:
             self.name = name or "the given rows"
             self._numbered = _given(source, self.name)
@@ -94,9 +100,9 @@ def _hub_rows(name: str, split: str | None) -> Iterator[tuple[int, Row]]:
     split = split or "train"
     try:
         part = datasets.load_dataset(name, split=split)
-    except Exception as error:  # whatever the network, the hub or the dataset gives rise to
+    except Exception as error:  # whatever the network, the hub or the dataset raises
         raise DataError(
-            f"neither a file here nor a dataset that can be had from the hub (split {split!r}): {error}",
+            f"neither a local file nor a dataset that the hub provides (split {split!r}): {error}",
             file=name,
         ) from error
     yield from enumerate(part, start=1)
@@ -109,26 +115,30 @@ def _given(rows: Iterable[object], name: str) -> Iterator[tuple[int, Row | DataE
         else:
             yield (
                 number,
-                DataError(f"a {type(row).__name__}; each row must be a mapping.", file=name, row=number),
+                DataError(
+                    f"a {type(row).__name__}; each row must be a mapping.", file=name, row=number, found=row
+                ),
             )
 
 
 def _renamed(row: Row, columns: Mapping[str, str], file: str, number: int) -> Row:
     for theirs in columns.values():
         if theirs not in row:
-            raise DataError(_missing(theirs, row), file=file, row=number, field=theirs)
+            raise DataError(
+                _missing(theirs, row), file=file, row=number, field=theirs,
+                found=theirs, allowed=tuple(row), suggestion=nearest(theirs, row))  # fmt: skip
     ours = {theirs: name for name, theirs in columns.items()}
     taken = set(ours.values()) & (set(row) - set(ours))
     if taken:
         clash = min(taken)
         raise DataError(f"{columns[clash]!r} is mapped to it, but the row has a column of that name.",
-                        file=file, row=number, field=clash)  # fmt: skip
+                        file=file, row=number, field=clash, found=columns[clash])  # fmt: skip
     return {ours.get(name, name): value for name, value in row.items()}
 
 
 def _missing(field: str, row: Row) -> str:
-    near = difflib.get_close_matches(field, row, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    near = nearest(field, row)
+    hint = f" Did you mean {near!r}?" if near else ""
     return f"missing; the row has {', '.join(map(repr, row)) or 'no field'}.{hint}"
 
 
@@ -143,7 +153,9 @@ def _required(row: Row, file: str) -> tuple[str, ...]:
                 else []
             )
             if near:
-                raise DataError(_missing(unlike[0], row), file=file, row=1, field=unlike[0])
+                raise DataError(
+                    _missing(unlike[0], row), file=file, row=1, field=unlike[0],
+                    found=tuple(row), allowed=(unlike[0],), suggestion=near[0])  # fmt: skip
             return required
     near = difflib.get_close_matches(" ".join(row), SHAPES, n=1) or [
         first for first in SHAPES for name in row if difflib.get_close_matches(first, [name], cutoff=0.75)
@@ -151,16 +163,19 @@ def _required(row: Row, file: str) -> tuple[str, ...]:
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise DataError(
         f"columns {', '.join(map(repr, row)) or 'none'}; known shapes are {_SHAPE_WORDS}.{hint} "
-        "Map other names with columns={'source': 'their name', ...}.", file=file)  # fmt: skip
+        "Map other names with columns={'source': 'their name', ...}.",
+        file=file, found=tuple(row), allowed=tuple(SHAPES), suggestion=near[0] if near else None)  # fmt: skip
 
 
 def _check(row: Row, required: tuple[str, ...], file: str, number: int) -> None:
     for field in required:
         if field not in row:
-            raise DataError(_missing(field, row), file=file, row=number, field=field)
+            raise DataError(
+                _missing(field, row), file=file, row=number, field=field,
+                found=tuple(row), allowed=(field,), suggestion=nearest(field, row))  # fmt: skip
         problem = _messages_problem(row[field]) if field == "messages" else _text_problem(row[field])
         if problem:
-            raise DataError(problem, file=file, row=number, field=field)
+            raise DataError(problem, file=file, row=number, field=field, found=row[field])
     references = row.get("references")
     if references is not None:
         if isinstance(references, list | tuple):
@@ -168,7 +183,7 @@ def _check(row: Row, required: tuple[str, ...], file: str, number: int) -> None:
         else:
             problem = "must be a list of texts."
         if problem:
-            raise DataError(problem, file=file, row=number, field="references")
+            raise DataError(problem, file=file, row=number, field="references", found=references)
 
 
 def _text_problem(value: object) -> str | None:
@@ -182,7 +197,7 @@ def _text_problem(value: object) -> str | None:
     try:
         value.encode()
     except UnicodeEncodeError:
-        return "holds half a surrogate pair, which is no character. Repair the text."
+        return "holds half a surrogate pair, which is not a character. Repair the text."
     return None
 
 
@@ -191,7 +206,7 @@ def _messages_problem(value: object) -> str | None:
         return 'must be a list of {"role": ..., "content": ...}.'
     for index, message in enumerate(value):
         if not isinstance(message, Mapping):
-            return f'message {index + 1} is no {{"role": ..., "content": ...}}.'
+            return f'message {index + 1} is not of the form {{"role": ..., "content": ...}}.'
         for key in ("role", "content"):
             problem = _text_problem(message.get(key))
             if problem:

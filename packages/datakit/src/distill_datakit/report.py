@@ -25,9 +25,9 @@ class Problem:
         kind: ``wrong`` (refused by ``load_data``), ``empty``, ``duplicate``, ``leak``, ``special``,
             ``unknown`` or ``unlearnt``.
         message: What was found.
-        file: The file or split.
-        row: Its number, counted from 1.
-        field: The column, where one is at fault.
+        file: The file or split that has the row.
+        row: The number of the row, counted from 1.
+        field: The column, if a single one is at fault.
     """
 
     kind: str
@@ -48,15 +48,15 @@ class Lengths:
     """Tokens of one side of the rows, before anything is cut.
 
     Attributes:
-        side: ``input``, ``output``, or ``row`` where both are one sequence.
-        shortest: Tokens of the shortest row.
-        median: Of the one in the middle.
-        percentile_95: 95 % of the rows have at most so many.
-        longest: Tokens of the longest.
-        histogram: Rows in each of eight equal ranges from 0 to the longest.
-        limit: Tokens that are kept, or None.
-        rows_cut: Share of the rows that the limit shortens, 0 to 1.
-        tokens_cut: Share of all tokens that it takes away, 0 to 1.
+        side: ``input``, ``output``, or ``row`` if both are one sequence.
+        shortest: The tokens of the shortest row.
+        median: The tokens of the row in the middle.
+        percentile_95: The number of tokens that 95 % of the rows do not exceed.
+        longest: The tokens of the longest row.
+        histogram: The number of rows in each of eight equal ranges from 0 to the longest.
+        limit: The number of tokens that are kept, or None.
+        rows_cut: The share of the rows that the limit shortens, 0 to 1.
+        tokens_cut: The share of all tokens that the limit removes, 0 to 1.
     """
 
     side: str
@@ -87,13 +87,13 @@ class PartReport:
     """One file or split.
 
     Attributes:
-        name: Of the split, or the file.
-        columns: There are, under our names.
-        rows: That can be used.
-        counts: Kind of problem -> how many rows have it.
-        lengths: In tokens.
-        unknown: What is outside the tokenizer's vocabulary -> how often; the fifty most frequent.
-        special: Special tokens written out in texts -> how often.
+        name: The name of the split or file.
+        columns: The columns, by the names of this package.
+        rows: The number of rows that can be used.
+        counts: The number of rows that have each kind of problem.
+        lengths: The lengths of input and output, or of whole rows, in tokens.
+        unknown: The fifty most frequent pieces outside the tokenizer's vocabulary, with their counts.
+        special: The special tokens that are written in texts, with their counts.
     """
 
     name: str
@@ -107,13 +107,13 @@ class PartReport:
 
 @dataclass(frozen=True, kw_only=True)
 class Leak:
-    """Rows of a later part whose input, but for case and blanks, stands in an earlier one too.
+    """Rows of a later part whose input, apart from case and blanks, is also in an earlier part.
 
     Attributes:
-        first: Name of the earlier part.
-        second: Name of the later one.
-        rows: Of the later one.
-        share: Of all its rows, 0 to 1.
+        first: The name of the earlier part.
+        second: The name of the later part.
+        rows: The number of rows of the later part that leaked.
+        share: Their share of all rows of the later part, 0 to 1.
     """
 
     first: str
@@ -127,11 +127,11 @@ class DataReport:
     """What ``check_data`` found.
 
     Attributes:
-        task: The data was looked at for.
-        parts: Files or splits, in their order.
-        leaks: Between them.
-        problems: The first few of each kind, by place; ``counts`` of the parts has all.
-        previews: Rows as the model gets them: pieces of text, and whether each is learnt.
+        task: The task for which the data was checked.
+        parts: One report for each file or split, in their order.
+        leaks: The leaks between the parts.
+        problems: The first few problems of each kind; ``counts`` of the parts has the number of all.
+        previews: Rows as the model gets them: pieces of text, and whether each piece is learnt.
     """
 
     task: str
@@ -157,8 +157,9 @@ class DataReport:
         """The report for reading.
 
         Args:
-            colour: Use ANSI colours, as on a terminal; what is learnt is green. Else it stands in »«.
-            width: Characters a line.
+            colour: Whether to use ANSI colours, as on a terminal. What is learnt is then green; otherwise it
+                stands between » and «.
+            width: The number of characters on a line.
         """
         import io
 
@@ -185,7 +186,7 @@ class DataReport:
                     listed = ", ".join(f"{text!r} {count:,}x" for text, count in list(found.items())[:8])
                     pieces.append(Text(f"{part.name}, {words}: {listed}"))
         for leak in self.leaks:
-            found_in = f"{leak.rows:,} rows ({leak.share:.1%}) of {leak.second} stand in {leak.first} too"
+            found_in = f"{leak.rows:,} rows ({leak.share:.1%}) of {leak.second} are also in {leak.first}"
             pieces.append(Text(f"leak: {found_in}", style="bold red"))
         if self.problems:
             pieces.append(Text("Look at", style="bold"))

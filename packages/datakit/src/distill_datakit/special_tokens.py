@@ -10,6 +10,16 @@ if TYPE_CHECKING:
 BREAK, FIRST_MARK, SECOND_MARK = "\ufdd0", "\ufdd1", "\ufdd2"
 
 
+def special_tokens(tokenizer: "PreTrainedTokenizerBase") -> dict[str, int]:
+    """Each special token with its id: those that have a role, and those that ``tokenizer.json`` marks.
+
+    A control token such as Llama 3's ``<|start_header_id|>`` may be marked and have no role.
+    """
+    named = zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True)
+    marked = {str(one): number for number, one in tokenizer.added_tokens_decoder.items() if one.special}
+    return {**{str(token): int(number) for token, number in named}, **marked}
+
+
 class SpecialTokens:
     """The strings that a tokenizer reads as its special tokens wherever they stand.
 
@@ -18,9 +28,10 @@ class SpecialTokens:
     """
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
-        strings = sorted({str(token) for token in tokenizer.all_special_tokens}, key=lambda s: (-len(s), s))
+        found = special_tokens(tokenizer)
+        strings = sorted(found, key=lambda text: (-len(text), text))
         self._pattern = re.compile("|".join(map(re.escape, strings))) if strings else None
-        self._ids = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+        self._ids = set(found.values()) - {tokenizer.unk_token_id}
         self._tokenizer = tokenizer
 
     def found(self, text: str) -> list[str]:

@@ -17,7 +17,15 @@ from distill_datakit.hashing import RowsDigest, digest, file_digest
 from distill_datakit.loading import OnError, check_on_error, warn_of_dropped
 from distill_datakit.parallel import Batch, Columns, encoded
 from distill_datakit.reading import CheckedRows, is_hub_name
-from distill_datakit.splitting import NAMES, check_fractions, part_at, place_of, refuse_empty
+from distill_datakit.splitting import (
+    FRACTIONS,
+    NAMES,
+    check_fractions,
+    part_at,
+    place_of,
+    refuse_empty,
+    refuse_key,
+)
 from distill_datakit.tokenization import BATCH, Tally, TokenizedData, record_batch, schema_of, shown
 
 if TYPE_CHECKING:
@@ -26,7 +34,7 @@ if TYPE_CHECKING:
 
     from distill_datakit.reading import Source
 
-_FORMAT = 1  # of the files; another number makes old ones be written anew
+_FORMAT = 2  # of the files; another number makes old ones be written anew
 _MANIFEST = "manifest.json"
 # A mapped file costs a few resident pages for each block of rows in it, so blocks are not small.
 _BLOCK_BYTES = 16 * 2**20
@@ -40,40 +48,51 @@ def tokenize_to_disk(
     *,
     columns: Mapping[str, str] | None = None,
     on_error: OnError = "refuse",
-    fractions: tuple[float, float, float] | None = (0.8, 0.1, 0.1),
+    fractions: tuple[float, float, float] | None = FRACTIONS,
     seed: int = 42,
     key: str | None = None,
     workers: int = 1,
     **how: Unpack[TokenizeOptions],
 ) -> TokenizedData:
-    """``load_data``, ``split`` and ``tokenize`` in one pass, in memory that does not grow with the data.
+    """Load, split and tokenize data in one pass, in memory that does not grow with the data.
 
-    The rows, their parts and the fingerprint are those of the three functions, but ``row_id`` counts rows in
-    the order of the source. What was prepared before is taken again if the content of the source and every
-    setting are the same, wherever the file lies and whenever it was written, and the stored files are as
-    they were written.
+    The rows, their parts and the fingerprint are those of ``load_data``, ``split`` and ``tokenize``, but
+    ``row_id`` counts rows in the order of the source. A stored result is used again if the content of the
+    source and every setting are the same and the stored files are unchanged, wherever the source lies and
+    whenever it was written.
 
     Args:
-        source: As of ``load_data``.
-        tokenizer: As of ``tokenize``.
-        task: As of ``tokenize``.
-        folder: Where the results are kept, each in a folder of its own; made if missing.
-        columns: As of ``load_data``.
-        on_error: As of ``load_data``.
-        fractions: As of ``split``; None makes one dataset of all rows.
-        seed: As of ``split``.
-        key: As of ``split``.
-        workers: As of ``tokenize``.
-        how: As of ``tokenize``.
+        source: Anything that ``load_data`` reads.
+        tokenizer: Any transformers tokenizer; ``messages`` need a fast one with a chat template.
+        task: ``"causal"``, ``"seq2seq"`` or ``"masked"``.
+        folder: The folder of the results, each in a folder of its own; it is made if it is missing.
+        columns: A mapping from column names of this package to those of the source.
+        on_error: ``"drop"`` leaves wrong rows out and warns with their number.
+        fractions: The shares of train, validation and test; None makes one dataset of all rows.
+        seed: The seed of the split.
+        key: The column by which rows stay together in the split.
+        workers: The number of processes; any number gives the same rows.
+        how: Limits, prefix, languages and so on, which ``TokenizeOptions`` lists.
 
     Returns:
         Datasets that are mapped from disk.
 
     Raises:
-        DataError, ValueError, TokenizerError: As of the three functions.
+        DataError: The data cannot be used, a part would be empty, or no row has a token to learn.
+        OptionError: An option is out of range or belongs to another task.
+        TokenizerError: The tokenizer does not suit the task.
 
     Warns:
-        DroppedRowsWarning, SpecialTokensWarning: As of ``load_data`` and ``tokenize``.
+        DroppedRowsWarning: Rows were dropped.
+        SpecialTokensWarning: Special tokens were written in texts and were escaped.
+
+    Example:
+        >>> from transformers import AutoTokenizer
+        >>> from distill_datakit import tokenize_to_disk
+        >>> tokenizer = AutoTokenizer.from_pretrained("translator")
+        >>> rows = tokenize_to_disk("pairs.jsonl", tokenizer, "seq2seq", "on-disk", fractions=None).data
+        >>> len(rows), rows[0]["labels"]
+        (40, [8, 7, 6, 5, 1])
     """
     check_on_error(on_error)
     if fractions is not None:
@@ -182,7 +201,7 @@ class _Pass:
         if self._fractions is None:
             return "data"
         if self._key is not None and self._key not in row:
-            raise DataError(f"no such column to split by; there are {', '.join(row)}.", field=self._key)
+            refuse_key(self._key, list(row))
         place = place_of(row if self._key is None else row[self._key], self._seed)
         return NAMES[part_at(place, self._fractions)]
 

@@ -24,9 +24,10 @@ class TokenizedData:
     """Tokenized rows and what they were made from.
 
     Attributes:
-        data: Rows of ``input_ids``, ``attention_mask``, ``labels`` (not where the collator masks) and
-            ``row_id``; for masked models and fast tokenizers also ``word_ids`` (-1 for special tokens).
-        fingerprint: ``data, preprocessing, tokenizer, template, masking`` -> SHA-256.
+        data: Rows of ``input_ids``, ``attention_mask``, ``labels`` (unless the collator makes them) and
+            ``row_id``; for masked models with fast tokenizers also ``word_ids`` (-1 for special tokens).
+        fingerprint: A SHA-256 hash for each of ``data``, ``preprocessing``, ``tokenizer``, ``template`` and
+            ``masking``.
     """
 
     data: "Dataset | DatasetDict"
@@ -49,16 +50,17 @@ def tokenize(
       positions: models shift them. The two parts of a row are encoded apart and joined.
     - ``masked``: ``text`` (or ``target``); no labels, since the collator masks anew each epoch.
 
-    The end-of-text token is added where the tokenizer does not, and learnt, also when it is the padding
-    token. Where a limit cuts a causal row, the end is not there to be learnt; seq2seq and masked rows keep
-    their closing tokens.
+    The end token is added to causal rows and seq2seq labels if the tokenizer does not add it, and it is
+    learnt, also when it is the padding token. A causal row that a limit cuts has no end to learn; seq2seq and
+    masked rows keep their closing tokens.
 
     Args:
-        data: Raw rows, as ``load_data`` or ``split`` give them. Other columns are dropped.
+        data: Raw rows, as ``load_data`` or ``split`` give them. Columns that the task does not read are
+            dropped.
         tokenizer: Any transformers tokenizer; ``messages`` need a fast one with a chat template.
         task: ``"causal"``, ``"seq2seq"`` or ``"masked"``.
-        workers: Processes; any number gives the same rows.
-        how: Limits, prefix, languages and so on: see ``TokenizeOptions``.
+        workers: The number of processes; any number gives the same rows.
+        how: Limits, prefix, languages and so on, which ``TokenizeOptions`` lists.
 
     Returns:
         Rows with an integer ``row_id``: the row's own where the data has that column, else numbered
@@ -67,12 +69,20 @@ def tokenize(
     Raises:
         DataError: The columns do not suit the task, a conversation cannot be rendered, or no row has a
             token to learn.
-        ValueError: An unknown task, a limit or number of workers below 1, or an argument for another task.
-        TokenizerError: A causal task without an end-of-text token; ``messages`` without a template;
+        OptionError: An unknown task, a limit or number of workers below 1, or an option for another task.
+        TokenizerError: A causal or seq2seq task without an end token; ``messages`` without a template;
             languages that are missing or unknown.
 
     Warns:
-        SpecialTokensWarning: Special tokens stood in texts and were escaped.
+        SpecialTokensWarning: Special tokens were written in texts and were escaped.
+
+    Example:
+        >>> from transformers import AutoTokenizer
+        >>> from distill_datakit import load_data, tokenize
+        >>> rows = load_data([{"prompt": "w1 w2", "completion": "w3"}])
+        >>> tokenized = tokenize(rows, AutoTokenizer.from_pretrained("writer"), "causal")
+        >>> tokenized.data[0]["input_ids"], tokenized.data[0]["labels"]
+        ([6, 7, 8, 1], [-100, -100, 8, 1])
     """
     from datasets import Dataset, DatasetDict
 
@@ -95,13 +105,29 @@ def tokenize(
 def truncated_fraction(
     data: "Dataset", tokenizer: "PreTrainedTokenizerBase", task: Task, **how: Unpack[TokenizeOptions]
 ) -> float:
-    """Share of the rows, 0 to 1, that the limits of ``tokenize`` shorten.
+    """Measure the share of the rows that the limits of ``tokenize`` shorten.
 
     Args:
         data: Raw rows.
-        tokenizer: As for ``tokenize``, and so are the others and the errors.
-        task: What the rows are for.
-        how: Limits and so on; 0 without limits.
+        tokenizer: Any transformers tokenizer.
+        task: ``"causal"``, ``"seq2seq"`` or ``"masked"``.
+        how: Limits and so on, which ``TokenizeOptions`` lists.
+
+    Returns:
+        A number from 0 to 1; 0 without limits.
+
+    Raises:
+        DataError: The columns do not suit the task, or no row has a token to learn.
+        OptionError: A limit is below 1, or an option belongs to another task.
+        TokenizerError: The tokenizer does not suit the task.
+
+    Example:
+        >>> from transformers import AutoTokenizer
+        >>> from distill_datakit import load_data, truncated_fraction
+        >>> rows = load_data([{"text": "w1 w2 w3 w4"}, {"text": "w1"}])
+        >>> tokenizer = AutoTokenizer.from_pretrained("writer")
+        >>> truncated_fraction(rows, tokenizer, "causal", max_source_length=3)
+        0.5
     """
     limits = ("max_source_length", "max_target_length")
     if not len(data) or all(how.get(limit) is None for limit in limits):
@@ -133,14 +159,14 @@ class Tally:
         rows, learnt, self.rows, self.learnt = self.rows, self.learnt, 0, 0
         if rows and not learnt:
             raise DataError(
-                f"{part}: 0 of {rows} rows has a token to learn. Raise the limits or check the texts."
+                f"{part}: none of {rows} rows has a token to learn. Raise the limits or check the texts."
             )
 
     def warn_of_escaped(self) -> None:
         """Say how many texts held special tokens."""
         if self.escaped:
             warnings.warn(
-                f"{self.escaped} texts have special tokens written out in them, which were read as text. "
+                f"{self.escaped} texts have special tokens written in them, which were read as text. "
                 "escape_special_tokens=False lets them become the tokens.",
                 SpecialTokensWarning,
                 stacklevel=3,
@@ -180,7 +206,8 @@ def _tokenized(part: "Dataset", encoder: Encoder, workers: int, tally: Tally, *,
 
     missing = [name for name in encoder.fields if name not in part.column_names]
     if missing:
-        raise DataError(f"a split without {missing[0]!r}; there are {', '.join(part.column_names)}.")
+        raise DataError(f"a split without {missing[0]!r}; there are {', '.join(part.column_names)}.",
+                        field=missing[0], found=tuple(part.column_names))  # fmt: skip
     own_ids = part["row_id"][:] if "row_id" in part.column_names else range(first_id, first_id + len(part))
 
     def batches() -> Iterator[Batch]:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from distill_datakit.errors import TokenizerError
+from distill_datakit.errors import TokenizerError, nearest
 
 if TYPE_CHECKING:
     from tokenizers import AddedToken, Tokenizer
@@ -43,7 +43,7 @@ def train_tokenizer(
     special_tokens: Sequence[str] | None = None,
     targets: Iterable[str] | None = None,
 ) -> "PreTrainedTokenizerFast":
-    """Train an ordinary fast tokenizer; ``save_pretrained`` makes a folder that ``AutoTokenizer`` reads.
+    """Train an ordinary fast tokenizer, whose ``save_pretrained`` makes a folder for ``AutoTokenizer``.
 
     ``symbols`` is for sequences of symbols, as letters to phonemes: one vocabulary of the characters of
     ``texts``, then the blank-separated symbols of ``targets``, then the special tokens, ``<pad>`` last.
@@ -53,36 +53,49 @@ def train_tokenizer(
 
     Args:
         texts: Source texts.
-        kind: What to train.
-        size: Vocabulary size of the subword kinds, special tokens included; 8,000 when None. Not for
-            ``symbols``, whose vocabulary is what occurs.
-        special_tokens: Instead of the kind's own; the roles (end, padding...) follow from the usual names.
+        kind: The kind of tokenizer.
+        size: The vocabulary size of the subword kinds, including special tokens; 8,000 by default. Not for
+            ``symbols``, whose vocabulary is the symbols that occur.
+        special_tokens: Special tokens that replace those of the kind. Their roles (end, padding...) follow
+            from the usual names.
         targets: Target texts.
 
     Returns:
-        It. ``symbols`` and ``unigram`` append ``</s>``; ``wordpiece`` frames in ``[CLS]`` and ``[SEP]``.
+        The tokenizer. ``symbols`` and ``unigram`` append ``</s>``; ``wordpiece`` puts a text between
+        ``[CLS]`` and ``[SEP]``.
 
     Raises:
-        TokenizerError: No text; an unknown kind; a size for ``symbols``; a special token whose role is not
-            known, or a missing ``</s>``, ``<unk>`` or ``<pad>``; for ``symbols`` a source text that holds a
-            target symbol of several characters standing alone, since it would be read as that symbol.
+        TokenizerError: There is no text; the kind is unknown; a size is given for ``symbols``; a special
+            token has no known role, or a needed one is missing; for ``symbols``, a word of a source text is
+            also a target symbol of several characters, so that it would be read as that symbol.
+
+    Example:
+        >>> from distill_datakit import train_tokenizer
+        >>> tokenizer = train_tokenizer(["cat", "dog"], targets=["K AE T", "D AO G"])
+        >>> tokenizer.tokenize("cat"), tokenizer.tokenize("K AE T")
+        (['c', 'a', 't'], ['K', 'AE', 'T'])
     """
     from transformers import PreTrainedTokenizerFast as Fast
 
     if kind not in KINDS:
-        raise TokenizerError(f"kind={kind!r}: allowed are {', '.join(KINDS)}.")
+        raise TokenizerError(
+            f"kind={kind!r}: allowed are {', '.join(KINDS)}.",
+            field="kind", found=kind, allowed=KINDS, suggestion=nearest(kind, KINDS) or KINDS[0])  # fmt: skip
     sources, goals = list(texts), list(targets or ())
     if not any(text.strip() for text in sources):
-        raise TokenizerError("there is no text to train a tokenizer from.")
+        raise TokenizerError("there is no text to train a tokenizer from.", field="texts")
     specials = tuple(special_tokens) if special_tokens is not None else _SPECIALS[kind]
     unknown = [token for token in specials if token not in _ROLES]
     if unknown:
         raise TokenizerError(
-            f"special token {unknown[0]!r} has no known role; known are {', '.join(_ROLES)}."
-        )
+            f"special token {unknown[0]!r} has no known role; known are {', '.join(_ROLES)}.",
+            field="special_tokens", found=unknown[0], allowed=tuple(_ROLES),
+            suggestion=nearest(unknown[0], _ROLES))  # fmt: skip
     if kind == "symbols":
         if size is not None:
-            raise TokenizerError("kind='symbols' takes no size: its vocabulary is the symbols that occur.")
+            raise TokenizerError(
+                "kind='symbols' takes no size: its vocabulary is the symbols that occur.",
+                field="size", found=size, allowed=(None,))  # fmt: skip
         backend = _symbols(sources, goals, specials)
     else:
         backend = _subwords([*sources, *goals], kind, size or 8000, specials)
@@ -96,32 +109,39 @@ def train_tokenizer(
     )
 
 
+def _check_roles(kind: str, needed: tuple[str, ...], specials: tuple[str, ...]) -> None:
+    roles = {_ROLES[token] for token in specials}
+    for role in needed:
+        if role not in roles:
+            tokens = tuple(token for token, its in _ROLES.items() if its == role)
+            raise TokenizerError(
+                f"kind={kind!r} needs a special token for {role}, one of {', '.join(tokens)}; given are "
+                f"{', '.join(specials) or 'none'}.",
+                field="special_tokens", found=specials, allowed=tokens, suggestion=tokens[0])  # fmt: skip
+
+
 def _symbols(sources: list[str], targets: list[str], specials: tuple[str, ...]) -> "Tokenizer":
     from tokenizers import Regex, Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import Split
 
     roles = {_ROLES[token]: token for token in specials}
-    for role in ("eos_token", "unk_token", "pad_token"):
-        if role not in roles:
-            raise TokenizerError(
-                f"kind='symbols' needs a special token for {role}; given are {', '.join(specials)}."
-            )
+    _check_roles("symbols", ("eos_token", "unk_token", "pad_token"), specials)
     characters = sorted({character for text in sources for character in text if not character.isspace()})
     symbols = sorted({symbol for text in targets for symbol in text.split()})
     clash = next((token for token in specials for text in (*sources, *targets) if token in text), None)
     if clash:
         raise TokenizerError(
-            f"{clash!r} occurs in the texts and is a special token. Give other special_tokens."
-        )
+            f"{clash!r} occurs in the texts and is a special token. Give other special_tokens.",
+            field="special_tokens", found=clash)  # fmt: skip
     long = {symbol for symbol in symbols if len(symbol) > 1}
     for number, text in enumerate(sources, start=1):
         both = long.intersection(text.split())
         if both:
             raise TokenizerError(
                 f"source text {number} ({text[:40]!r}) holds {min(both)!r}, also a target symbol: it would "
-                "be read as one symbol, not as characters. Write one side differently, as in lower case."
-            )
+                "be read as one symbol, not as characters. Write one side differently, as in lower case.",
+                field="texts", found=min(both))  # fmt: skip
     ordered = list(
         dict.fromkeys(
             [*characters, *symbols, *(s for s in specials if s != roles["pad_token"]), roles["pad_token"]]
@@ -163,11 +183,7 @@ def _subwords(texts: list[str], kind: str, size: int, specials: tuple[str, ...])
         "bpe": ("eos_token",),
         "unigram": ("unk_token", "eos_token", "pad_token"),
     }[kind]
-    for role in needed:
-        if role not in roles:
-            raise TokenizerError(
-                f"kind={kind!r} needs a special token for {role}; given are {', '.join(specials)}."
-            )
+    _check_roles(kind, needed, specials)
     given = [_added(token) for token in specials]
     trainer: trainers.Trainer
     if kind == "wordpiece":
