@@ -241,7 +241,7 @@ def trainer_of(cell: Cell, policy: ExecutionPolicy, folder: Path) -> Any:
         data_collator=collate,
         processing_class=loaded.tokenizer,
     )
-    if cell.distillation == "full":  # as where a head cannot be told apart from its model
+    if cell.distillation == "full":  # as for a head that cannot be applied separately
         trainer._chunks, teacher._asked = False, True
     return trainer
 

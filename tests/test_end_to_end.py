@@ -1,4 +1,4 @@
-"""The whole road on tiny models made on the spot, for each family: train, distil, evaluate, export, run."""
+"""A whole run on tiny models made on the spot, for each family: train, distil, evaluate, export, use."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def write_rows(path: Path, rows: Sequence[dict[str, str]]) -> None:
 
 
 def seq2seq_rows() -> list[dict[str, str]]:
-    """Spell each letter out by its capital: learnt in a few hundred steps, and never by copying the input."""
+    """Replace each letter by its capital: learnt in a few hundred steps, and never by copying the input."""
     draw = random.Random(7)
     words = ["".join(draw.choices("abcdefgh", k=draw.randint(3, 7))) for _ in range(600)]
     return [{"source": word, "target": " ".join(letter.upper() for letter in word)} for word in words]
@@ -219,7 +219,7 @@ def test_a_run_file_takes_each_family_from_training_to_an_export_that_runs(task:
 
 
 def test_a_misspelt_key_costs_a_second_and_leaves_nothing(tmp_path: Path) -> None:
-    """Exit code 2, one line with the nearest right spelling, no run folder."""
+    """Exit code 2, one line with the nearest correct spelling, and no run folder."""
     lay_out(tmp_path, "seq2seq")
     text = (tmp_path / "tiny.toml").read_text(encoding="utf-8").replace("learning_rate", "learnig_rate", 1)
     (tmp_path / "tiny.toml").write_text(text, encoding="utf-8")

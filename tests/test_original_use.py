@@ -1,4 +1,4 @@
-"""The original system's use, with its names, over the three packages that now hold them."""
+"""Use of the original system by its own names, over the three packages that now define them."""
 
 import json
 import random
@@ -13,7 +13,7 @@ TYPES = [("marian", "seq2seq_lm"), ("llama", "causal_lm"), ("bert", "masked_lm")
 
 
 def write_data(path: Path, model_type: str) -> Path:
-    """A file as the original's users have it: a text a line, or pairs for a translator."""
+    """A file as users of the original system have it: one text per line, or pairs for a translator."""
     draw = random.Random(3)
     texts = [" ".join(draw.choices(WORDS, k=draw.randint(4, 9))) for _ in range(40)]
     if model_type != "seq2seq_lm":

@@ -1,4 +1,4 @@
-"""The command that the project is judged by, run as a newcomer runs it."""
+"""The quickstart, run as a newcomer runs it."""
 
 import gzip
 import json
@@ -25,7 +25,7 @@ def words(name: str) -> list[dict[str, object]]:
 
 
 def without_network() -> list[str]:
-    """What a command begins with to have no network, where the system lets a user do that."""
+    """The prefix that runs a command without a network, if the system lets a user do that."""
     cut = ["unshare", "--net", "--map-root-user"]
     if (
         shutil.which("unshare")
@@ -36,7 +36,7 @@ def without_network() -> list[str]:
 
 
 def distill_train(home: Path, *arguments: str) -> str:
-    """Run the command in a folder; everything that it printed."""
+    """Run the command in a folder, and return everything that it prints."""
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "NO_COLOR": "1", "COLUMNS": "160"}
     program = str(Path(sys.executable).with_name("distill-train"))
     run = subprocess.run(
@@ -91,7 +91,7 @@ def test_student_beats_its_undistilled_twin_with_an_interval_clear_of_zero(
 def test_the_export_is_certified_small_and_answers_words_without_torch(
     quickstart: tuple[Path, str],
 ) -> None:
-    """The certificate is clean; `distill-edge` says what the report's exported system was scored for."""
+    """The certificate is clean; `distill-edge` answers as the report's exported system did."""
     export = next(quickstart[0].glob("exports/*/certificate.json")).parent
     certificate = json.loads((export / "certificate.json").read_text(encoding="utf-8"))
     assert certificate["verified"] is True
@@ -123,7 +123,7 @@ def test_it_prints_what_the_readme_shows(quickstart: tuple[Path, str]) -> None:
 
 
 def test_two_runs_with_one_seed_end_with_equal_weights_and_scores(tmp_path: Path) -> None:
-    """Also side by side in processes; the second run takes a folder of its own."""
+    """This holds for stages that run side by side in processes too; the second run gets its own folder."""
     fewer = str(DATA / "validation.jsonl.gz")
     short = [f"stages.{name}.train.steps=6" for name in ("student", "baseline")]
     short += [f"data.unlabelled={fewer}", f"data.test={fewer}", "stages.edge.allow_failed=true"]

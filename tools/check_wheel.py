@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def faults(wheel: Path, licence: bytes) -> list[str]:
-    """What is wrong with one wheel.
+    """List the faults of one wheel.
 
     Args:
         wheel: A ``.whl`` file named by the packaging standard.

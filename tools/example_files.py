@@ -1,4 +1,4 @@
-"""The files that the examples of docstrings read, tiny and made on the spot."""
+"""The files that the examples in docstrings read, tiny and made on the spot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pytest plugin, ``-p fail_on_skip``: a run in which anything was skipped has failed."""
+"""A pytest plugin, ``-p fail_on_skip``: a run fails if any test is skipped."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ _skipped: list[str] = []
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Note each test that was skipped, in whatever phase."""
+    """Record each skipped test, whatever the phase of the skip."""
     if report.skipped and not hasattr(report, "wasxfail"):
         _skipped.append(report.nodeid)
 
 
 def pytest_collectreport(report: pytest.CollectReport) -> None:
-    """Note each module that was skipped as a whole."""
+    """Record each module that was skipped as a whole."""
     if report.skipped:
         _skipped.append(report.nodeid)
 

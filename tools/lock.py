@@ -17,7 +17,7 @@ EXPORT = ("--format", "requirements-txt", "--no-emit-workspace", "--no-dev", "--
 
 
 def portable(text: str) -> str:
-    """Return the lock ``text`` reduced to what uv takes as preferences.
+    """Reduce the lock ``text`` to what uv takes as preferences.
 
     Args:
         text: A complete or already portable ``uv.lock``.
@@ -80,7 +80,7 @@ def resolved(lock: str, *options: str) -> tuple[str, str]:
 
 
 def check() -> int:
-    """Say which committed lock differs from what resolves now and from the working copy; 1 if one does."""
+    """Print which committed lock differs from a new resolution or from the working copy; 1 if one does."""
     lock = committed("uv.lock")
     complete, requirements = resolved(lock)
     differing = []

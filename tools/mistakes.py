@@ -1,4 +1,4 @@
-"""Real mistakes: what is changed in a good workplace, and what the error has to say."""
+"""Documented mistakes: the change to a working run file or its files, and what the error must say."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""A block of a page as the program that a reader would start, in a process that has imported much already."""
+"""Run a code block of a page as a program, in the fork of a process that has imported torch already."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ PRELOADED = (
 def run_forked(text: str, place: str, folder: Path, printed: Path) -> int | None:
     """Run a Python program in a fork of a process that has imported what most pages import.
 
-    Importing torch and transformers takes 6 s of CPU, a fork nothing. Each program has its own process,
-    folder and names, as it would have alone.
+    Importing torch and transformers takes 6 s of CPU time, and a fork almost none. Each program has its own
+    process, folder and names, as if it had been started alone.
 
     Args:
         text: The program.
-        place: What it is called where it fails.
-        folder: Where it runs.
-        printed: The file for what it prints.
+        place: The name of the program in error messages.
+        folder: The working directory of the program.
+        printed: The file that receives its output.
 
     Returns:
-        Its exit code.
+        The exit code of the program.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([*PRELOADED])

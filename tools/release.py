@@ -26,7 +26,7 @@ def git(*arguments: str) -> str:
 
 
 def require_clean_tree() -> None:
-    """Raise ReleaseError when something is not committed; a ``uv.lock`` that uv completed counts as clean."""
+    """Raise ReleaseError if a change is not committed; a ``uv.lock`` that uv completed counts as clean."""
     changed = [line[3:] for line in git("status", "--porcelain").splitlines()]
     lock = ROOT / "uv.lock"
     if "uv.lock" in changed and portable(lock.read_text(encoding="utf-8")) == committed("uv.lock"):
@@ -50,7 +50,7 @@ def bumped(pyproject: str, version: str) -> str:
 
 
 def dated(changelog: str, version: str) -> str:
-    """The ``changelog`` text with what is unreleased put under ``version``.
+    """Move the unreleased entries of the ``changelog`` text under ``version``.
 
     Raises:
         ReleaseError: Nothing stands under "## Unreleased".
@@ -68,7 +68,7 @@ def tag_name(folder: Path) -> str:
 
 
 def prepare(folder: Path, version: str | None) -> None:
-    """Write version and changelog; without a version the present one is released, if it never was."""
+    """Write version and changelog; without a version, the present one is released unless it was before."""
     require_clean_tree()
     if version is None:
         if git("tag", "--list", tag_name(folder)):
@@ -84,7 +84,7 @@ def prepare(folder: Path, version: str | None) -> None:
 
 
 def tag(folder: Path) -> None:
-    """Commit what was prepared, tag it, and say what to push."""
+    """Commit what was prepared, tag it, and print what to push."""
     name = tag_name(folder)
     paths = [str(folder / "pyproject.toml"), str(folder / "CHANGELOG.md")]
     if git("status", "--porcelain", "--", *paths):

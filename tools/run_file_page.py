@@ -1,4 +1,4 @@
-"""The tables of docs/run-file.md, from the code: ``python tools/run_file_page.py`` writes them anew.
+"""The tables of docs/run-file.md, from the code: ``python tools/run_file_page.py`` rewrites them.
 
 Keys and defaults are the fields of the configuration, and their docstrings say what they mean; all else on
 the page is written by hand and stays.

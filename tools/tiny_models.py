@@ -1,4 +1,4 @@
-"""Tiny models of the three families, and one training step that is looked at, for the hardware checks."""
+"""Tiny models of the three families, and a training step whose state is recorded, for the hardware checks."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ TASKS = {"llama": "causal", "t5": "seq2seq", "marian": "seq2seq", "bert": "maske
 
 
 def tokenizer() -> Any:
-    """Words as tokens, with every special token that a family asks for."""
+    """A tokenizer of words, with every special token that a family needs."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import Whitespace
@@ -65,7 +65,7 @@ def tokenizer() -> Any:
 
 
 def save_tiny(family: str, folder: Path, **fields: object) -> Path:
-    """Make a model of a family with a fixed seed, and write it where a user's would stand.
+    """Make a model of a family with a fixed seed, and save it as a user would.
 
     Args:
         family: A key of ``CONFIGS``.
@@ -93,7 +93,7 @@ def rows(task: str, count: int) -> list[dict[str, object]]:
 
 @dataclass
 class Observed(TrainerCallback):
-    """What was true while a step ran: arguments, kinds of parameters, optimizer, losses."""
+    """Record the state of a step: arguments, kinds of parameters, optimizer, losses."""
 
     arguments: Any = None
     optimizer: str = ""
@@ -106,12 +106,12 @@ class Observed(TrainerCallback):
     _before: dict[str, Any] = field(default_factory=dict)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Copy what is trainable, to see later whether it changed."""
+        """Copy the trainable parameters, to compare them later."""
         named = kwargs["model"].named_parameters()
         self._before = {name: one.detach().cpu().clone() for name, one in named if one.requires_grad}
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Look at the model and the optimizer that just took a step."""
+        """Record the model and the optimizer after a step."""
         model, optimizer = kwargs["model"], kwargs["optimizer"]
         self.arguments = args
         inner = getattr(optimizer, "optimizer", optimizer)
@@ -137,7 +137,7 @@ class Observed(TrainerCallback):
 def train(
     folder: Path, policy: ExecutionPolicy, out: Path, *, task: Any, steps: int, effective_batch: int
 ) -> tuple[Observed, LoadedModel]:
-    """Load a folder under a policy, attach its adapter, train, and return what was seen.
+    """Load a folder under a policy, attach its adapter, train, and return the record.
 
     Raises:
         RuntimeError: The loss is not finite, or nothing that is trainable changed.

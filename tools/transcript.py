@@ -19,7 +19,7 @@ SHOWN = 4  # lines of the first stage's policy
 
 
 def shortened(text: str) -> str:
-    """The output without progress and without all but a few of the policy's lines."""
+    """The output without its progress lines, and with only a few lines of each policy."""
     lines: list[str] = []
     shown = 0
     for line in text.splitlines():
@@ -36,7 +36,7 @@ def shortened(text: str) -> str:
 
 
 def shape(text: str) -> list[str]:
-    """What does not depend on machine and luck: stages, systems, comparisons, without figures."""
+    """The parts that are equal on every machine: stages, systems and comparisons, without figures."""
     kept = []
     for line in shortened(text).splitlines():
         if re.match(r"\[\d|Stage|Model|Data|│ \w|.*(better|difference)|.*exported to|Report|Next", line):
@@ -53,7 +53,7 @@ def with_transcript(readme: str, transcript: str) -> str:
 
 
 def main() -> int:
-    """Write or check."""
+    """Write the transcript into the README, or check that it is there."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

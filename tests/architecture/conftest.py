@@ -1,4 +1,4 @@
-"""Repeats the checks across packages for each member, and shares what they read."""
+"""Repeat the checks across packages for each member, and share what they read."""
 
 from __future__ import annotations
 

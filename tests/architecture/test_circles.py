@@ -1,4 +1,4 @@
-"""No two modules of a package need each other, however late the import stands."""
+"""No two modules of a package import each other, not even inside a function or for types."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every package carries, and what no file may name."""
+"""What every package contains, and what no file may name."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_licence_is_the_projects_and_reaches_the_wheel(member: Member, root: Pat
 
 
 def test_types_are_published(member: Member) -> None:
-    """py.typed stands in the import package."""
+    """py.typed is in the import package."""
     assert (member.source / "py.typed").is_file()
     assert "Typing :: Typed" in member.project["classifiers"]
 

@@ -1,4 +1,4 @@
-"""Who may import whom, and what an import may load."""
+"""Which package may import which, and what an import may load."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from workspace import Member, imports
 
 HEAVY = ("torch", "transformers", "datasets")
 TEST_TOOLS = {"pytest", "hypothesis", "pytest-timeout"}
-# Only compared with: an oracle of the metrics' tests, with what it brings.
+# An oracle of the metrics' tests, with its own dependencies.
 ORACLES = {"distill-metrics": {"rouge-score", "nltk"}}
-# Imported only where another package's extra put it: distill-hwdetect[ipex].
+# Imported only if another package's extra installed it: distill-hwdetect[ipex].
 BORROWED = {"distill-adapters": {"intel-extension-for-pytorch"}}
-# Not found under a distribution of the same name: declared through their extra, or their import differs.
+# Not found under a distribution of the same name: an extra declares it, or its import name differs.
 UNINSTALLED = {
     "intel_extension_for_pytorch": "intel-extension-for-pytorch",
     "bert_score": "bert-score",
@@ -41,7 +41,7 @@ def distributions(name: str) -> set[str]:
 
 
 def test_a_package_imports_exactly_the_siblings_it_declares(member: Member, everyone: list[Member]) -> None:
-    """In a workspace every sibling can be imported, declared or not: so compare the two."""
+    """In a workspace an undeclared sibling can be imported too, so the two lists are compared."""
     siblings = {one.import_name: one.name for one in everyone if one.name != member.name}
     used = {siblings[name] for name in imported(member.source) if name in siblings}
     assert used == member.requirements() & set(siblings.values())
@@ -57,7 +57,7 @@ def test_what_a_package_imports_it_declares(member: Member) -> None:
 
 
 def brought(names: set[str]) -> set[str]:
-    """The distributions that come with ``names``, themselves included."""
+    """The distributions ``names`` and everything that they require."""
     from packaging.requirements import Requirement
 
     found: set[str] = set()
@@ -87,7 +87,7 @@ def test_tests_of_a_package_import_no_more_than_it_brings(package: Member) -> No
 
 
 def test_importing_a_package_loads_nothing_heavy(member: Member) -> None:
-    """Run files are checked before torch is imported, so neither it nor its kin may come with the package.
+    """Run files are checked before torch is imported, so no package imports torch or a library like it.
 
     What ``__all__`` lists is in ``dir``; that each name resolves is checked by mypy and the package's tests.
     """

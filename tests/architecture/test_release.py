@@ -30,7 +30,7 @@ def released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_version_changelog_commit_and_tag(released: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Bumped, headed by the version, committed and tagged; what to push is said and not pushed."""
+    """Version and changelog are written, committed and tagged; the push is printed and not run."""
     release.prepare(released, "0.2.0")
     release.tag(released)
     assert 'version = "0.2.0"' in (released / "pyproject.toml").read_text(encoding="utf-8")
@@ -57,7 +57,7 @@ def test_an_unclean_tree_is_refused_by_name(released: Path) -> None:
 
 @pytest.mark.parametrize("version", ["0.1.0", "0.0.9", "1.0", "v1.0.0"])
 def test_a_version_that_is_none_or_not_above_is_refused(version: str) -> None:
-    """Three numbers, above the present ones."""
+    """A version is three numbers, above the present ones."""
     with pytest.raises(release.ReleaseError, match="version"):
         release.bumped(PYPROJECT, version)
 
@@ -66,7 +66,7 @@ def test_a_version_that_is_none_or_not_above_is_refused(version: str) -> None:
     "text", ["# Changelog\n\n## 0.1.0\n- First.\n", "## Unreleased\n\n## 0.1.0\n- First.\n"]
 )
 def test_a_changelog_with_nothing_unreleased_is_refused(text: str) -> None:
-    """A release tells its users what they get."""
+    """A release needs an entry in the changelog."""
     with pytest.raises(release.ReleaseError, match="Unreleased"):
         release.dated(text, "0.2.0")
 

@@ -1,4 +1,4 @@
-"""Modules and functions stay small enough to be read in one go."""
+"""Modules and functions stay small enough to be read at once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def sources() -> Iterator[tuple[str, str]]:
 
 
 def test_no_new_file_is_longer_than_four_hundred_lines() -> None:
-    """And what became shorter has left the list."""
+    """A file that became shorter has to leave the list."""
     assert {name for name, text in sources() if len(text.splitlines()) > MOST_LINES} == LONG_FILES
 
 

@@ -1,4 +1,4 @@
-"""The examples in the docstrings of public functions are run as they stand."""
+"""The examples in the docstrings of public functions run unchanged."""
 
 from __future__ import annotations
 

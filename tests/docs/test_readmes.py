@@ -1,11 +1,11 @@
-"""What the documentation shows is run as a reader would run it.
+"""The code blocks of the documentation run as a reader would run them.
 
 The info string of a fenced block says what happens to it:
 
 - ``python run``, ``bash run``: run, offline and in order, in an empty folder that the blocks of a page share.
 - ``bash wheelhouse``: run in a fresh environment, where pip finds this project's packages as built wheels.
 - ``python network`` and ``bash network``: only the syntax is checked.
-- another language, or none: it is not looked at.
+- another language, or none: the block is ignored.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def pages() -> list[Path]:
 
 
 def blocks(page: Path) -> list[Block]:
-    """The blocks of a page that say what shall happen to them."""
+    """The blocks of a page whose info string says what to do with them."""
     text = page.read_text(encoding="utf-8")
     return [
         Block(text.count("\n", 0, match.start()) + 1, match[1], match[2], match[3])
@@ -87,7 +87,7 @@ def run(block: Block, page: Path, *, cwd: Path, programs: Path, **environment: s
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing that a page starts reaches a network, nor what its programs are forked from."""
+    """Neither a program of a page nor the process that it is forked from reaches a network."""
     for name, value in NO_NETWORK.items():
         monkeypatch.setenv(name, value)
 
@@ -149,7 +149,7 @@ def test_blocks_marked_network_are_well_formed(page: Path) -> None:
 
 
 def test_every_block_in_python_or_bash_says_its_fate() -> None:
-    """So that none is left out by a slip; text blocks carry another language or none."""
+    """No block is skipped by mistake; text blocks name another language, or none."""
     silent = [
         f"{named(page)}:{number}"
         for page in pages()

@@ -1,4 +1,4 @@
-"""docs/run-file.md is what the code says: keys, defaults, meanings, and the fields of a policy."""
+"""docs/run-file.md agrees with the code: keys, defaults, meanings, and the fields of a policy."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ PAGE = run_file_page.PAGE.read_text(encoding="utf-8")
 
 
 def test_the_tables_are_those_of_the_code() -> None:
-    """No key more or less, in the order of the code; ``python tools/run_file_page.py`` writes them anew."""
+    """No key more or less, in the order of the code; ``python tools/run_file_page.py`` rewrites them."""
     assert run_file_page.written(PAGE) == PAGE
 
 
-def test_a_table_that_the_code_does_not_say_is_written_anew() -> None:
+def test_a_table_that_differs_from_the_code_is_rewritten() -> None:
     """A wrong default, a key that is gone and one that is missing."""
     stale = PAGE.replace("| `seed` | 42 |", "| `seed` | 43 |").replace("| `steps` |", "| `stepps` |")
     stale = re.sub(r"^\| `beams` .*\n", "", stale, flags=re.MULTILINE)

@@ -1,4 +1,4 @@
-"""An option for the kind of machine, and a summary of what was run in place of what."""
+"""An option for the kind of machine, and a summary of the substitutions that this machine forced."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make room for the summary."""
+    """Create the list of lines for the summary."""
     config.stash[LINES] = []
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 STEPS = 50
 EFFECTIVE_BATCH = 8
-# Big enough that weights and optimizer show in the peak, small enough for any card.
+# Large enough that weights and optimizer show in the peak, and small enough for any card.
 WIDE = {"hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 12, "num_attention_heads": 16}
 
 
@@ -43,7 +43,7 @@ def requested(policy_of: Any, *, cpu: bool) -> list[tuple[str, ExecutionPolicy]]
 
 
 def check_nf4(loaded: LoadedModel) -> str:
-    """Say how the quantized layers are stored; raise where it is not nf4 with double quantization."""
+    """Print how the quantized layers are stored; raise if it is not nf4 with double quantization."""
     layers: Any = loaded.model.modules()  # bitsandbytes' layers are untyped
     states = [
         module.weight.quant_state
@@ -61,7 +61,7 @@ def shape(family: str, *, cpu: bool) -> dict[str, int]:
 
 
 def run_one(family: str, policy: ExecutionPolicy, folder: Path, *, cpu: bool) -> None:
-    """Train and print what was seen."""
+    """Train and print the record."""
     import torch
 
     on_cuda = str(policy.value("device")).startswith("cuda")
@@ -89,7 +89,7 @@ def run_one(family: str, policy: ExecutionPolicy, folder: Path, *, cpu: bool) ->
 
 
 def main() -> int:
-    """Detect, plan, train; 1 where nothing but a CPU is there."""
+    """Detect, choose policies, train; 1 if there is nothing but a CPU."""
     from distill_hwdetect import Requirements, choose_policy, detect, read_model_facts
 
     parser = argparse.ArgumentParser(description=__doc__)

@@ -1,4 +1,4 @@
-"""The deep probe on cards that are not here: torch's answers are replaced by those that such cards gave."""
+"""The deep probe on cards that are not here: torch's answers are replaced by those recorded on such cards."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ def test_a_card_is_planned_by_its_capability_whatever_is_bf16_supported_says(
     assert [device.name for device in profile.accelerators] == [properties["name"]]
 
 
-def test_hip_looks_like_cuda_and_is_told_apart(card: Patch, model: ModelFacts) -> None:
-    """(11, 0) is no NVIDIA capability; the target decides, without its suffix."""
+def test_hip_looks_like_cuda_and_is_distinguished(card: Patch, model: ModelFacts) -> None:
+    """(11, 0) is not the capability of an NVIDIA GPU; the target decides, without its suffix."""
     card(
         free=20 * GIB,
         total=24 * GIB,
@@ -114,14 +114,14 @@ def test_hip_looks_like_cuda_and_is_told_apart(card: Patch, model: ModelFacts) -
 
 
 def test_a_variable_that_torch_has_obeyed_is_not_obeyed_twice(card: Patch, model: ModelFacts) -> None:
-    """Torch names what the process sees: its cuda:0 is not to be looked for at place 1 again."""
+    """Torch numbers the devices that the process sees: its cuda:0 is not looked up at index 1 again."""
     card(free=14 * GIB, total=16 * GIB, name="B", major=8, minor=6, uuid="1")
     profile = interpret(RawObservations(**observed(env={"CUDA_VISIBLE_DEVICES": "1"})))  # type: ignore[arg-type]
     assert choose_policy(profile, Requirements(task="causal", model=model)).value("device") == "cuda:0"
 
 
 def test_what_a_card_cannot_multiply_is_a_note(card: Patch) -> None:
-    """There is no card: each type that fails is said, and nothing raises."""
+    """There is no card: each type that fails is reported, and nothing raises."""
     card(free=14 * GIB, total=16 * GIB, name="A", major=8, minor=6, uuid="1")
     made = observed()
     notes = made["notes"]

@@ -1,4 +1,4 @@
-"""Every recorded machine is planned, and each distinct policy that comes out takes a training step here.
+"""Every recorded machine gets its policies, and each distinct policy takes a training step here.
 
 Here is a CPU, so a few things must be substituted; each substitution is printed. What may not be substituted
 is asserted on what ran: adapter, storage and quantization, checkpointing, accumulation, the effective batch.
@@ -30,7 +30,7 @@ from workspace import ROOT
 
 EFFECTIVE_BATCH = 8
 RECORDED = ROOT / "packages" / "hwdetect" / "tests" / "profiles"
-# Sizes that bring out what a machine does with a small, a middling and a big model.
+# Sizes that show what a machine does with a small, a medium and a large model.
 LLAMAS = {
     "0.1b": (576, 1536, 30, 9, 3),
     "1b": (2048, 8192, 16, 32, 8),
@@ -101,7 +101,7 @@ def models() -> Mapping[str, ModelFacts]:
 
 
 def requests(model: ModelFacts, family: str) -> list[Requirements]:
-    """What is asked of a machine: its own choice, and the adapters that a user may insist on."""
+    """The requests to a machine: its own choice, and each adapter that a user may ask for."""
     task = TASKS[family]
     adapters = {"llama": ("auto", "qlora"), "marian": ("auto", "full")}.get(family, ("auto",))
     return [
@@ -124,7 +124,7 @@ def kind_of(profile: HardwareProfile) -> str:
 
 
 def planned(profile: HardwareProfile, request: Requirements) -> ExecutionPolicy | UnsupportedPolicyError:
-    """The policy, or why the machine cannot do what was insisted on; its own choice is never refused."""
+    """The policy, or the reason why the machine refuses the request; its own choice is never refused."""
     try:
         return choose_policy(profile, request)
     except UnsupportedPolicyError as error:
@@ -195,7 +195,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
 
 
 def test_no_recorded_machine_is_left_out(pytestconfig: pytest.Config, say: list[str]) -> None:
-    """Each machine of the kind is behind at least one policy; a wish that it refuses is printed."""
+    """Each machine of the kind is behind at least one policy; a request that it refuses is printed."""
     kind = pytestconfig.getoption("--kind", default=None)
     machines = {name: one for name, one in recorded().items() if kind in (None, kind_of(one))}
     assert machines

@@ -1,4 +1,4 @@
-"""The activations of the memory estimate, counted again on real models: what autograd keeps for its backward.
+"""The activations of the memory estimate, measured on real models as what autograd keeps for its backward.
 
 The count depends on shapes alone, so tiny models say what big ones do.
 """

@@ -1,4 +1,4 @@
-"""Detection against what this machine's own tools say of it, and against the torch that is installed."""
+"""Detection compared with this machine's own tools, and with the installed torch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def profile() -> HardwareProfile:
 
 
 def lscpu() -> dict[str, str]:
-    """What lscpu says."""
+    """The output of lscpu."""
     done = subprocess.run(
         ["lscpu", "--json"], capture_output=True, text=True, check=True, env={**os.environ, "LC_ALL": "C"}
     )
@@ -68,7 +68,7 @@ def test_memory_swap_and_caches_are_the_kernels(profile: HardwareProfile) -> Non
 
 
 def test_disk_is_the_file_systems(profile: HardwareProfile) -> None:
-    """Total as the standard library says."""
+    """The total equals that of the standard library."""
     assert profile.disk_total_bytes == shutil.disk_usage(".").total
 
 
@@ -86,7 +86,7 @@ def test_the_deep_probe_says_what_torch_says(profile: HardwareProfile) -> None:
 
 
 def test_the_probe_agrees_with_the_flags(profile: HardwareProfile) -> None:
-    """Where bfloat16 is not computed natively it is slower than float32: what the table says of it."""
+    """Where bfloat16 is not computed natively it is slower than float32, as the table of rules states."""
     assert profile.torch is not None
     assert profile.torch.speeds is not None
     speeds = profile.torch.speeds["cpu"]
