@@ -109,14 +109,9 @@ def check_request(
         UsageError: A metric does not exist, a file, column or model is missing, ``out`` exists or cannot be
             made, or a number is out of range.
     """
-    at_least = {"samples": 0, "max_new_tokens": 1, "beams": 1, "batch_size": 1}
-    for name, number in zip(at_least, (samples, max_new_tokens, beams, batch_size), strict=True):
-        if number < at_least[name]:
-            flag = f"--{name.replace('_', '-')}"
-            raise UsageError(
-                f"{flag} {number} was asked for; at least {at_least[name]} is needed.",
-                fix=Option(flag, str(at_least[name])),
-            )
+    numbers = {"samples": samples, "max_new_tokens": max_new_tokens, "beams": beams, "batch_size": batch_size}
+    for name, number in numbers.items():
+        _check_number(f"--{name.replace('_', '-')}", number, least=0 if name == "samples" else 1)
     checked_metrics = _metrics(metrics)
     rows = _rows(data, columns or {}, _choice("--split", split, SPLITS), slices)
     folder = _out(out)
@@ -132,6 +127,13 @@ def check_request(
         prefix=prefix,
         samples=samples,
     )
+
+
+def _check_number(flag: str, number: int, *, least: int) -> None:
+    if number < least:
+        raise UsageError(
+            f"{flag} {number} was asked for; at least {least} is needed.", fix=Option(flag, str(least))
+        )
 
 
 def _choice(flag: str, given: str, allowed: tuple[Name, ...]) -> Name:

@@ -36,8 +36,7 @@ def bertscore_f1(
     """BERTScore F1, averaged over examples, in percent, with the digits of bert_score.
 
     A token counts by its highest cosine similarity to a token of the other text: averaged over the tokens of
-    the reference that is recall, over those of the prediction precision. The best of several references
-    counts.
+    the reference that is recall, over those of the prediction precision. The best reference counts.
 
     Args:
         predictions: One text an example. An empty one scores a raw 0 and is counted.
