@@ -19,7 +19,8 @@ SIZES = {
     "d_model": 32, "hidden_size": 32, "n_embd": 32, "num_layers": 1, "num_hidden_layers": 1, "n_layer": 1,
     "encoder_layers": 1, "decoder_layers": 1, "num_heads": 2, "num_attention_heads": 2, "n_head": 2,
     "encoder_attention_heads": 2, "decoder_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16,
-    "intermediate_size": 64, "ffn_dim": 64, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "d_ff": 64,
+    "word_embed_proj_dim": 32, "intermediate_size": 64, "ffn_dim": 64, "encoder_ffn_dim": 64,
+    "decoder_ffn_dim": 64, "d_ff": 64,
     "d_kv": 16, "rotary_dim": 8, "n_positions": 64, "max_position_embeddings": 64,
 }  # fmt: skip
 
@@ -36,7 +37,8 @@ def saved(model_type: str, tokenizer: Any, folder: Path, **fields: Any) -> Path:
     ids |= {"decoder_start_token_id": start, "forced_eos_token_id": None} if seq2seq else {}
     kind: Any = type(transformers.AutoConfig.for_model(model_type))
     known = {*kind.__dataclass_fields__, *kind.attribute_map}
-    config = kind(**ids, **{name: value for name, value in SIZES.items() if name in known}, **fields)
+    sizes = {name: value for name, value in SIZES.items() if name in known}
+    config = kind(**ids, **sizes, **fields)
     torch.manual_seed(1)
     auto: Any = transformers.AutoModelForSeq2SeqLM if seq2seq else transformers.AutoModelForCausalLM
     model = auto.from_config(config)

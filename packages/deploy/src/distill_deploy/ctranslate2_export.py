@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 # What is known to arrive whole: test_architectures.py exports one of each.
 ARCHITECTURES: Mapping[Task, Sequence[str]] = {
     "causal": (
-        "bloom", "codegen", "falcon", "gpt2", "gpt_bigcode", "gptj", "llama", "mistral", "qwen2", "qwen3",
+        "bloom", "codegen", "falcon", "gemma", "gpt2", "gpt_bigcode", "gptj", "llama", "mistral", "opt",
+        "qwen2", "qwen3",
     ),
     "seq2seq": ("bart", "m2m_100", "marian", "mbart", "mt5", "pegasus", "t5", "umt5"),
 }  # fmt: skip
