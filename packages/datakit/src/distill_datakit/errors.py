@@ -98,8 +98,8 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
 
 
 class DroppedRowsWarning(UserWarning):
-    """Rows were dropped because ``on_error="drop"`` was asked for; says how many and why the first was."""
+    """Rows were dropped, as ``on_error="drop"`` asks; the message says how many, and why the first."""
 
 
 class SpecialTokensWarning(UserWarning):
-    """Special tokens were written out in texts and stayed text; says in how many."""
+    """Special tokens were written in texts and stayed text; the message says in how many texts."""
