@@ -42,8 +42,8 @@ class DataError(DatakitError, ValueError):
 
     Args:
         message: What was found, what is allowed, what to do.
-        file: The file, or a description of where the rows came from.
-        row: Its number, counted from 1; in a line-based file the number of the line.
+        file: The file, or another description of the source of the rows.
+        row: The number of the row, counted from 1; in a line-based file the number of the line.
         field: The column, or the argument that is wrong.
         found: The value that was given; of a column that is missing, the columns that there are.
         allowed: The values or columns that would be accepted; empty if they cannot be listed.
