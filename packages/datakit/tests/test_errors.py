@@ -26,6 +26,15 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 
+# By names that are not checked for types: what is given is wrong on purpose.
+batches: "Callable[..., object]" = collator
+
+
+def trained(**how: object) -> object:
+    """A tokenizer of one letter."""
+    return train_tokenizer(["a"], **how)  # type: ignore[arg-type]  # wrong on purpose
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -76,17 +85,17 @@ def test_each_wrong_option_is_named(words: "Dataset", symbols: "PreTrainedTokeni
         (lambda data, _: split(data, fractions=(1, 1, 1)), OptionError, "fractions", (0.8, 0.1, 0.1)),
         (lambda data, _: split(data, key="sorce", exact=True), DataError, "key", "source"),
         (lambda data, _: split(data), DataError, "exact", True),
-        (lambda _, tok: collator(tok, "seqseq"), OptionError, "task", "seq2seq"),
-        (lambda _, tok: collator(tok, "causal", masking="word"), OptionError, "masking", None),
-        (lambda _, tok: collator(tok, "causal", masking_probability=2), OptionError, "masking_probability", 0.15),
-        (lambda _, tok: collator(tok, "causal", packed_attention="msk"), OptionError, "packed_attention", "mask"),
-        (lambda _, tok: collator(tok, "masked"), TokenizerError, "tokenizer.mask_token", None),
+        (lambda _, tok: batches(tok, "seqseq"), OptionError, "task", "seq2seq"),
+        (lambda _, tok: batches(tok, "causal", masking="word"), OptionError, "masking", None),
+        (lambda _, tok: batches(tok, "causal", span_length=0), OptionError, "span_length", 1.0),
+        (lambda _, tok: batches(tok, "causal", packed_attention="msk"), OptionError, "packed_attention",
+         "mask"),
+        (lambda _, tok: batches(tok, "masked"), TokenizerError, "tokenizer.mask_token", None),
         (lambda *_: LengthSampler([1], 0), OptionError, "batch_size", 1),
         (lambda *_: GenerationFilter(min_metric=1.0), OptionError, "min_metric", None),
-        (lambda *_: train_tokenizer(["a"], kind="wordpice"), TokenizerError, "kind", "wordpiece"),
-        (lambda *_: train_tokenizer(["a"], special_tokens=["<unk>", "<pad>"]), TokenizerError, "special_tokens",
-         "</s>"),
-        (lambda *_: train_tokenizer(["a"], size=9), TokenizerError, "size", None),
+        (lambda *_: trained(kind="wordpice"), TokenizerError, "kind", "wordpiece"),
+        (lambda *_: trained(special_tokens=["<unk>", "<pad>"]), TokenizerError, "special_tokens", "</s>"),
+        (lambda *_: trained(size=9), TokenizerError, "size", None),
         (lambda *_: load_data([{"wrd": "a"}], columns={"source": "word"}), DataError, "word", "wrd"),
         (lambda *_: load_data([{"source": "a"}, {"sorce": "b"}]), DataError, "source", "sorce"),
         (lambda *_: load_data([{"source": 5}]), DataError, "source", None),

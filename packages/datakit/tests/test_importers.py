@@ -87,7 +87,7 @@ def test_failed_requests_are_named_or_dropped_with_a_count(tmp_path: Path) -> No
         "custom_id": "a",
         "body": {"messages": [{"role": r, "content": r} for r in ("user", "assistant")]},
     }
-    with pytest.raises(DataError, match=r"in\.jsonl, row 1: no request"):
+    with pytest.raises(DataError, match=r"in\.jsonl, row 1: not a request"):
         read_generations(path, inputs=write(tmp_path / "in.jsonl", [turns]))
 
 

@@ -97,7 +97,7 @@ def test_hub_datasets_are_read_from_what_was_downloaded_before(
     info = {"builder_name": "parquet", "dataset_name": "words", "config_name": "default", "splits": splits}
     (folder / "dataset_info.json").write_text(json.dumps(info), encoding="utf-8")
     assert list(load_data("someone/words")) == PAIRS
-    with pytest.raises(DataError, match=r"someone/else: neither a file here nor a dataset"):
+    with pytest.raises(DataError, match=r"someone/else: neither a local file nor a dataset"):
         load_data("someone/else")
     with pytest.raises(DataError, match="no such file"):
         load_data("someone/words.jsonl")

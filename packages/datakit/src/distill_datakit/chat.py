@@ -24,9 +24,9 @@ class ChatEncoder:
     later ones follow, as those do that drop old reasoning, it is the content and the special token behind.
 
     Args:
-        tokenizer: Fast, with a chat template unless one is given.
-        template: Instead of the tokenizer's own.
-        escape: Whether special tokens written out in a message stay text.
+        tokenizer: A fast tokenizer, with a chat template unless one is given.
+        template: A chat template that replaces the tokenizer's own.
+        escape: Whether special tokens that are written in a message stay text.
 
     Raises:
         TokenizerError: No chat template, or a slow tokenizer.
@@ -43,8 +43,7 @@ class ChatEncoder:
             )
         if not tokenizer.is_fast:
             raise TokenizerError(
-                "messages need a fast tokenizer (tokenizer.json): only it says where a token stands in "
-                "the text.",
+                "messages need a fast tokenizer (tokenizer.json): only it says where a token is in the text.",
                 field="tokenizer",
             )
         self._tokenizer, self._escape = tokenizer, escape

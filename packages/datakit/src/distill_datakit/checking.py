@@ -160,7 +160,7 @@ class _Part:
         )
 
     def name_leaks(self, first: "_Part") -> None:
-        """Note the first rows that stand in an earlier part too."""
+        """Note the first rows that are also in an earlier part."""
         for key, places in self.inputs.items():
             if key in first.inputs:
                 message = f"its input is also in {first.name}, row {first.inputs[key].first}"

@@ -42,8 +42,8 @@ class DataError(DatakitError, ValueError):
 
     Args:
         message: What was found, what is allowed, what to do.
-        file: The file, or a description of where the rows came from.
-        row: Its number, counted from 1; in a line-based file the number of the line.
+        file: The file, or another description of the source of the rows.
+        row: The number of the row, counted from 1; in a line-based file the number of the line.
         field: The column, or the argument that is wrong.
         found: The value that was given; of a column that is missing, the columns that there are.
         allowed: The values or columns that would be accepted; empty if they cannot be listed.
@@ -98,8 +98,8 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
 
 
 class DroppedRowsWarning(UserWarning):
-    """Rows were dropped because ``on_error="drop"`` was asked for; says how many and why the first was."""
+    """Rows were dropped, as ``on_error="drop"`` asks; the message says how many, and why the first."""
 
 
 class SpecialTokensWarning(UserWarning):
-    """Special tokens were written out in texts and stayed text; says in how many."""
+    """Special tokens were written in texts and stayed text; the message says in how many texts."""

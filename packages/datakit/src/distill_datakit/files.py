@@ -63,8 +63,8 @@ def read_rows(
         path: A file of one of ``FORMATS``, a folder of ``.txt`` files (one example each, sorted by name) or
             one that ``datasets`` saved.
         first_only: Whether the caller only wants the first row; then a Parquet file is not read whole.
-        split: Of a folder that ``datasets`` saved with several.
-        quotes: Whether cells of a table may stand in quotation marks; None: those of CSV files.
+        split: The split to read from a folder that ``datasets`` saved with several.
+        quotes: Whether cells of a table may stand in quotation marks. By default only those of CSV files may.
 
     Raises:
         DataError: What makes the rest of the file unreadable: damaged compression, text that is not

@@ -25,7 +25,7 @@ def file_digest(path: "Path") -> str:
 
 
 def canonical(value: object) -> bytes:
-    """One text for a row or value, whatever the order of its columns; a column without a value is left out."""
+    """One text for a row or value, whatever the order of columns; columns without a value do not count."""
     text = json.dumps(_held(value), sort_keys=True, ensure_ascii=False, default=str)
     return text.encode("utf-8", "surrogatepass")
 

@@ -26,10 +26,10 @@ class CheckedRows:
     The first row says the shape, which all others must have.
 
     Args:
-        source: As of ``load_data``.
-        columns: Our name -> theirs.
-        split: Of a ``datasets`` folder or hub dataset.
-        name: Instead of the file's own name.
+        source: Anything that ``load_data`` reads.
+        columns: A mapping from column names of this package to those of the source.
+        split: The split to read from a ``datasets`` folder or hub dataset.
+        name: A name for the source in errors, instead of that of the file.
         quotes: Whether cells of a table may stand in quotation marks.
     """
 
