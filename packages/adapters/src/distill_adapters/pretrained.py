@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from distill_adapters.backend import quantization_config, torch_dtype, with_ipex
 from distill_adapters.base_identity import weights_fingerprint
-from distill_adapters.config import Task
+from distill_adapters.config import TASKS, Task
 from distill_adapters.errors import ModelLoadError
 from distill_adapters.loaded import LoadedModel
 from distill_adapters.quiet import quiet
@@ -57,7 +57,7 @@ def finish(
     training: bool,
     path: Path | str,
 ) -> LoadedModel:
-    """Fit tokenizer and model to each other, and the model to its device and mode."""
+    """Match tokenizer and model, and move the model to its device and mode."""
     _fit_tokenizer(model, tokenizer)
     if policy.value("quantization") == "none" and not policy.value("offload"):
         model.to(str(policy.value("device")))  # type: ignore[arg-type]  # the mixin's method is typed too narrowly
@@ -70,10 +70,10 @@ def finish(
 
 
 def task_of(config: "PretrainedConfig") -> Task:
-    """What a configuration is for.
+    """The task of a configuration.
 
     Raises:
-        ModelLoadError: It names no architecture of the three tasks.
+        ModelLoadError: Its architectures belong to none of the three tasks.
     """
     if getattr(config, "is_encoder_decoder", False):
         return "seq2seq"
@@ -91,8 +91,10 @@ def task_of(config: "PretrainedConfig") -> Task:
         if name.endswith(("ForCausalLM", "LMHeadModel")):
             return "causal"
     raise ModelLoadError(
-        f"the task of a {config.model_type!r} model with architectures {config.architectures} cannot be "
-        "told. Give task='causal', 'seq2seq' or 'masked'."
+        f"the task of a {config.model_type!r} model with architectures {config.architectures} is unknown. "
+        "Give task='causal', 'seq2seq' or 'masked'.",
+        field="task",
+        allowed=TASKS,
     )
 
 
@@ -104,7 +106,7 @@ def model_class(task: Task) -> Any:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says first."""
+    """The first line of an error's message."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
@@ -116,7 +118,9 @@ def _config(source: Path | str, *, trusted: bool) -> "PretrainedConfig":
             config: PretrainedConfig = AutoConfig.from_pretrained(str(source), trust_remote_code=trusted)
     except (OSError, ValueError, KeyError) as error:
         where = "in this folder" if isinstance(source, Path) else "here or on the hub"
-        raise ModelLoadError(f"no model {source} {where}: {first_line(error)}") from error
+        raise ModelLoadError(
+            f"no model {source} {where}: {first_line(error)}", field="model", found=str(source)
+        ) from error
     return config
 
 
@@ -127,7 +131,9 @@ def _refuse_hub_kernels(source: Path | str, config: "PretrainedConfig") -> None:
         if "/" in str(asked):
             raise ModelLoadError(
                 f"the configuration of {source} takes its attention from {asked!r}, code on a hub, which is "
-                "never run. Remove attn_implementation from its config.json; the policy chooses."
+                "never run. Remove attn_implementation from its config.json; the policy chooses.",
+                field="model",
+                found=asked,
             )
 
 
@@ -155,14 +161,18 @@ def _from_pretrained(
         model, told = kind.from_pretrained(str(source), **options)
     except (OSError, ValueError) as error:
         if "does not support an attention implementation" not in str(error):
-            raise ModelLoadError(f"{source} cannot be loaded for {task}: {first_line(error)}") from error
+            raise ModelLoadError(
+                f"{source} cannot be loaded for {task}: {first_line(error)}", field="model", found=str(source)
+            ) from error
         _LOG.warning("%s has no %s attention; loaded with eager.", source, options["attn_implementation"])
         model, told = kind.from_pretrained(str(source), **{**options, "attn_implementation": "eager"})
     missing = sorted(told["missing_keys"])
     if missing:
         raise ModelLoadError(
             f"{source} lacks {len(missing)} tensors of a {type(model).__name__}, such as {missing[0]}, which "
-            "would be random; it was saved as something else, or its names are wrong."
+            "would be random. It was saved as another kind of model, or its tensors have other names.",
+            field="model",
+            found=str(source),
         )
     if quantization is not None and device == "cpu":
         for part in filter(torch.is_floating_point, model.parameters()):
@@ -215,7 +225,7 @@ def has_tokenizer(folder: Path) -> bool:
 
 
 def _fit_tokenizer(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
-    """Give the tokenizer a padding token, and the model room for every token."""
+    """Give the tokenizer a padding token, and the model an embedding for every token."""
     if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
         tokenizer.pad_token = tokenizer.eos_token
         _LOG.info("no padding token: the end-of-text token pads.")
