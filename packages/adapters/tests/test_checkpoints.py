@@ -143,7 +143,7 @@ def test_a_named_damaged_checkpoint_is_refused(run: Any, tmp_path: Path) -> None
 def test_a_checkpoint_of_another_run_is_refused(
     change: dict[str, Any], wrong: tuple[str, str, str], run: Any
 ) -> None:
-    """Rather than trained on with zero steps left; the error holds what differs, and the checkpoint's value."""
+    """Rather than trained on with zero steps left; the error holds what differs."""
     run("cut", cut=3)
     with pytest.raises(ResumeError) as caught:
         run("cut", resume=True, **change)

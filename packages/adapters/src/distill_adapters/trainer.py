@@ -368,8 +368,7 @@ class SafeTrainer(Trainer):
         if saves and checkpoints(folder):
             raise ResumeError(
                 f"{folder} holds checkpoints of an earlier run, which this one would mix with its own. "
-                "Resume from them (resume_from_checkpoint=True), or choose another output_dir.",
-                field="output_dir",
+                "Resume from them (resume_from_checkpoint=True), or choose another output_dir."
             )
         return None
 
