@@ -115,6 +115,16 @@ def test_what_is_no_model_is_refused(make_policy: Any, tmp_path: Path) -> None:
         load_model("nobody/nothing", policy)
 
 
+def test_a_model_of_another_task_is_refused(make_policy: Any, tokenizer: Any, tmp_path: Path) -> None:
+    """A classifier names none of the three; the error says which there are."""
+    tokenizer.save_pretrained(tmp_path)
+    content = '{"model_type": "bert", "architectures": ["BertForSequenceClassification"]}'
+    (tmp_path / "config.json").write_text(content, encoding="utf-8")
+    with pytest.raises(ModelLoadError) as caught:
+        load_model(tmp_path, make_policy("bert"))
+    assert (caught.value.field, caught.value.allowed) == ("task", ("causal", "seq2seq", "masked"))
+
+
 def test_a_changed_byte_is_refused(make: Any, make_policy: Any, tmp_path: Path) -> None:
     """Before anything is loaded, naming the file."""
     folder = save_model(make("marian"), tmp_path / "model")

@@ -41,7 +41,7 @@ def load_pretrained(
     """Load an ordinary model and its tokenizer, as :func:`distill_adapters.load_model` promises."""
     config = _config(source, trusted=trusted)
     _refuse_hub_kernels(source, config)
-    task = task or task_of(config)
+    task = task or _task_of(config)
     with quiet():
         tokenizer = load_tokenizer(source, trust_remote_code=trusted)
         loaded = _from_pretrained(source, policy, task, trusted=trusted)
@@ -69,33 +69,13 @@ def finish(
     )
 
 
-def task_of(config: "PretrainedConfig") -> Task:
-    """The task of a configuration.
+def _task_of(config: "PretrainedConfig") -> Task:
+    from distill_hwdetect import ModelConfigError, task_of
 
-    Raises:
-        ModelLoadError: Its architectures belong to none of the three tasks.
-    """
-    if getattr(config, "is_encoder_decoder", False):
-        return "seq2seq"
-    from transformers.models.auto.modeling_auto import (
-        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL,
-    )
-    from transformers.models.auto.modeling_auto import (
-        MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED,
-    )
-
-    for name in getattr(config, "architectures", None) or ():
-        # FlaubertWithLMHeadModel is masked, GPT2LMHeadModel causal.
-        if name.endswith("ForMaskedLM") or (name in MASKED.values() and name not in CAUSAL.values()):
-            return "masked"
-        if name.endswith(("ForCausalLM", "LMHeadModel")):
-            return "causal"
-    raise ModelLoadError(
-        f"the task of a {config.model_type!r} model with architectures {config.architectures} is unknown. "
-        "Give task='causal', 'seq2seq' or 'masked'.",
-        field="task",
-        allowed=TASKS,
-    )
+    try:
+        return task_of(config.to_dict())
+    except ModelConfigError as error:
+        raise ModelLoadError(str(error), field="task", allowed=TASKS) from error
 
 
 def model_class(task: Task) -> Any:
