@@ -1,4 +1,4 @@
-"""Settings refuse what cannot be, and the package and its settings load nothing heavy."""
+"""Configurations refuse what cannot be, and neither they nor the package load anything heavy."""
 
 import importlib
 import pickle
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from distill_adapters import AdapterConfig, DecodingConfig, TrainConfig
+from distill_adapters import AdapterConfig, ConfigError, DecodingConfig, TrainConfig
 from distill_adapters.config import check_task
 
 # Its names are found at run time; the stub beside it is what mypy reads.
@@ -16,7 +16,7 @@ distill_adapters: Any = importlib.import_module("distill_adapters")
 
 
 def test_importing_loads_nothing_heavy() -> None:
-    """Nor do the settings: a run file is checked before torch is imported."""
+    """Nor do the configurations: a run file is checked before torch is imported."""
     heavy = ("torch", "transformers", "datasets", "peft")
     code = (
         "import sys, distill_adapters as a; a.TrainConfig(); a.AdapterConfig(); a.DecodingConfig(); "
@@ -35,45 +35,58 @@ def test_every_public_name_is_there() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "field", "suggestion"),
     [
-        ({"steps": 10, "epochs": 1.0}, "give one"),
-        ({"steps": 0}, "steps = 0"),
-        ({"batch_size": -1}, "batch_size = -1"),
-        ({"learning_rate": 0.0}, "learning_rate = 0.0"),
-        ({"warmup": 1.0}, "below 1"),
-        ({"label_smoothing": -0.1}, "label_smoothing"),
-        ({"max_grad_norm": -1.0}, "max_grad_norm"),
+        ({"steps": 10, "epochs": 1.0}, "epochs", None),
+        ({"steps": 0}, "steps", None),
+        ({"batch_size": -1}, "batch_size", 32),
+        ({"learning_rate": 0.0}, "learning_rate", 1e-4),
+        ({"warmup": 1.0}, "warmup", 0.0),
+        ({"label_smoothing": -0.1}, "label_smoothing", 0.0),
+        ({"weight_decay": -1.0}, "weight_decay", 0.0),
+        ({"max_grad_norm": -1.0}, "max_grad_norm", 0.0),
+        ({"save_every": 0}, "save_every", None),
     ],
 )
-def test_settings_that_cannot_train_are_refused(values: dict[str, Any], said: str) -> None:
-    """Naming field and value."""
-    with pytest.raises(ValueError, match=said):
+def test_a_config_that_cannot_train_is_refused(
+    values: dict[str, Any], field: str, suggestion: object
+) -> None:
+    """With the field to change, its value, and one that would be accepted."""
+    with pytest.raises(ConfigError, match=field) as caught:
         TrainConfig(**values)
+    error = caught.value
+    assert (error.field, error.found, error.suggestion) == (field, values[field], suggestion)
+    assert isinstance(error, ValueError)
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
-    [({"kind": "lore"}, "lora, qlora"), ({"rank": 0}, "rank = 0"), ({"dropout": 1.0}, "dropout")],
+    ("values", "suggestion"),
+    [({"kind": "lore"}, "lora"), ({"rank": 0}, 1), ({"alpha": -3}, 1), ({"dropout": 1.0}, 0.0)],
 )
-def test_adapters_that_cannot_be_are_refused(values: dict[str, Any], said: str) -> None:
-    """Naming field and value."""
-    with pytest.raises(ValueError, match=said):
+def test_adapters_that_cannot_be_are_refused(values: dict[str, Any], suggestion: object) -> None:
+    """With field, value and suggestion; an unknown kind also with those that exist."""
+    with pytest.raises(ConfigError) as caught:
         AdapterConfig(**values)
+    error = caught.value
+    assert ({error.field: error.found}, error.suggestion) == (values, suggestion)
+    assert error.allowed == (("lora", "qlora", "ia3", "miss") if "kind" in values else ())
 
 
 @pytest.mark.parametrize("name", ["max_new_tokens", "beams", "batch_size"])
 def test_generation_needs_at_least_one_of_each(name: str) -> None:
     """Of tokens, beams and texts."""
-    with pytest.raises(ValueError, match=f"{name} = 0"):
+    with pytest.raises(ConfigError, match=f"{name} = 0") as caught:
         DecodingConfig(**{name: 0})
+    assert (caught.value.field, caught.value.suggestion) == (name, 1)
 
 
 def test_tasks_are_three() -> None:
     """A known one comes back; another is refused with what is allowed."""
     assert check_task("masked") == "masked"
-    with pytest.raises(ValueError, match="'seq2seq_lm' was asked for; there are causal, seq2seq, masked"):
+    with pytest.raises(ConfigError) as caught:
         check_task("seq2seq_lm")
+    assert (caught.value.field, caught.value.found) == ("task", "seq2seq_lm")
+    assert (caught.value.allowed, caught.value.suggestion) == (("causal", "seq2seq", "masked"), "seq2seq")
 
 
 @pytest.mark.parametrize(
@@ -87,5 +100,7 @@ def test_errors_are_built_ins_and_travel(name: str) -> None:
     assert issubclass(kind, distill_adapters.AdapterError)
     if name != "AdapterError":
         assert issubclass(kind, ValueError | RuntimeError | ArithmeticError)
-    again = pickle.loads(pickle.dumps(kind("why")))  # noqa: S301 - our own bytes
+    error = kind("why", field="a.b", found=1, allowed=[2, 3], suggestion=2)
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
     assert (type(again), str(again)) == (kind, "why")
+    assert (again.field, again.found, again.allowed, again.suggestion) == ("a.b", 1, (2, 3), 2)

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -80,9 +82,8 @@ def test_what_the_hub_does_not_have_is_told_from_a_missing_network(
     """An unknown name, and a model without a configuration, are HubError alone."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RepositoryNotFoundError
-    from huggingface_hub.hf_api import ModelInfo
 
-    def unknown(*_given: object, **_options: object) -> ModelInfo:
+    def unknown(*_given: object, **_options: object) -> None:
         raise RepositoryNotFoundError.__new__(RepositoryNotFoundError)  # its constructor wants a response
 
     monkeypatch.setattr(HfApi, "model_info", unknown)
@@ -91,7 +92,8 @@ def test_what_the_hub_does_not_have_is_told_from_a_missing_network(
     assert type(caught.value) is HubError
     assert caught.value.suggestion == "tiny/speller"
 
-    monkeypatch.setattr(HfApi, "model_info", lambda *_, **__: ModelInfo(id="tiny/other", siblings=[]))
+    empty: Any = SimpleNamespace(siblings=[])
+    monkeypatch.setattr(HfApi, "model_info", lambda *_, **__: empty)
     with pytest.raises(HubError, match=r"has no config\.json") as caught:
         fetch_description("tiny/other")
     assert type(caught.value) is HubError

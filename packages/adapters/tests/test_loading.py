@@ -75,25 +75,26 @@ def test_fields_pass_through(make: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "task", "said"),
+    ("config", "task", "wrong"),
     [
-        ({"model_type": "marrian"}, "seq2seq", "Did you mean 'marian'"),
-        ({"model_type": "marian", "d_modle": 8}, "seq2seq", "no field 'd_modle'. Did you mean 'd_model'"),
-        ({"model_type": "bert", "vocab_size": 5}, "masked", "vocab_size = 5 .* has 24"),
+        ({"model_type": "marrian"}, "seq2seq", ("config.model_type", "marrian", "marian")),
+        ({"model_type": "marian", "d_modle": 8}, "seq2seq", ("config.d_modle", "d_modle", "d_model")),
+        ({"model_type": "bert", "vocab_size": 5}, "masked", ("config.vocab_size", 5, 24)),
         (
             {"model_type": "marian", "d_model": 8, "encoder_attention_heads": 2},
             "masked",
-            "'marian' has no masked",
+            ("task", "masked", None),
         ),
-        ({}, "causal", "model_type '' is unknown"),
+        ({}, "causal", ("config.model_type", "", None)),
     ],
 )
 def test_impossible_configurations_are_refused(
-    config: dict[str, object], task: Any, said: str, tokenizer: Any
+    config: dict[str, object], task: Any, wrong: tuple[object, ...], tokenizer: Any
 ) -> None:
-    """With the nearest name that exists."""
-    with pytest.raises(ModelLoadError, match=said):
+    """With the field, its value, and the nearest one that exists."""
+    with pytest.raises(ModelLoadError) as caught:
         new_model(config, tokenizer, task=task, seed=0)
+    assert (caught.value.field, caught.value.found, caught.value.suggestion) == wrong
 
 
 def test_what_is_no_model_is_refused(make_policy: Any, tmp_path: Path) -> None:
@@ -112,6 +113,16 @@ def test_what_is_no_model_is_refused(make_policy: Any, tmp_path: Path) -> None:
         load_model(tmp_path / "empty", policy)
     with pytest.raises(ModelLoadError, match="no model nobody/nothing"):
         load_model("nobody/nothing", policy)
+
+
+def test_a_model_of_another_task_is_refused(make_policy: Any, tokenizer: Any, tmp_path: Path) -> None:
+    """A classifier names none of the three; the error says which there are."""
+    tokenizer.save_pretrained(tmp_path)
+    content = '{"model_type": "bert", "architectures": ["BertForSequenceClassification"]}'
+    (tmp_path / "config.json").write_text(content, encoding="utf-8")
+    with pytest.raises(ModelLoadError) as caught:
+        load_model(tmp_path, make_policy("bert"))
+    assert (caught.value.field, caught.value.allowed) == ("task", ("causal", "seq2seq", "masked"))
 
 
 def test_a_changed_byte_is_refused(make: Any, make_policy: Any, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 import json
 import shutil
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,10 @@ import pytest
 import torch
 import transformers
 
+import distill_adapters
 from distill_adapters import (
     AdapterConfig,
+    ConfigError,
     LoadedModel,
     MergeError,
     ModelLoadError,
@@ -114,11 +118,14 @@ def test_eight_bits_merge_within_their_bound(adapter: Any, tmp_path: Path) -> No
 def test_ways_that_do_not_exist_are_refused(adapter: Any, tmp_path: Path) -> None:
     """With what does; and a place that is taken, before anything is loaded."""
     base, folder = adapter()
-    with pytest.raises(ValueError, match="there are auto, original, dequantized"):
-        merge(folder, tmp_path / "merged", into="both")
-    with pytest.raises(ValueError, match="the adapter's base was not quantized"):
+    with pytest.raises(ConfigError) as caught:
+        merge(folder, tmp_path / "merged", into="origin")
+    assert (caught.value.field, caught.value.suggestion) == ("into", "original")
+    assert caught.value.allowed == ("auto", "original", "dequantized")
+    with pytest.raises(ConfigError, match="the adapter's base was not quantized") as caught:
         merge(folder, tmp_path / "merged", into="dequantized")
-    with pytest.raises(FileExistsError, match="choose another place"):
+    assert (caught.value.field, caught.value.suggestion) == ("into", "auto")
+    with pytest.raises(FileExistsError, match="Choose another folder"):
         merge(folder, base)
 
 
@@ -226,3 +233,11 @@ def test_kin_of_lora_stand_on_four_bits(kind: str, make: Any, make_policy: Any, 
     assert model_report(adapted).quantized_parameters > 0
     save_model(adapted, tmp_path / "adapter")
     torch.testing.assert_close(logits(load_model(tmp_path / "adapter", policy)), logits(adapted))
+
+
+def test_the_command_line_prints_its_version() -> None:
+    """As a program, without loading torch."""
+    command = [sys.executable, "-X", "importtime", "-m", "distill_adapters", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"distill-adapters {distill_adapters.__version__}\n"
+    assert "| torch\n" not in done.stderr

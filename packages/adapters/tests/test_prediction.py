@@ -9,7 +9,15 @@ from datasets import Dataset
 from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig
 
-from distill_adapters import DecodingConfig, Task, decoder_inputs, forced_log_probs, mask_log_probs, predict
+from distill_adapters import (
+    ConfigError,
+    DecodingConfig,
+    Task,
+    decoder_inputs,
+    forced_log_probs,
+    mask_log_probs,
+    predict,
+)
 
 TEXTS = ["w1 w2", "w3", "w4 w5 w6 w7", "w2 w2 w2", "w9 w1"]
 MASKED = ["w1 <mask> w3", "w2", "<mask> <mask>", "w4 w5 <mask> w7 w8"]
@@ -108,10 +116,12 @@ def test_right_tokens_under_masks_get_their_log_probability(family: str, make: A
             there = given[0] == loaded.tokenizer.mask_token_id
             expected = logits[there].gather(-1, ids[0][there][:, None])[:, 0]
             assert values == pytest.approx(expected.tolist(), rel=1e-4)
-    with pytest.raises(ValueError, match="text 1 has 2 tokens with its masks and 3 without"):
+    with pytest.raises(ConfigError, match="text 1 has 2 tokens with its masks and 3 without") as caught:
         mask_log_probs(loaded.model, loaded.tokenizer, hidden[:2], ["w1 w2 w3", "w4 w5"])
-    with pytest.raises(ValueError, match="differ under the masks only"):
+    assert (caught.value.field, caught.value.found) == ("hidden.1", mask)
+    with pytest.raises(ConfigError) as caught:
         mask_log_probs(loaded.model, loaded.tokenizer, hidden[:1], ["w1 w2 w9"])
+    assert caught.value.field == "hidden.0"
 
 
 @pytest.mark.parametrize(
@@ -221,13 +231,17 @@ def test_nothing_asked_nothing_said(make: Any) -> None:
 def test_what_cannot_be_read_is_refused(make: Any) -> None:
     """Unknown task, unknown columns, a row without tokens, no mask token."""
     loaded = make("marian")
-    with pytest.raises(ValueError, match="there are causal, seq2seq, masked"):
+    with pytest.raises(ConfigError) as caught:
         predict(loaded.model, loaded.tokenizer, TEXTS, task="summary")  # type: ignore[arg-type]  # on purpose
-    with pytest.raises(ValueError, match="found words"):
+    assert (caught.value.field, caught.value.allowed) == ("task", ("causal", "seq2seq", "masked"))
+    with pytest.raises(ConfigError) as caught:
         predict(loaded.model, loaded.tokenizer, Dataset.from_dict({"words": TEXTS}), task="seq2seq")
+    assert (caught.value.field, caught.value.found) == ("rows", ("words",))
+    assert caught.value.allowed == ("input_ids", "source", "prompt", "text")
     rows = Dataset.from_dict({"input_ids": [[1], []]})
-    with pytest.raises(ValueError, match="row 1 has no tokens"):
+    with pytest.raises(ConfigError, match="row 1 has no tokens") as caught:
         predict(loaded.model, loaded.tokenizer, rows, task="seq2seq")
+    assert caught.value.field == "rows.1"
 
 
 def test_scores_are_finite_and_no_probability_above_one(make: Any) -> None:
@@ -255,5 +269,7 @@ def test_generating_ends_where_positions_do(family: str, make: Any) -> None:
 def test_a_row_longer_than_the_positions_is_refused(make: Any) -> None:
     """Naming the row and both lengths."""
     loaded = make("gpt2")
-    with pytest.raises(ValueError, match="row 1 has 40 tokens, and the model reads 32"):
+    with pytest.raises(ConfigError) as caught:
         predict(loaded.model, loaded.tokenizer, ["w1", "w1 " * 40], task="causal")
+    error = caught.value
+    assert (error.field, error.found, error.suggestion) == ("rows.1", 40, 32)

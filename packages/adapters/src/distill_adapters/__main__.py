@@ -1,21 +1,30 @@
-"""``python -m distill_adapters merge FOLDER OUT``."""
+"""The command line: ``python -m distill_adapters merge FOLDER OUT``, and ``--version``."""
 
 import argparse
 import sys
 from pathlib import Path
 
+from distill_adapters._version import __version__
+
 
 def main(arguments: list[str] | None = None) -> int:
-    """Merge an adapter; exit code 0, or 1 with one line that says why not."""
+    """Merge an adapter, or print the version. Returns 0, or 1 after an error message of one line."""
     parser = argparse.ArgumentParser(prog="python -m distill_adapters", description="Work with adapters.")
+    parser.add_argument("--version", action="version", version=f"distill-adapters {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     merging = commands.add_parser("merge", help="merge an adapter into its base model")
-    merging.add_argument("folder", help="the folder with the adapter")
-    merging.add_argument("out", help="where the merged model goes")
-    merging.add_argument("--base", help="where the base lies, if not where the adapter says")
-    merging.add_argument("--into", default="auto", help="auto, original or dequantized weights")
-    merging.add_argument("--texts", help="a file with a text a line, to measure the drift on")
-    merging.add_argument("--bound", type=float, help="largest drift of logits, as a share of the largest")
+    merging.add_argument("folder", help="folder of the adapter")
+    merging.add_argument("out", help="folder to make for the merged model")
+    merging.add_argument("--base", help="location of the base, if it is not where the adapter says")
+    merging.add_argument(
+        "--into",
+        default="auto",
+        help="weights to merge into: original, dequantized, or auto, which tries both (default)",
+    )
+    merging.add_argument("--texts", help="file with one text per line, on which the drift is measured")
+    merging.add_argument(
+        "--bound", type=float, help="largest drift of the logits that is accepted, as a share of the largest"
+    )
     options = parser.parse_args(arguments)
 
     from distill_adapters import merge

@@ -1,4 +1,4 @@
-"""Putting an adapter on a model, and proof that every part of it learns."""
+"""An adapter on a model, and a check that every part of it gets a gradient."""
 
 import logging
 from typing import Any
@@ -17,42 +17,61 @@ from distill_adapters.targets import ATTENTION, TargetReport, resolve_targets
 _LOG = logging.getLogger(__name__)
 # PEFT has no type for masked models; with none it wraps the model as it is.
 _PEFT_TASKS = {"causal": "CAUSAL_LM", "seq2seq": "SEQ_2_SEQ_LM", "masked": None}
-_PROBE = (2, 8)  # batch and tokens of the proof
+_PROBE = (2, 8)  # batch and tokens of the check
 
 
 def attach(loaded: LoadedModel, config: AdapterConfig | None = None) -> LoadedModel:
     """Freeze a model and put a trainable adapter on the layers that :func:`resolve_targets` finds.
 
-    On a base in 4 or 8 bits LoRA is QLoRA. Unlike PEFT's ``prepare_model_for_kbit_training``, embeddings
-    and norms keep their dtype instead of being copied to float32. A forward and a backward pass of a few
-    tokens prove that every part of the adapter gets a gradient.
+    On a base in 4 or 8 bits, LoRA is QLoRA. Unlike PEFT's ``prepare_model_for_kbit_training``, embeddings
+    and norms keep their dtype instead of being copied to float32. A forward and a backward pass over a few
+    tokens check that every part of the adapter gets a gradient.
 
     Args:
-        loaded: The base; its model is changed in place.
-        config: The adapter; None is LoRA of rank 8, alpha 32, dropout 0.05 on every linear layer of the body.
+        loaded: The base model, which is changed in place.
+        config: The adapter. None means LoRA of rank 8, alpha 32 and dropout 0.05 on every linear layer of the
+            body.
 
     Raises:
-        TargetError: Nothing to adapt, a name matches nothing, MiSS was asked for on GPT-2's ``Conv1D``, or a
-            part of the adapter gets no gradient.
-        ModelLoadError: ``qlora`` was asked for on a base that is not quantized, or the model has an adapter.
+        TargetError: There is no layer to adapt, a target matches no layer, MiSS was chosen for GPT-2's
+            ``Conv1D``, or a part of the adapter gets no gradient.
+        ModelLoadError: ``qlora`` was chosen for a base that is not quantized, or the model already has an
+            adapter.
+
+    Example:
+        >>> from distill_adapters import AdapterConfig, attach, load_tokenizer, new_model
+        >>> config = {"model_type": "gpt2", "n_embd": 8, "n_layer": 1, "n_head": 1}
+        >>> base = new_model(config, load_tokenizer("writer"), task="causal", seed=0)
+        >>> adapted = attach(base, AdapterConfig(rank=2, targets="attention"))
+        >>> [name for name, part in adapted.model.named_parameters() if part.requires_grad][0]
+        'base_model.model.transformer.h.0.attn.c_attn.lora_A.default.weight'
 
     Source:
         LoRA: Hu et al. 2021, arXiv:2106.09685; QLoRA: Dettmers et al. 2023, arXiv:2305.14314; IA3: Liu et
         al. 2022, arXiv:2205.05638; rsLoRA: Kalajdzievski 2023, arXiv:2312.03732; DoRA: Liu et al. 2024,
         arXiv:2402.09353; MiSS: Kang and Yin 2024, arXiv:2409.15371.
     """
-    import peft
-
     chosen = config or AdapterConfig()
     model = loaded.model
     if hasattr(model, "peft_config"):
-        raise ModelLoadError("the model has an adapter already; merge it first, or load the base.")
+        raise ModelLoadError(
+            "the model already has an adapter. Merge it first, or load the base.", field="loaded"
+        )
     if chosen.kind == "qlora" and quantization_of(model) == "none":
         raise ModelLoadError(
-            "qlora was asked for, but the base was loaded unquantized; load it under a policy whose "
-            "quantization is 'nf4' or 'int8', or take kind='lora'."
+            "kind = 'qlora' was given, but the base was loaded without quantization. Load it under a policy "
+            "whose quantization is 'nf4' or 'int8', or use kind='lora'.",
+            field="kind",
+            found="qlora",
+            suggestion="lora",
         )
-    report = resolve_targets(model, chosen.targets)
+    return _attached(loaded, chosen, resolve_targets(model, chosen.targets))
+
+
+def _attached(loaded: LoadedModel, chosen: AdapterConfig, report: TargetReport) -> LoadedModel:
+    import peft
+
+    model = loaded.model
     model.requires_grad_(False)  # noqa: FBT003 - torch's signature
     make = {"ia3": _ia3, "miss": _miss}.get(chosen.kind, _lora)
     with quiet():
@@ -64,11 +83,11 @@ def attach(loaded: LoadedModel, config: AdapterConfig | None = None) -> LoadedMo
         path=loaded.path,
         base_fingerprint=loaded.base_fingerprint,
     )
-    _prove(made)
+    _check_gradients(made)
     inner = adapted.get_base_model().named_modules()
     more = [name for name, part in inner if hasattr(part, "base_layer") and name not in report.names]
-    if more:  # PEFT counts the stacked experts of DeepSeek-V2 to its shared ones
-        _LOG.warning("PEFT adapts %d modules more than were asked for, such as %s", len(more), more[0])
+    if more:  # PEFT counts the stacked experts of DeepSeek-V2 among its shared ones
+        _LOG.warning("PEFT adapts %d modules that are not among the targets, such as %s", len(more), more[0])
     trainable = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
     _LOG.info("%s on %d layers: %d trainable parameters", chosen.kind, len(report.names), trainable)
     return made
@@ -83,7 +102,7 @@ def _common(loaded: LoadedModel, chosen: AdapterConfig, report: TargetReport) ->
 
 
 def _transposed(loaded: LoadedModel, report: TargetReport) -> bool:
-    """Whether layers keep their weight transposed, as GPT-2's ``Conv1D`` does."""
+    """Whether the layers store their weight transposed, as GPT-2's ``Conv1D`` does."""
     return isinstance(loaded.model.get_submodule(report.names[0]), Conv1D)
 
 
@@ -121,16 +140,21 @@ def _miss(loaded: LoadedModel, chosen: AdapterConfig, report: TargetReport) -> A
     import peft
 
     if _transposed(loaded, report):
-        raise TargetError("MiSS adapts linear layers, and this model's are Conv1D; take kind='lora'.")
+        raise TargetError(
+            "MiSS adapts linear layers, but those of this model are Conv1D. Use kind='lora'.",
+            field="kind",
+            found="miss",
+            suggestion="lora",
+        )
     options = {**_common(loaded, chosen, report), "r": chosen.rank, "miss_dropout": chosen.dropout}
     return peft.MissConfig(**{**options, **chosen.extra})
 
 
-def _prove(loaded: LoadedModel) -> None:
-    """Send a few tokens forward and back; afterwards everything is as it was.
+def _check_gradients(loaded: LoadedModel) -> None:
+    """Run a forward and a backward pass over a few tokens, and restore everything afterwards.
 
     Raises:
-        TargetError: A trainable parameter gets no gradient. An expert that no token goes to may not.
+        TargetError: A trainable parameter gets no gradient. Experts are left out: no token may reach them.
     """
     model, mode = loaded.model, loaded.model.training
     if any(part.is_meta for part in model.parameters()):
@@ -153,5 +177,7 @@ def _prove(loaded: LoadedModel) -> None:
     if missing:
         raise TargetError(
             f"{len(missing)} parts of the adapter get no gradient, such as {missing[0]}: the model does not "
-            "use these layers as layers. Leave them out of targets."
+            "call these layers. Leave them out of targets.",
+            field="targets",
+            found=missing[0],
         )

@@ -1,12 +1,13 @@
 """From a configuration and a policy to ``transformers.TrainingArguments``, every precision flag explicit."""
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill_adapters.config import Task, TrainConfig, check_task
+from distill_adapters.errors import ConfigError
+from distill_adapters.spelling import did_you_mean, near
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -35,23 +36,50 @@ def training_arguments(
     """Build the arguments of a :class:`SafeTrainer`.
 
     Args:
-        config: What the user chose.
-        policy: What the machine allows; its micro-batch is used where it divides the batch.
-        output_dir: Where checkpoints go.
-        task: For generation during evaluation (seq2seq).
-        seed: Of data order, dropout and masking.
+        config: How to train.
+        policy: What the machine allows. The largest micro-batch that it allows and that divides the batch is
+            taken.
+        output_dir: The folder for checkpoints.
+        task: The task of the model; seq2seq models get the arguments that generation in evaluation needs.
+        seed: Seed of data order, dropout and masking.
 
     Raises:
-        ValueError: ``config.extra`` holds what ``TrainingArguments`` does not know, or what the policy
-            or another setting decides.
+        ConfigError: ``config.extra`` holds an argument that ``TrainingArguments`` does not have, or one that
+            the policy or another field decides.
+
+    Example:
+        >>> from distill_adapters import TrainConfig, training_arguments
+        >>> from distill_hwdetect import Requirements, choose_policy, detect, read_model_facts
+        >>> needs = Requirements(task="causal", model=read_model_facts("writer"), effective_batch=8)
+        >>> config = TrainConfig(steps=100, batch_size=8, warmup=0.1)
+        >>> made = training_arguments(config, choose_policy(detect(), needs), "work", task="causal", seed=1)
+        >>> made.per_device_train_batch_size * made.gradient_accumulation_steps, made.warmup_steps
+        (8, 10)
     """
     from transformers import Seq2SeqTrainingArguments, TrainingArguments
 
     made = Seq2SeqTrainingArguments if check_task(task) == "seq2seq" else TrainingArguments
     known = {field.name for field in dataclasses.fields(made)}
-    micro, accumulation = _micro_batches(config.batch_size, policy)
-    options: dict[str, Any] = {
+    options = {
         "output_dir": str(output_dir),
+        **_decided(config, policy),
+        **_ALWAYS,
+        "seed": seed,
+        "data_seed": seed,
+    }
+    checkpointing = (
+        "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
+    )
+    options[checkpointing] = bool(policy.value("gradient_checkpointing"))
+    options |= _warmup(config, known)
+    _check_extra(config, known, options)
+    return made(**{**options, **config.extra})
+
+
+def _decided(config: TrainConfig, policy: "ExecutionPolicy") -> dict[str, Any]:
+    """The arguments that the configuration and the policy decide."""
+    micro, accumulation = _micro_batches(config.batch_size, policy)
+    return {
         "max_steps": config.steps or -1,
         "num_train_epochs": config.epochs or 3.0,
         "per_device_train_batch_size": micro,
@@ -74,17 +102,7 @@ def training_arguments(
         "save_strategy": "steps" if config.save_every else "no",
         "save_steps": config.save_every or 500,
         "save_total_limit": _KEPT_CHECKPOINTS,
-        **_ALWAYS,
-        "seed": seed,
-        "data_seed": seed,
     }
-    checkpointing = (
-        "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
-    )
-    options[checkpointing] = bool(policy.value("gradient_checkpointing"))
-    options |= _warmup(config, known)
-    _check_extra(config, known, options)
-    return made(**{**options, **config.extra})
 
 
 def _micro_batches(batch_size: int, policy: "ExecutionPolicy") -> tuple[int, int]:
@@ -103,10 +121,19 @@ def _warmup(config: TrainConfig, known: set[str]) -> dict[str, float]:
 
 
 def _check_extra(config: TrainConfig, known: set[str], taken: dict[str, Any]) -> None:
-    for name in config.extra:
+    for name, value in config.extra.items():
+        field = f"extra.{name}"
         if name not in known:
-            near = difflib.get_close_matches(name, sorted(known), n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"extra: {name!r} is no field of TrainingArguments.{hint}")
+            suggestion = near(name, known)
+            raise ConfigError(
+                f"extra: {name!r} is not a field of TrainingArguments.{did_you_mean(suggestion)}",
+                field=field,
+                found=name,
+                suggestion=suggestion,
+            )
         if name in taken and name not in _OPEN:
-            raise ValueError(f"extra: {name!r} is decided by another field or the policy; set it there.")
+            raise ConfigError(
+                f"extra: {name!r} is decided by another field or by the policy; set it there.",
+                field=field,
+                found=value,
+            )

@@ -1,4 +1,4 @@
-"""What a policy says about types, quantization and IPEX, in the terms of the libraries that do it."""
+"""A policy's number types, quantization, threads and IPEX in the terms of their libraries."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +11,16 @@ if TYPE_CHECKING:
 
 
 def torch_dtype(name: object) -> Any:
-    """The one place where a type's name becomes a type."""
+    """The torch dtype of a name; no other place makes one."""
     import torch
 
     dtype = getattr(torch, str(name), None)
     if not isinstance(dtype, torch.dtype):
-        raise ModelLoadError(f"the policy names the type {name!r}, which torch does not have.")
+        raise ModelLoadError(
+            f"the policy names the number type {name!r}, which torch does not have.",
+            field="policy",
+            found=name,
+        )
     return dtype
 
 
@@ -30,14 +34,17 @@ def quantization_config(policy: "ExecutionPolicy") -> Any:
     if find_spec("bitsandbytes") is None:
         raise ModelLoadError(
             f"the policy stores weights in {kind}, which needs bitsandbytes: "
-            "pip install 'distill-adapters[qlora]'"
+            "pip install 'distill-adapters[qlora]'",
+            field="policy",
+            found=kind,
+            suggestion="none",
         )
     import transformers
 
-    settings: Any = transformers.BitsAndBytesConfig  # untyped in transformers
+    config: Any = transformers.BitsAndBytesConfig  # untyped in transformers
     if kind == "int8":
-        return settings(load_in_8bit=True)
-    return settings(
+        return config(load_in_8bit=True)
+    return config(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
@@ -49,14 +56,17 @@ def with_ipex(model: "PreTrainedModel", policy: "ExecutionPolicy", *, training: 
     """Apply ``ipex.optimize`` in place.
 
     Raises:
-        ModelLoadError: IPEX is not there, or does not go with this torch or transformers.
+        ModelLoadError: IPEX is not installed, or does not work with this version of torch or transformers.
     """
     try:
         import intel_extension_for_pytorch as ipex
     except (ImportError, AttributeError, NameError) as error:  # beside another torch or transformers
         raise ModelLoadError(
             "the policy applies ipex.optimize, and intel_extension_for_pytorch cannot be imported. "
-            "Set hardware.ipex = 'off', or install 'distill-hwdetect[ipex]'."
+            "Set hardware.ipex = 'off', or install 'distill-hwdetect[ipex]'.",
+            field="ipex",
+            found="on",
+            suggestion="off",
         ) from error
     model.train(training)
     dtype = torch_dtype(policy.value("compute_dtype"))
@@ -76,7 +86,17 @@ def with_ipex(model: "PreTrainedModel", policy: "ExecutionPolicy", *, training: 
 
 
 def set_threads(policy: "ExecutionPolicy") -> None:
-    """Give torch the threads that the policy names."""
+    """Let torch use the number of threads that the policy names. It holds for the whole process.
+
+    Example:
+        >>> import torch
+        >>> from distill_adapters import set_threads
+        >>> from distill_hwdetect import Requirements, choose_policy, detect, read_model_facts
+        >>> needs = Requirements(task="causal", model=read_model_facts("writer"), overrides={"threads": 1})
+        >>> set_threads(choose_policy(detect(), needs))
+        >>> torch.get_num_threads()
+        1
+    """
     import torch
 
     threads = int(str(policy.value("threads")))

@@ -1,4 +1,4 @@
-"""Which weights an adapter stands on, told from a few bytes of every tensor."""
+"""Fingerprint of an adapter's base weights, from a few bytes of every tensor."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ def weights_fingerprint(source: Path | str | None) -> str | None:
         source: A folder with safetensors, a ``.gguf`` file, or a hub name; None has no weights.
 
     Returns:
-        SHA-256 in hexadecimal, or None where there are no such weights.
+        SHA-256 in hexadecimal, or None if there are no such weights.
     """
     entries = sorted(entry for file in _files(source) for entry in _tensors(file))
     if not entries:

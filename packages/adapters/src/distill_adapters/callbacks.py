@@ -1,4 +1,4 @@
-"""What looks on while a run trains: gradients that are not finite, progress, and requests to stop."""
+"""The trainer callback for non-finite gradients and progress, and the handling of requests to stop."""
 
 import logging
 import math
@@ -23,10 +23,10 @@ Progress = Callable[[dict[str, float]], None]
 
 
 class StopRequest:
-    """The first Ctrl-C or SIGTERM while a run trains is noted; a second one does what it did before.
+    """Records the first Ctrl-C or SIGTERM during training; a second one acts as it would without.
 
     Attributes:
-        signal: Its number; None where nobody asked.
+        signal: Number of the signal; None if there was none.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class StopRequest:
 
     @contextmanager
     def heard(self) -> Iterator[None]:
-        """Listen until the block ends. Only the main thread can; a signal that is ignored stays so."""
+        """Listen until the block ends. Only the main thread can; an ignored signal stays ignored."""
         self.signal = None
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -53,7 +53,7 @@ class StopRequest:
             self.signal = number
             put_back()
             _LOG.warning(
-                "%s: the step is finished and a checkpoint written; a second one stops at once.",
+                "%s received: finishing the step and writing a checkpoint. A second one stops at once.",
                 signal.Signals(number).name,
             )
 
@@ -66,7 +66,7 @@ class StopRequest:
 
 
 def memory_bytes(device: str) -> int:
-    """What this process has in use: the accelerator's peak on CUDA, else resident memory."""
+    """Memory of this process: the accelerator's peak on CUDA, else resident memory."""
     if device == "cuda":
         import torch
 
@@ -93,7 +93,7 @@ class Watched(Protocol):
 
 
 class Watch(TrainerCallback):
-    """Looks at gradients before each optimizer step; after it tells how far it is, and stops when asked."""
+    """Checks gradients before each optimizer step; reports progress after it, and stops when asked to."""
 
     def __init__(self, trainer: "Watched", on_progress: Progress | None) -> None:
         self._trainer = trainer
@@ -122,7 +122,7 @@ class Watch(TrainerCallback):
     def on_step_end(
         self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **options: Any
     ) -> None:
-        """Tell how far it is; save and stop where that was asked for."""
+        """Report progress; save and stop if that was asked for."""
         del args
         if self._on_progress is not None and state.is_world_process_zero:
             self._on_progress(

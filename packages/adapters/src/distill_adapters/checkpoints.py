@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there: which verify, which is newest, which go."""
+"""Checkpoints that are whole or not there: written, verified, found again, and removed."""
 
 import json
 import logging
@@ -28,11 +28,11 @@ def checkpoints(folder: Path | str) -> list[Path]:
 
 
 def newest_verified(folder: Path | str, facts: Mapping[str, str]) -> Path | None:
-    """The newest checkpoint that verifies; a damaged one is named in the log and passed over.
+    """The newest checkpoint that verifies; damaged ones are skipped and named in the log.
 
     Args:
         folder: The output folder of a run.
-        facts: What the run is; a checkpoint of another run is refused.
+        facts: What identifies the run; a checkpoint of another run is refused.
 
     Raises:
         ResumeError: The newest one that verifies belongs to another run; names the field that differs.
@@ -43,7 +43,7 @@ def newest_verified(folder: Path | str, facts: Mapping[str, str]) -> Path | None
         try:
             metadata = verified(path)
         except (IntegrityError, NotADirectoryError) as error:
-            _LOG.warning("passed over a damaged checkpoint: %s", error)
+            _LOG.warning("skipped a damaged checkpoint: %s", error)
             continue
         check_run(path, metadata, facts)
         return path
@@ -51,11 +51,11 @@ def newest_verified(folder: Path | str, facts: Mapping[str, str]) -> Path | None
 
 
 def verified(path: Path) -> Mapping[str, str]:
-    """Metadata of a checkpoint whose every byte is what its manifest says.
+    """Verify every byte of a checkpoint against its manifest, and return the manifest's metadata.
 
     Raises:
-        IntegrityError: It has no manifest, or a file differs.
-        NotADirectoryError: There is none.
+        IntegrityError: The checkpoint has no manifest, or a file differs from it.
+        NotADirectoryError: There is no such folder.
     """
     from distill_deploy import verify
 
@@ -64,7 +64,7 @@ def verified(path: Path) -> Mapping[str, str]:
 
 
 def is_end(path: Path | str) -> bool:
-    """Whether no step is left after a checkpoint."""
+    """Whether a checkpoint is that of the last step."""
     state = json.loads((Path(path) / "trainer_state.json").read_bytes())
     return bool(state["global_step"] >= state["max_steps"])
 
@@ -79,8 +79,11 @@ def check_run(path: Path, metadata: Mapping[str, str], facts: Mapping[str, str])
         found = metadata.get(RUN + name)
         if found is not None and found != value:
             raise ResumeError(
-                f"{path} was written with {name} = {found}, and this run has {value}. "
-                "Go on with the same settings, or choose another output_dir."
+                f"{path} was written with {name} = {found}, but this run has {value}. "
+                "Continue with the same configuration, or choose another output_dir.",
+                field=name,
+                found=value,
+                suggestion=found,
             )
 
 
@@ -90,7 +93,7 @@ def written(target: Path, facts: Mapping[str, str]) -> Iterator[Path]:
 
     Args:
         target: ``.../checkpoint-N``.
-        facts: What the run is, for the manifest.
+        facts: What identifies the run, for the manifest.
     """
     from distill_deploy import staged
 
@@ -105,12 +108,12 @@ def written(target: Path, facts: Mapping[str, str]) -> Iterator[Path]:
 
 
 def rotate(folder: Path, *, keep: int | None, best: str | None) -> None:
-    """Remove the oldest checkpoints: renamed first, so that none is ever half there under its name.
+    """Remove the oldest checkpoints. Each is renamed first, so that none is ever incomplete under its name.
 
     Args:
         folder: The output folder of a run.
-        keep: How many stay; None and 0 keep all.
-        best: One that stays in any case.
+        keep: Number of checkpoints that stay; None and 0 keep all.
+        best: A checkpoint that stays in any case.
     """
     if not keep:
         return

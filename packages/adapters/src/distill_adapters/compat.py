@@ -1,4 +1,4 @@
-"""The names that users of the original system know, with their meaning and without its faults."""
+"""``ModelLoader`` and ``QLoRAFineTuner``: the names of the original system, kept with their meaning."""
 
 import logging
 import shutil
@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill_adapters.adapter import attach
-from distill_adapters.config import AdapterConfig, Task, TrainConfig
+from distill_adapters.config import AdapterConfig, Task, TrainConfig, check_at_least, unknown_value
+from distill_adapters.errors import ConfigError
 from distill_adapters.finetuning import FineTuner, TrainOutcome
 from distill_adapters.loading import load_model
 from distill_adapters.reports import model_report
@@ -25,7 +26,7 @@ _TASKS: dict[str, Task] = {"causal_lm": "causal", "seq2seq_lm": "seq2seq", "mask
 
 def _task(model_type: str) -> Task:
     if model_type not in _TASKS:
-        raise ValueError(f"model_type = {model_type!r} was asked for; it must be one of {', '.join(_TASKS)}.")
+        raise unknown_value("model_type", model_type, tuple(_TASKS))
     return _TASKS[model_type]
 
 
@@ -62,7 +63,7 @@ class ModelLoader:
         policy: Every decision with its reason.
 
     Raises:
-        ValueError: ``max_length`` is below 1, the name is empty, the type is unknown, or two adapters are
+        ConfigError: ``max_length`` is below 1, the name is empty, the type is unknown, or two adapters are
             given.
         ModelLoadError: There is no such model or adapter.
     """
@@ -79,11 +80,16 @@ class ModelLoader:
         train_mode: bool = False,
     ) -> None:
         if not str(model_name).strip():
-            raise ValueError("model_name is empty; give a folder or a hub name.")
-        if max_length < 1:
-            raise ValueError(f"max_length = {max_length} was asked for; it must be at least 1.")
+            raise ConfigError(
+                "model_name is empty; give a folder or a hub name.", field="model_name", found=model_name
+            )
+        check_at_least(1, max_length=max_length)
         if adapter_path is not None and lora_config:
-            raise ValueError("adapter_path and lora_config were both given; give one.")
+            raise ConfigError(
+                "adapter_path and lora_config were both given; give one of them.",
+                field="lora_config",
+                found=lora_config,
+            )
         task = _task(model_type)
         self.max_length = max_length
         adapter = "qlora" if use_qlora else "lora" if adapter_path or lora_config else "auto"
@@ -132,17 +138,17 @@ class ModelLoader:
 
 
 class QLoRAFineTuner:
-    """Fine-tune with QLoRA wherever the device can do it, else with LoRA, which :attr:`method` says.
+    """Fine-tune with QLoRA if the device supports it, else with LoRA; :attr:`method` holds which.
 
     Args:
         base_model: A folder or a hub name.
         model_type: ``causal_lm``, ``seq2seq_lm`` or ``masked_lm``.
         lora_rank: Inner dimension of the adapter.
-        lora_alpha: Its scale.
-        lora_dropout: Dropout on its input.
+        lora_alpha: Scale of the adapter.
+        lora_dropout: Dropout on the adapter's input.
         target_modules: Layers to adapt; None finds them by structure.
-        use_qlora: False trains a plain LoRA.
-        seed: Of adapter weights, data order and dropout.
+        use_qlora: False trains LoRA without quantization.
+        seed: Seed of adapter weights, data order and dropout.
     """
 
     def __init__(

@@ -1,8 +1,11 @@
-"""What a user decides about adapters, training and generating; imports nothing heavy."""
+"""The configuration of adapters, training and decoding; imports nothing heavy."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
+
+from distill_adapters.errors import ConfigError
+from distill_adapters.spelling import did_you_mean, near
 
 Task = Literal["causal", "seq2seq", "masked"]
 TASKS: tuple[Task, ...] = ("causal", "seq2seq", "masked")
@@ -16,31 +19,76 @@ def check_task(task: str) -> Task:
     """Return ``task``, or refuse an unknown one.
 
     Raises:
-        ValueError: ``task`` is none of ``causal``, ``seq2seq`` and ``masked``.
+        ConfigError: ``task`` is not ``causal``, ``seq2seq`` or ``masked``.
     """
     for known in TASKS:
         if task == known:
             return known
-    raise ValueError(f"task {task!r} was asked for; there are {', '.join(TASKS)}.")
+    raise unknown_value("task", task, TASKS)
+
+
+def unknown_value(field: str, found: object, allowed: Sequence[str]) -> ConfigError:
+    """The error of a value that is not one of those allowed."""
+    suggestion = near(found, allowed)
+    return ConfigError(
+        f"{field} = {found!r} was given; it must be one of {', '.join(allowed)}.{did_you_mean(suggestion)}",
+        field=field,
+        found=found,
+        allowed=allowed,
+        suggestion=suggestion,
+    )
+
+
+def check_at_least(least: int, **values: int) -> None:
+    """Refuse a value below a bound.
+
+    Raises:
+        ConfigError: A value is below ``least``.
+    """
+    for name, value in values.items():
+        if value < least:
+            raise ConfigError(
+                f"{name} = {value} was given; it must be at least {least}.",
+                field=name,
+                found=value,
+                suggestion=least,
+            )
+
+
+def _check_share(**values: float) -> None:
+    for name, value in values.items():
+        if not 0.0 <= value < 1.0:
+            raise ConfigError(
+                f"{name} = {value} was given; it must be at least 0 and below 1.",
+                field=name,
+                found=value,
+                suggestion=0.0,
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How a model is trained. The device, types and micro-batch are the policy's.
+    """How a model is trained. Device, number types and micro-batch are decided by the policy.
 
     Args:
-        steps: Optimizer steps; None trains ``epochs``.
-        epochs: Passes over the data where ``steps`` is None; None is 3.
-        batch_size: Examples per optimizer step, whatever the memory: the effective batch.
-        learning_rate: Its peak.
-        warmup: Share of the steps in which the learning rate rises to it.
-        schedule: How it falls: a name that ``TrainingArguments(lr_scheduler_type=...)`` takes.
-        weight_decay: Of AdamW.
-        max_grad_norm: Gradients are scaled down to this norm; 0 leaves them.
-        label_smoothing: Share of the target spread over the vocabulary.
-        evaluate_every: Steps between evaluations; None never evaluates.
-        save_every: Steps between checkpoints; None writes one only where the run is asked to stop.
+        steps: Number of optimizer steps. None trains for ``epochs`` instead.
+        epochs: Number of passes over the training data, where ``steps`` is None. None means 3 passes.
+        batch_size: Number of examples per optimizer step (the effective batch size). It does not depend on
+            memory: a micro-batch that fits is accumulated to it.
+        learning_rate: Peak learning rate after warmup.
+        warmup: Share of the steps in which the learning rate rises from 0 to its peak.
+        schedule: How the learning rate falls after warmup: a name that
+            ``TrainingArguments(lr_scheduler_type=...)`` takes, such as ``cosine`` or ``linear``.
+        weight_decay: Weight decay of the AdamW optimizer.
+        max_grad_norm: Largest norm of the gradients; larger ones are scaled down to it. 0 turns this off.
+        label_smoothing: Share of the target probability that is spread over the whole vocabulary.
+        evaluate_every: Number of steps between evaluations. None never evaluates.
+        save_every: Number of steps between checkpoints. None writes a checkpoint only when the run is
+            stopped.
         extra: Further arguments of ``transformers.TrainingArguments``.
+
+    Raises:
+        ConfigError: A value cannot train; its ``field`` names it.
     """
 
     __pydantic_config__: ClassVar[Mapping[str, str]] = _FORBID
@@ -59,39 +107,55 @@ class TrainConfig:
     extra: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse what cannot train."""
+        """Refuse values that cannot train."""
         if self.steps is not None and self.epochs is not None:
-            raise ValueError(f"steps = {self.steps} and epochs = {self.epochs} were both given; give one.")
+            raise ConfigError(
+                f"steps = {self.steps} and epochs = {self.epochs} were both given; give one of them.",
+                field="epochs",
+                found=self.epochs,
+            )
         for name in ("steps", "epochs", "batch_size", "learning_rate", "evaluate_every", "save_every"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise ValueError(f"{name} = {value} was asked for; it must be above 0.")
-        for name in ("warmup", "label_smoothing"):
-            value = getattr(self, name)
-            if not 0.0 <= value < 1.0:
-                raise ValueError(f"{name} = {value} was asked for; it must be at least 0 and below 1.")
+                default = type(self).__dataclass_fields__[name].default
+                raise ConfigError(
+                    f"{name} = {value} was given; it must be above 0.",
+                    field=name,
+                    found=value,
+                    suggestion=default,
+                )
+        _check_share(warmup=self.warmup, label_smoothing=self.label_smoothing)
         for name in ("weight_decay", "max_grad_norm"):
             value = getattr(self, name)
             if not value >= 0.0:
-                raise ValueError(f"{name} = {value} was asked for; it must be at least 0.")
+                raise ConfigError(
+                    f"{name} = {value} was given; it must be at least 0.",
+                    field=name,
+                    found=value,
+                    suggestion=0.0,
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterConfig:
-    """What is trained beside frozen weights.
+    """What is trained beside the frozen weights of a model.
 
     Args:
-        kind: ``lora``; ``qlora``: LoRA on weights that were loaded in nf4; ``ia3``: learned scales, which
-            take neither rank, alpha nor dropout; ``miss``: shared shards, which take no alpha.
-        rank: Of the two matrices of LoRA; of MiSS the width of its shards.
-        alpha: Scale: LoRA's output is multiplied by ``alpha / rank``.
-        dropout: Of the adapter's input.
-        targets: ``auto`` and ``all-linear`` (every linear layer that is no head), ``attention``, or names and
-            patterns as :func:`resolve_targets` takes.
-        rank_stabilized: Scale by ``alpha / sqrt(rank)`` (rsLoRA).
-        decomposed: Train magnitude and direction (DoRA).
-        modules_to_save: Modules trained whole and saved with the adapter.
-        extra: Further arguments of PEFT's configuration of this kind, untested here.
+        kind: Kind of adapter: ``lora``; ``qlora``, which is LoRA on weights that were loaded in 4 or 8 bits;
+            ``ia3``, learned scales without rank, alpha or dropout; or ``miss``, shared shards without alpha.
+        rank: Rank of the two matrices of LoRA, or the width of the shards of MiSS.
+        alpha: Scale of LoRA: the adapter's output is multiplied by ``alpha / rank``.
+        dropout: Dropout probability on the adapter's input.
+        targets: Layers that get an adapter: ``auto`` or ``all-linear`` (every linear layer except the heads),
+            ``attention`` (those in attention modules), or names and patterns as ``resolve_targets`` takes
+            them.
+        rank_stabilized: Scale LoRA by ``alpha / sqrt(rank)`` instead (rsLoRA).
+        decomposed: Train the magnitude and the direction of weights separately (DoRA).
+        modules_to_save: Modules that are trained whole and saved with the adapter.
+        extra: Further arguments of PEFT's configuration class of this kind. They are passed on unchecked.
+
+    Raises:
+        ConfigError: A value does not describe an adapter; its ``field`` names it.
     """
 
     __pydantic_config__: ClassVar[Mapping[str, str]] = _FORBID
@@ -107,27 +171,32 @@ class AdapterConfig:
     extra: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse what is no adapter."""
+        """Refuse values that do not describe an adapter."""
         if self.kind not in _KINDS:
-            raise ValueError(f"kind = {self.kind!r} was asked for; there are {', '.join(_KINDS)}.")
+            raise unknown_value("kind", self.kind, _KINDS)
         for name in ("rank_stabilized", "decomposed"):
             if getattr(self, name) and self.kind not in ("lora", "qlora"):
-                raise ValueError(f"{name} is LoRA's, and kind = {self.kind!r} was asked for; leave one out.")
-        for name in ("rank", "alpha"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)} was asked for; it must be at least 1.")
-        if not 0.0 <= self.dropout < 1.0:
-            raise ValueError(f"dropout = {self.dropout} was asked for; it must be at least 0 and below 1.")
+                raise ConfigError(
+                    f"{name} applies to LoRA, but kind = {self.kind!r} was given; leave one of them out.",
+                    field=name,
+                    found=True,
+                    suggestion=False,
+                )
+        check_at_least(1, rank=self.rank, alpha=self.alpha)
+        _check_share(dropout=self.dropout)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecodingConfig:
-    """How texts are generated.
+    """How text is generated.
 
     Args:
-        max_new_tokens: The most tokens of an output.
-        beams: 1 is greedy; more is beam search.
-        batch_size: Texts generated at once.
+        max_new_tokens: Largest number of tokens that are generated for one text.
+        beams: Number of beams. 1 decodes greedily; more is beam search.
+        batch_size: Number of texts that are generated at once.
+
+    Raises:
+        ConfigError: A value is below 1; its ``field`` names it.
     """
 
     __pydantic_config__: ClassVar[Mapping[str, str]] = _FORBID
@@ -137,7 +206,5 @@ class DecodingConfig:
     batch_size: int = 64
 
     def __post_init__(self) -> None:
-        """Refuse what generates nothing."""
-        for name in ("max_new_tokens", "beams", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)} was asked for; it must be at least 1.")
+        """Refuse values that generate nothing."""
+        check_at_least(1, max_new_tokens=self.max_new_tokens, beams=self.beams, batch_size=self.batch_size)

@@ -1,4 +1,4 @@
-"""What can go wrong, each also the built-in that a caller would expect."""
+"""The errors of this package; each is also the built-in error that a caller would expect."""
 
 import signal
 from collections.abc import Sequence
@@ -65,13 +65,13 @@ class ResumeError(AdapterError, ValueError):
 
 
 class TrainingStoppedError(AdapterError, KeyboardInterrupt):
-    """Ctrl-C or SIGTERM came while training: the step was finished and a checkpoint written.
+    """Ctrl-C or SIGTERM was received in training: the step was finished and a checkpoint written.
 
     Args:
-        step: The last step that was done.
-        total_steps: Of how many.
-        checkpoint: Where to go on from.
-        signal_number: What came.
+        step: The last step that was completed.
+        total_steps: Number of steps of the whole training.
+        checkpoint: The checkpoint to continue from.
+        signal_number: Number of the signal.
     """
 
     def __init__(self, step: int, total_steps: int, checkpoint: Path, signal_number: int) -> None:
@@ -80,10 +80,10 @@ class TrainingStoppedError(AdapterError, KeyboardInterrupt):
         self.checkpoint, self.signal = checkpoint, signal.Signals(signal_number)
 
     def __str__(self) -> str:
-        """Where it stands, and how to go on."""
+        """The step, the checkpoint, and how to continue."""
         return (
             f"stopped by {self.signal.name} after step {self.step} of {self.total_steps}; the checkpoint is "
-            f"{self.checkpoint}. Train again with resume_from_checkpoint=True to go on from it."
+            f"{self.checkpoint}. Train again with resume_from_checkpoint=True to continue from it."
         )
 
 

@@ -1,4 +1,4 @@
-"""Fine-tuning of a loaded model, adapted or whole."""
+"""Fine-tuning of a loaded model: its adapter, or all of its weights."""
 
 import contextlib
 import time
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from distill_adapters.arguments import training_arguments
 from distill_adapters.backend import set_threads
 from distill_adapters.config import Task, TrainConfig
+from distill_adapters.errors import ConfigError
 from distill_adapters.loaded import LoadedModel
 
 if TYPE_CHECKING:
@@ -26,14 +27,14 @@ Collator = Callable[[list[dict[str, Any]]], "dict[str, Tensor]"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOutcome:
-    """How training went.
+    """The result of a training.
 
     Args:
-        steps: Optimizer steps, those before a resume included.
-        loss: Mean training loss over the steps, in nats a token.
-        seconds: Wall time of this call.
-        metrics: What the last evaluation found; empty without one.
-        memory: Resident bytes at each stage.
+        steps: Number of optimizer steps, those before a resume included.
+        loss: Mean training loss over the steps, in nats per token.
+        seconds: Wall time of this call, in seconds.
+        metrics: Metrics of the last evaluation; empty if there was none.
+        memory: Resident bytes at each stage of the training.
     """
 
     steps: int
@@ -47,17 +48,17 @@ class FineTuner:
     """Fine-tune a model on tokenized rows.
 
     Args:
-        loaded: The model; what is trainable in it is trained.
-        config: How.
-        policy: On what.
-        output_dir: Where checkpoints go, when ``config.save_every`` asks for them.
-        seed: Of order and dropout.
-        data_collator: Makes batches of rows; None takes transformers' own of the task, so that masked rows
-            are masked either way.
-        on_progress: Told after each step.
+        loaded: The model. Its trainable parameters are trained.
+        config: How to train.
+        policy: The decisions about this machine: device, number types, micro-batch.
+        output_dir: The folder for checkpoints, which ``config.save_every`` asks for.
+        seed: Seed of data order and dropout.
+        data_collator: Makes batches of rows. None takes the one of transformers for the task, which also
+            masks the rows of masked models.
+        on_progress: Called after each step with its progress, as :class:`SafeTrainer` calls it.
         callbacks: Further callbacks of transformers.
-        compute_metrics: As ``transformers.Trainer`` takes it.
-        data_fingerprint: What the data is, field by field; a checkpoint of other data is refused.
+        compute_metrics: Computes metrics in evaluation, as for ``transformers.Trainer``.
+        data_fingerprint: Fingerprint of the data, field by field. A checkpoint of other data is refused.
     """
 
     def __init__(
@@ -90,12 +91,12 @@ class FineTuner:
 
         Args:
             data: Tokenized splits.
-            resume: Go on from the newest checkpoint in ``output_dir`` that verifies, or begin where there
-                is none.
+            resume: Continue from the newest checkpoint in ``output_dir`` that verifies; start from the
+                beginning if there is none.
 
         Raises:
-            ValueError: ``data`` has no ``train``, or evaluation is asked for and it has no ``validation``.
-            LabelError, GradientError, NonFiniteError, ResumeError, TrainingStoppedError: As
+            ConfigError: ``data`` has no ``train``, or ``evaluate_every`` is set and it has no ``validation``.
+            LabelError, GradientError, NonFiniteError, ResumeError, TrainingStoppedError: As for
                 :class:`SafeTrainer`.
         """
         started, existed = time.perf_counter(), self.output_dir.exists()
@@ -114,11 +115,11 @@ class FineTuner:
         )
 
     def measure_rate(self, data: "Mapping[str, Dataset]", *, steps: int = 5) -> "StepRate":
-        """Time real steps on ``data["train"]``; the model and random states are afterwards what they were.
+        """Time real steps on ``data["train"]``, then restore the model and all random states.
 
         Args:
             data: Tokenized splits.
-            steps: How many are timed, > 0.
+            steps: Number of steps that are timed, > 0.
         """
         existed = self.output_dir.exists()
         rate = self._trainer(data).measure_rate(steps)
@@ -152,11 +153,19 @@ class FineTuner:
 
     def _check_splits(self, data: "Mapping[str, Dataset]") -> None:
         if "train" not in data:
-            raise ValueError(f"a split named 'train' is needed; found {', '.join(data) or 'none'}.")
+            raise ConfigError(
+                f"a split named 'train' is needed; found {', '.join(data) or 'none'}.",
+                field="data",
+                found=tuple(data),
+                suggestion="train",
+            )
         if self.config.evaluate_every and "validation" not in data:
-            raise ValueError(
+            raise ConfigError(
                 f"evaluate_every = {self.config.evaluate_every} needs a split named 'validation'; found "
-                f"{', '.join(data)}."
+                f"{', '.join(data)}.",
+                field="data",
+                found=tuple(data),
+                suggestion="validation",
             )
 
 
@@ -166,7 +175,7 @@ def default_collator(tokenizer: "PreTrainedTokenizerBase", task: Task) -> Collat
 
 
 class _Kept:
-    """Pads rows, and masks those of masked models; what it does not know it leaves out."""
+    """Pads rows, and masks those of masked models; unknown columns are left out."""
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", task: Task) -> None:
         from transformers import DataCollatorForLanguageModeling, DataCollatorForSeq2Seq
@@ -180,17 +189,18 @@ class _Kept:
         )
 
     def __call__(self, rows: list[dict[str, Any]]) -> "dict[str, Tensor]":
-        """Rows of unequal length to tensors, ``(batch, longest)``.
+        """Pad rows of unequal length to tensors, ``(batch, longest)``.
 
         Raises:
-            ValueError: The rows are packed: without their own collator one text would read another.
+            ConfigError: The rows are packed: without their own collator, one text would attend to another.
         """
         import torch
 
         if "position_ids" in rows[0]:
-            raise ValueError(
-                "the rows hold position_ids: several texts are packed in each, which only the collator made "
-                "for them keeps apart. Give data_collator=, such as distill_datakit.collator(...)."
+            raise ConfigError(
+                "the rows hold position_ids: each packs several texts, which only the collator made for them "
+                "keeps separate. Give data_collator=, such as distill_datakit.collator(...).",
+                field="data_collator",
             )
         kept = [{name: row[name] for name in self._names if name in row} for row in rows]
         batch = dict(self._inner(kept))

@@ -1,4 +1,4 @@
-"""A GGUF file, turned into an ordinary model that trains and saves."""
+"""Loading a GGUF file as an ordinary model that can be trained and saved."""
 
 import tempfile
 from pathlib import Path
@@ -16,27 +16,32 @@ if TYPE_CHECKING:
 
 
 def load_gguf(file: Path, policy: "ExecutionPolicy", task: Task | None, *, training: bool) -> LoadedModel:
-    """Load a GGUF file, its weights dequantised; a policy that stores 4 or 8 bits quantizes them anew.
+    """Load a GGUF file with dequantized weights; a policy that stores 4 or 8 bits quantizes them again.
 
     Args:
-        file: The file; model, configuration and tokenizer are in it.
-        policy: Device, types, quantization.
-        task: None takes seq2seq for a model with encoder and decoder, else causal.
-        training: False for a model that is only run.
+        file: The file, which holds model, configuration and tokenizer.
+        policy: Device, number types and quantization.
+        task: The task; None means seq2seq for a model with encoder and decoder, else causal.
+        training: False for a model that is not trained.
 
     Raises:
-        ModelLoadError: It is damaged or of a family that transformers cannot read, or ``gguf`` is missing.
+        ModelLoadError: The file is damaged or of a family that transformers cannot read, or ``gguf`` is not
+            installed.
     """
     from importlib.util import find_spec
 
     if find_spec("gguf") is None:
-        raise ModelLoadError(f"{file} is a GGUF file, and reading one needs gguf: pip install 'gguf>=0.10'")
+        raise ModelLoadError(
+            f"{file} is a GGUF file, which needs gguf: pip install 'distill-adapters[gguf]'",
+            field="model",
+            found=str(file),
+        )
     from transformers import AutoConfig, AutoTokenizer
 
     where: dict[str, Any] = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
     try:
         with quiet():
-            # The file names no class.
+            # The file does not name a class.
             both = AutoConfig.from_pretrained(**where).is_encoder_decoder
             task = task or ("seq2seq" if both else "causal")
             tokenizer = AutoTokenizer.from_pretrained(**where)
@@ -44,8 +49,10 @@ def load_gguf(file: Path, policy: "ExecutionPolicy", task: Task | None, *, train
             model = model_class(task).from_pretrained(**where, dtype=dtype)
     # Its readers check nothing: a damaged header ends in whichever of these comes first.
     except (OSError, ValueError, LookupError, TypeError, OverflowError, AttributeError, MemoryError) as error:
-        raise ModelLoadError(f"{file} cannot be read as GGUF: {type(error).__name__}: {error}") from error
-    # transformers calls the model quantized, which it no longer is, and would refuse to save it.
+        raise ModelLoadError(
+            f"{file} cannot be read as GGUF: {type(error).__name__}: {error}", field="model", found=str(file)
+        ) from error
+    # transformers still marks the model as quantized, and would refuse to save it.
     del model.config.quantization_config
     model.hf_quantizer, model.is_quantized = None, False
     if policy.value("quantization") != "none":

@@ -1,4 +1,4 @@
-"""Whether a model can learn at all, asked before it trains, and every number put back."""
+"""A check before training that a model can learn, after which every value is restored."""
 
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -17,12 +17,12 @@ _HALVINGS = 8
 def check_gradients(model: "nn.Module", loss_of: "Callable[[], Tensor]") -> None:
     """Check that every trainable parameter gets a finite gradient, and that following it lowers the loss.
 
-    One forward and backward pass, then small steps down the gradient. Trainable parameters, buffers,
-    gradients and random states are put back bit for bit; frozen weights are never copied.
+    One forward and backward pass is followed by small steps down the gradient. Trainable parameters, buffers,
+    gradients and random states are restored bit for bit; frozen weights are never copied.
 
     Args:
-        model: In the mode it will train in.
-        loss_of: Computes the loss of one fixed batch anew.
+        model: The model, in training mode.
+        loss_of: Computes the loss of one fixed batch again at each call.
 
     Raises:
         GradientError: Nothing is trainable, a parameter gets no gradient or one that is not finite, or no
@@ -78,9 +78,9 @@ def _refuse_missing(trained: "dict[str, nn.Parameter]") -> None:
 
 @contextmanager
 def put_back(model: "nn.Module") -> "Iterator[list[Tensor]]":
-    """Trainable parameters and buffers are afterwards what they were, bit for bit, and have no gradients.
+    """Restore trainable parameters and buffers bit for bit after the block, without gradients.
 
-    Gives the copies of the parameters, in the model's order.
+    Yields the copies of the parameters, in the model's order.
     """
     import torch
 
@@ -100,7 +100,7 @@ def put_back(model: "nn.Module") -> "Iterator[list[Tensor]]":
 
 @contextmanager
 def without_layerdrop(model: "nn.Module") -> "Iterator[None]":
-    """No layer is left out by chance, as M2M100 and its kin do in training."""
+    """Switch off LayerDrop, with which M2M100 and similar models skip layers at random in training."""
     parts: list[Any] = list(model.modules())
     dropping = [(part, part.layerdrop) for part in parts if getattr(part, "layerdrop", 0)]
     for part, _ in dropping:
@@ -114,10 +114,10 @@ def without_layerdrop(model: "nn.Module") -> "Iterator[None]":
 
 @contextmanager
 def recomputing(model: Any, arguments: Any) -> "Iterator[None]":
-    """Activations are recomputed, where the training arguments say so, as the Trainer's own loop does.
+    """Recompute activations inside the block if the training arguments say so, as the Trainer does.
 
     Args:
-        model: A transformers model, or a PEFT model around one; another is left as it is.
+        model: A transformers model, or a PEFT model around one; any other is left unchanged.
         arguments: ``transformers.TrainingArguments``.
     """
     # Newer versions of transformers have the first name, older ones the second alone.
@@ -136,7 +136,7 @@ def recomputing(model: Any, arguments: Any) -> "Iterator[None]":
 
 @contextmanager
 def _same_dropout() -> "Iterator[None]":
-    """Every pass draws the same dropout, and the random states come back as they were."""
+    """Draw the same dropout in every pass, and restore the random states."""
     import torch
 
     with torch.random.fork_rng():

@@ -1,4 +1,4 @@
-"""A model made new from a configuration, for a tokenizer."""
+"""A freshly initialised model, made from a configuration for a tokenizer."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -8,6 +8,7 @@ from distill_adapters.errors import ModelLoadError
 from distill_adapters.loaded import LoadedModel
 from distill_adapters.pretrained import first_line, model_class
 from distill_adapters.quiet import quiet
+from distill_adapters.spelling import did_you_mean, near
 
 # They give padding no position of its own: from the second step of generating on, everything after a padding
 # token that begins the decoder would be read one position later than in training.
@@ -27,13 +28,21 @@ def new_model(
 
     Args:
         config: ``model_type`` and the fields of its configuration.
-        tokenizer: What the model will read and write.
-        task: What it is for.
-        seed: Of the weights. The random state of the caller is left as it was.
+        tokenizer: The tokenizer that the model will read and write with.
+        task: The task of the model.
+        seed: Seed of the weights. The random state of the caller is left as it was.
 
     Raises:
-        ModelLoadError: An unknown ``model_type`` or field, a family without the task, a vocabulary
-            smaller than the tokenizer's.
+        ModelLoadError: ``model_type`` or a field is unknown, the family has no model for the task, or
+            ``vocab_size`` is smaller than the tokenizer's.
+
+    Example:
+        >>> from distill_adapters import load_tokenizer, new_model
+        >>> config = {"model_type": "bert", "hidden_size": 16, "num_hidden_layers": 1}
+        >>> config |= {"num_attention_heads": 2, "intermediate_size": 32}
+        >>> made = new_model(config, load_tokenizer("filler"), task="masked", seed=0)
+        >>> type(made.model).__name__, made.model.config.vocab_size == len(made.tokenizer)
+        ('BertForMaskedLM', True)
     """
     import torch
     import transformers
@@ -46,8 +55,11 @@ def new_model(
     _check_fields(model_type, {name for name in config if name != "model_type"})
     if int(str(fields["vocab_size"])) < len(tokenizer):
         raise ModelLoadError(
-            f"vocab_size = {fields['vocab_size']} was asked for, and the tokenizer has {len(tokenizer)} "
-            "tokens; leave vocab_size out to take its size."
+            f"vocab_size = {fields['vocab_size']} was given, but the tokenizer has {len(tokenizer)} tokens. "
+            "Leave vocab_size out to take its size.",
+            field="config.vocab_size",
+            found=fields["vocab_size"],
+            suggestion=len(tokenizer),
         )
     if model_type == "marian":
         fields.setdefault("decoder_vocab_size", fields["vocab_size"])
@@ -57,7 +69,9 @@ def new_model(
         try:
             model = model_class(task).from_config(made)
         except ValueError as error:
-            raise ModelLoadError(f"{model_type!r} has no {task} model: {first_line(error)}") from error
+            raise ModelLoadError(
+                f"{model_type!r} has no {task} model: {first_line(error)}", field="task", found=task
+            ) from error
     if task != "masked":
         generation: Any = transformers.GenerationConfig  # untyped in transformers
         model.generation_config = generation(**special)
@@ -79,17 +93,23 @@ def _special_ids(tokenizer: "PreTrainedTokenizerBase", task: Task, model_type: s
 
 
 def _check_fields(model_type: str, names: set[str]) -> None:
-    import difflib
-
     from transformers import CONFIG_MAPPING, AutoConfig
 
     if model_type not in CONFIG_MAPPING:
-        near = difflib.get_close_matches(model_type, list(CONFIG_MAPPING.keys()), n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ModelLoadError(f"model_type {model_type!r} is unknown to transformers.{hint}")
+        suggestion = near(model_type, CONFIG_MAPPING.keys())
+        raise ModelLoadError(
+            f"transformers does not know the model_type {model_type!r}.{did_you_mean(suggestion)}",
+            field="config.model_type",
+            found=model_type,
+            suggestion=suggestion,
+        )
     plain = AutoConfig.for_model(model_type)
     known = {*plain.to_dict(), *plain.attribute_map, *vars(plain)}
     for name in sorted(names - known):
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ModelLoadError(f"a {model_type!r} configuration has no field {name!r}.{hint}")
+        suggestion = near(name, known)
+        raise ModelLoadError(
+            f"a {model_type!r} configuration has no field {name!r}.{did_you_mean(suggestion)}",
+            field=f"config.{name}",
+            found=name,
+            suggestion=suggestion,
+        )

@@ -1,4 +1,4 @@
-"""What a model is and takes, and whether rows hold anything to learn."""
+"""The task and inputs of a model object, and a check that rows have labels."""
 
 import inspect
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from distill_adapters.errors import LabelError
 
 
 def task_of_model(model: nn.Module) -> Task:
-    """What a model, adapted or not, is for."""
+    """The task of a model object, with or without an adapter."""
     base = base_of(model)
     if getattr(getattr(base, "config", None), "is_encoder_decoder", False):
         return "seq2seq"
@@ -26,14 +26,31 @@ def base_of(model: nn.Module) -> nn.Module:
 
 
 def accepted_names(model: nn.Module) -> frozenset[str]:
-    """What the model's forward pass takes by name, labels apart: the loss is computed outside it."""
+    """Names that the model's forward pass takes, except labels: the loss is computed outside it."""
     return frozenset(inspect.signature(base_of(model).forward).parameters) - {"labels", "row_id"}
 
 
 def decoder_inputs(model: nn.Module, labels: Tensor) -> Tensor:
-    """What the decoder reads where ``labels``, ``(batch, seq)``, are its answers: each shifted by one.
+    """Make the decoder's inputs from its labels: shifted right by one, with padding in place of -100.
 
-    As the family's own method does it; M2M100 and FSMT have none.
+    The model's own method is used where it has one; M2M100, NLLB and FSMT have none.
+
+    Args:
+        model: A seq2seq model, with or without an adapter.
+        labels: Reference tokens, ``(batch, seq)``.
+
+    Returns:
+        Token ids, ``(batch, seq)``.
+
+    Example:
+        >>> import torch
+        >>> from distill_adapters import decoder_inputs, load_tokenizer, new_model
+        >>> config = {"model_type": "m2m_100", "d_model": 16, "encoder_layers": 1, "decoder_layers": 1}
+        >>> config |= {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+        >>> model = new_model(config, load_tokenizer("translator"), task="seq2seq", seed=0).model
+        >>> model.config.decoder_start_token_id, model.config.pad_token_id = 2, 0
+        >>> decoder_inputs(model, torch.tensor([[5, 6, 7], [8, -100, -100]])).tolist()
+        [[2, 5, 6], [2, 8, 0]]
     """
     own: Any = getattr(model, "prepare_decoder_input_ids_from_labels", None)
     if own is not None:
@@ -46,15 +63,15 @@ def decoder_inputs(model: nn.Module, labels: Tensor) -> Tensor:
 
 
 def refuse_without_labels(rows: Any, task: Task) -> None:
-    """Refuse data in which every label is -100. Rows that a collator labels are not looked at.
+    """Refuse data in which every label is -100. Rows without labels pass: their collator makes them.
 
     Raises:
-        LabelError: There are no rows, or no label in any.
+        LabelError: There are no rows, or none has a label.
     """
     if rows is None or not hasattr(rows, "__len__") or not hasattr(rows, "__getitem__"):
         return
     if not len(rows):
-        raise LabelError("there are no rows to train on.")
+        raise LabelError("there are no rows to train on.", field="train_dataset", found=0)
     first = rows[0]
     if not isinstance(first, Mapping) or "labels" not in first:
         return
@@ -64,5 +81,6 @@ def refuse_without_labels(rows: Any, task: Task) -> None:
             return
     raise LabelError(
         f"every label of all {len(rows)} rows is -100: there is nothing to learn. Check how labels are made, "
-        "and that the limits of length leave room for them."
+        "and that the length limits leave room for them.",
+        field="train_dataset",
     )

@@ -15,15 +15,15 @@ BASE_FINGERPRINT, BASE_QUANTIZATION = "base_fingerprint", "base_quantization"
 
 @dataclass(kw_only=True)
 class LoadedModel:
-    """A model, the tokenizer it reads with, what it is for, and where it came from.
+    """A model, its tokenizer, its task, and the place it was loaded from.
 
     Args:
         model: A transformers model, or a PEFT model around one.
         tokenizer: Its tokenizer.
         task: ``causal``, ``seq2seq`` or ``masked``.
-        path: The folder or hub name; None for a model made new.
-        base_fingerprint: Which weights an adapter stands on, or those of the model itself; None where they
-            are not known.
+        path: The folder or hub name; None for a newly made model.
+        base_fingerprint: Fingerprint of the weights: of an adapter's base, or of the model itself. None if
+            they are not known.
     """
 
     model: "PreTrainedModel"

@@ -28,24 +28,32 @@ def load_model(
     trust_remote_code: bool = False,
     base: str | Path | None = None,
 ) -> LoadedModel:
-    """Load a model and its tokenizer the way a policy says.
+    """Load a model and its tokenizer under a policy.
 
-    A local folder is verified first, wherever it has a manifest. Weights are read from safetensors, or
-    dequantised from GGUF, and every tensor of the model must be there.
+    A local folder that has a manifest is verified first. Weights are read from safetensors, or dequantized
+    from GGUF, and every tensor of the model must be present.
 
     Args:
         model: A folder, a folder with an adapter (its base is loaded too), a ``.gguf`` file, or a name on
             the hub.
-        policy: Device, types, quantization, attention.
-        task: None asks the configuration.
-        training: False for a model that is only run.
+        policy: Device, number types, quantization and attention.
+        task: The task; None reads it from the configuration.
+        training: False for a model that is not trained.
         trust_remote_code: Run code that comes with the model.
-        base: Where the base of an adapter lies; None takes the place that the adapter names.
+        base: Location of an adapter's base; None takes the one that the adapter names.
 
     Raises:
-        ModelLoadError: There is no such model, it is none of the three tasks, tensors are missing, or an
+        ModelLoadError: There is no such model, it has none of the three tasks, tensors are missing, or an
             adapter was trained on another base.
-        IntegrityError: A file of the folder is not what its manifest says, or is a pickle.
+        IntegrityError: A file of the folder differs from its manifest, or is a pickle.
+
+    Example:
+        >>> from distill_adapters import load_model
+        >>> from distill_hwdetect import Requirements, choose_policy, detect, read_model_facts
+        >>> needs = Requirements(task="causal", model=read_model_facts("writer"), training=False)
+        >>> loaded = load_model("writer", choose_policy(detect(), needs), training=False)
+        >>> type(loaded.model).__name__, loaded.task
+        ('LlamaForCausalLM', 'causal')
     """
     if task is not None:
         check_task(task)
@@ -73,10 +81,10 @@ def put_on(base: LoadedModel, folder: Path, metadata: Mapping[str, str], *, trai
     """Put a saved adapter on its base, which is changed in place.
 
     Args:
-        base: The base.
-        folder: With the adapter.
-        metadata: Of the folder's manifest.
-        training: Whether the adapter is trained on.
+        base: The base model.
+        folder: The folder of the adapter.
+        metadata: The metadata in the folder's manifest.
+        training: Whether the adapter will be trained further.
 
     Raises:
         ModelLoadError: The adapter was trained on another base, or lacks tensors.
@@ -87,14 +95,21 @@ def put_on(base: LoadedModel, folder: Path, metadata: Mapping[str, str], *, trai
     if expected is not None and base.base_fingerprint not in (None, expected):
         raise ModelLoadError(
             f"the adapter {folder} was trained on other weights than those of {base.path}: fingerprint "
-            f"{expected[:12]} was expected, {str(base.base_fingerprint)[:12]} found. Give base= its place."
+            f"{expected[:12]} was expected, {str(base.base_fingerprint)[:12]} found. Give base= the "
+            "location of its own base.",
+            field="base",
+            found=str(base.path),
         )
     try:
         with quiet():
             warnings.filterwarnings("error", message="Found missing adapter keys")
             model: Any = PeftModel.from_pretrained(base.model, str(folder), is_trainable=training)
     except (UserWarning, RuntimeError, ValueError) as error:
-        raise ModelLoadError(f"the adapter {folder} does not fit {base.path}: {first_line(error)}") from error
+        raise ModelLoadError(
+            f"the adapter {folder} does not fit {base.path}: {first_line(error)}",
+            field="base",
+            found=str(base.path),
+        ) from error
     for config in model.peft_config.values():
         if str(config.base_model_name_or_path).startswith(
             "."

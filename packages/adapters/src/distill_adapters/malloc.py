@@ -1,4 +1,4 @@
-"""What the C library keeps of the memory that tensors gave back."""
+"""Returning the memory of freed tensors from the C library to the system."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ _MMAP_THRESHOLD, _OWN_PAGES_BYTES = -3, 2**18
 
 
 def return_freed_memory() -> bool:
-    """Have freed tensors give their memory back to the system: what is free now, and large ones from now on.
+    """Return the memory of freed tensors to the system: what is free now, and large blocks from now on.
 
     glibc moves its threshold for that up to 32 MiB as a program runs; blocks below it leave holes that later
     ones do not fill: activations that are recomputed then save nothing. A fixed threshold ends that. Measured

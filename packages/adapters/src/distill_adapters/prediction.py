@@ -1,4 +1,4 @@
-"""The one place that generates with torch."""
+"""Generating text and filling masks with torch; no other module of these packages generates with it."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from distill_adapters.config import DecodingConfig, Task, check_task
+from distill_adapters.errors import ConfigError
 from distill_adapters.quiet import quiet
 
 if TYPE_CHECKING:
@@ -18,12 +19,12 @@ _COLUMNS = ("source", "prompt", "text")
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
-    """What a model said, in the order it was asked.
+    """The outputs of a model, in the order of its inputs.
 
     Args:
-        texts: Decoded, without special tokens. Of a masked model: the whole text with every mask filled.
-        ids: Generated tokens without the end token. Of a masked model: one for each mask.
-        scores: Mean log-probability in nats of the generated tokens, the end token included; 0 where nothing
+        texts: Decoded texts without special tokens. For a masked model, the input with every mask filled.
+        ids: Generated tokens without the end token. For a masked model, one token for each mask.
+        scores: Mean log-probability of the generated tokens in nats, the end token included; 0 where nothing
             was generated.
     """
 
@@ -40,35 +41,59 @@ def predict(
     task: Task,
     decoding: DecodingConfig | None = None,
 ) -> Predictions:
-    """Let a model answer texts, or fill their masks.
+    """Generate an output for each text, or fill its masks.
 
-    Texts are taken in batches of like length and put back in order. Greedy unless ``decoding`` names
-    beams. The mode of the model is put back afterwards.
-
-    Generating ends where the positions of the model do.
+    Texts of similar length are batched together, and the outputs come in the order of the texts. Decoding is
+    greedy unless ``decoding`` sets beams, and ends at the model's last position. The training mode of the
+    model is restored afterwards.
 
     Args:
-        model: Any model of the task, an adapted one too.
-        tokenizer: Its tokenizer; it is not changed.
-        rows: Raw texts, or a dataset with ``input_ids`` or a column of texts (source, prompt or text).
-        task: What the model is for.
-        decoding: How; None is ``DecodingConfig()``.
+        model: A model of the task, with or without an adapter.
+        tokenizer: Its tokenizer, which is not changed.
+        rows: Texts, or a dataset with ``input_ids`` or a column of texts (source, prompt or text).
+        task: The task of the model.
+        decoding: How to decode; None means ``DecodingConfig()``.
 
     Raises:
-        ValueError: An unknown task, a dataset without a column to read, a text without tokens or
-            longer than the positions of the model, or a masked task
-            and a tokenizer without a mask token.
-    """
-    import torch
+        ConfigError: The task is unknown, the dataset has no column to read, a text has no tokens or more
+            than the model has positions, or the task is masked and the tokenizer has no mask token.
 
+    Example:
+        >>> from transformers import AutoModelForSeq2SeqLM
+        >>> from distill_adapters import DecodingConfig, load_tokenizer, predict
+        >>> model = AutoModelForSeq2SeqLM.from_pretrained("translator")
+        >>> decoding = DecodingConfig(max_new_tokens=3, beams=2)
+        >>> found = predict(
+        ...     model, load_tokenizer("translator"), ["w1 w2", "w3"], task="seq2seq", decoding=decoding
+        ... )
+        >>> len(found.texts), max(map(len, found.ids)) <= 3
+        (2, True)
+    """
     check_task(task)
-    decoding = decoding or DecodingConfig()
     inputs = _inputs(tokenizer, rows, task)
     _check_lengths(model, inputs)
+    if task == "masked" and tokenizer.mask_token_id is None:
+        raise _no_mask()
+    found = _predicted(model, tokenizer, inputs, task, decoding or DecodingConfig())
+    return Predictions(
+        texts=[text for text, _, _ in found],
+        ids=[ids for _, ids, _ in found],
+        scores=[score for _, _, score in found],
+    )
+
+
+def _predicted(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    inputs: list[list[int]],
+    task: Task,
+    decoding: DecodingConfig,
+) -> list[tuple[str, list[int], float]]:
+    """Text, ids and score of each input, computed in batches of similar length."""
+    import torch
+
     order = sorted(range(len(inputs)), key=lambda place: -len(inputs[place]))
     found: list[tuple[str, list[int], float]] = [("", [], 0.0)] * len(inputs)
-    if task == "masked" and tokenizer.mask_token_id is None:
-        raise ValueError("a masked model fills mask tokens, and this tokenizer has none.")
     with torch.inference_mode(), evaluating(model), quiet():
         for start in range(0, len(order), decoding.batch_size):
             places = order[start : start + decoding.batch_size]
@@ -79,11 +104,7 @@ def predict(
                 answers = _generate(model, tokenizer, batch, task, decoding)
             for place, answer in zip(places, answers, strict=True):
                 found[place] = answer
-    return Predictions(
-        texts=[text for text, _, _ in found],
-        ids=[ids for _, ids, _ in found],
-        scores=[score for _, _, score in found],
-    )
+    return found
 
 
 def mask_log_probs(
@@ -94,35 +115,69 @@ def mask_log_probs(
     *,
     batch_size: int = 32,
 ) -> list[list[float]]:
-    """What a masked model thinks of the tokens that stand under the masks.
+    """Compute the log-probabilities of the tokens that masks hide.
 
     Args:
-        model: A masked model; its mode is put back afterwards.
+        model: A masked model. Its training mode is restored afterwards.
         tokenizer: Its tokenizer.
         hidden: Texts with mask tokens.
-        whole: The same texts without: they have as many tokens, and differ under masks only.
-        batch_size: Texts of one forward pass.
+        whole: The same texts without masks. Each has as many tokens, and differs only where a mask stands.
+        batch_size: Number of texts in one forward pass.
 
     Returns:
-        For each text the natural log-probability of the right token under each of its masks.
+        For each text, the natural log-probability of the hidden token under each of its masks.
 
     Raises:
-        ValueError: The tokenizer has no mask token, other numbers of texts, a text longer than the positions
-            of the model, or two texts that differ elsewhere too.
-    """
-    import torch
+        ConfigError: The tokenizer has no mask token, a text is longer than the model's positions, or two
+            texts differ elsewhere too.
+        ValueError: ``hidden`` and ``whole`` have different lengths.
 
+    Example:
+        >>> from transformers import AutoModelForMaskedLM
+        >>> from distill_adapters import load_tokenizer, mask_log_probs
+        >>> tokenizer = load_tokenizer("filler")
+        >>> model = AutoModelForMaskedLM.from_pretrained("filler")
+        >>> hidden = [f"w1 {tokenizer.mask_token} w3"]
+        >>> found = mask_log_probs(model, tokenizer, hidden, ["w1 w2 w3"])
+        >>> len(found[0]), found[0][0] < 0
+        (1, True)
+    """
     if tokenizer.mask_token_id is None:
-        raise ValueError("a masked model fills mask tokens, and this tokenizer has none.")
+        raise _no_mask()
     inputs, right = (_inputs(tokenizer, texts, "masked") for texts in (hidden, whole))
+    _check_pairs(tokenizer, hidden, inputs, right)
+    _check_lengths(model, inputs)
+    return _hidden_log_probs(model, tokenizer, inputs, right, batch_size)
+
+
+def _check_pairs(
+    tokenizer: "PreTrainedTokenizerBase",
+    hidden: Sequence[str],
+    inputs: list[list[int]],
+    right: list[list[int]],
+) -> None:
+    """Refuse two texts that differ elsewhere than under masks."""
     for place, (row, other) in enumerate(zip(inputs, right, strict=True)):
         differing = {one for one, another in zip(row, other, strict=False) if one != another}
         if len(row) != len(other) or differing - {tokenizer.mask_token_id}:
-            raise ValueError(
-                f"text {place} has {len(row)} tokens with its masks and {len(other)} without, and must "
-                "differ under the masks only; put one mask for each token."
+            raise ConfigError(
+                f"text {place} has {len(row)} tokens with its masks and {len(other)} without them. They must "
+                "differ only where a mask stands; put one mask for each token.",
+                field=f"hidden.{place}",
+                found=hidden[place],
             )
-    _check_lengths(model, inputs)
+
+
+def _hidden_log_probs(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    inputs: list[list[int]],
+    right: list[list[int]],
+    batch_size: int,
+) -> list[list[float]]:
+    """Log-probability of the reference token under each mask of each input."""
+    import torch
+
     order = sorted(range(len(inputs)), key=lambda place: -len(inputs[place]))
     found: list[list[float]] = [[] for _ in inputs]
     with torch.inference_mode(), evaluating(model):
@@ -141,7 +196,7 @@ def mask_log_probs(
 def _inputs(
     tokenizer: "PreTrainedTokenizerBase", rows: "Sequence[str] | Dataset", task: Task
 ) -> list[list[int]]:
-    """Token ids of every row; a causal prompt does not end with the end token."""
+    """Token ids of every row; the end token at the end of a causal prompt is left out."""
     names = list(getattr(rows, "column_names", None) or ())
     if "input_ids" in names:
         ids = [list(row) for row in rows["input_ids"]]  # type: ignore[call-overload]  # a Dataset's column
@@ -153,28 +208,38 @@ def _inputs(
         ids = [row[:-1] if len(row) > 1 and row[-1] == end else row for row in ids]
     for place, row in enumerate(ids):
         if not row:
-            raise ValueError(f"row {place} has no tokens; leave empty texts out.")
+            raise ConfigError(f"row {place} has no tokens; leave empty texts out.", field=f"rows.{place}")
     return ids
 
 
 def _check_lengths(model: "PreTrainedModel", inputs: list[list[int]]) -> None:
-    """Refuse rows that are longer than the positions a model has."""
+    """Refuse rows that have more tokens than the model has positions."""
     limit = getattr(model.config, "max_position_embeddings", None)
     for place, row in enumerate(inputs):
         if limit is not None and len(row) > limit:
-            raise ValueError(f"row {place} has {len(row)} tokens, and the model reads {limit}; shorten it.")
+            raise ConfigError(
+                f"row {place} has {len(row)} tokens, but the model reads at most {limit}; shorten it.",
+                field=f"rows.{place}",
+                found=len(row),
+                suggestion=limit,
+            )
 
 
 def _column(rows: Any, names: list[str]) -> list[str]:
     name = next((name for name in _COLUMNS if name in names), None)
     if name is None:
-        raise ValueError(f"a column input_ids, {', '.join(_COLUMNS)} was expected; found {', '.join(names)}.")
+        raise ConfigError(
+            f"the dataset needs a column input_ids, {', '.join(_COLUMNS)}; it has {', '.join(names)}.",
+            field="rows",
+            found=tuple(names),
+            allowed=("input_ids", *_COLUMNS),
+        )
     return [str(text) for text in rows[name]]
 
 
 @contextmanager
 def evaluating(model: "PreTrainedModel") -> Iterator[None]:
-    """No dropout meanwhile; the mode is put back."""
+    """Evaluation mode inside the block; the mode before it is restored."""
     training = model.training
     model.train(mode=False)
     try:
@@ -197,6 +262,12 @@ def _padded(batch: list[list[int]], pad: int, device: Any, *, left: bool) -> "tu
     return ids.to(device), mask.to(device)
 
 
+def _no_mask() -> ConfigError:
+    return ConfigError(
+        "a masked model fills mask tokens, but this tokenizer has no mask token.", field="tokenizer"
+    )
+
+
 def _pad_id(tokenizer: "PreTrainedTokenizerBase") -> int:
     for token in (tokenizer.pad_token_id, tokenizer.eos_token_id):
         if token is not None:
@@ -205,7 +276,7 @@ def _pad_id(tokenizer: "PreTrainedTokenizerBase") -> int:
 
 
 class _Recorder:
-    """A logits processor that notes the log-probability of the likeliest token of each step."""
+    """A logits processor that records the log-probability of the most likely token of each step."""
 
     def __init__(self) -> None:
         self.steps: list[Tensor] = []
@@ -252,7 +323,7 @@ def _generate(
 def _generation_config(
     model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", decoding: DecodingConfig, *, before: int
 ) -> Any:
-    """Everything explicit: what a model's own file says about lengths and sampling does not count."""
+    """Every option set explicitly; lengths and sampling in the model's own file are ignored."""
     from transformers import GenerationConfig
 
     own, config = model.generation_config, model.config
@@ -262,7 +333,7 @@ def _generation_config(
         return value if value is not None else getattr(config, name, None)
 
     end, positions = known("eos_token_id"), getattr(config, "max_position_embeddings", None)
-    # A token is read at a position of its own, but for the last one.
+    # Every token needs a position, except the last one, which is never read.
     room = decoding.max_new_tokens if positions is None else positions - before + 1
     made = {
         "max_new_tokens": max(1, min(decoding.max_new_tokens, room)),
@@ -285,7 +356,7 @@ def _ends(config: Any) -> frozenset[int]:
 
 
 def _until_end(row: list[int], ends: frozenset[int]) -> tuple[list[int], int]:
-    """Tokens before the end token, and how many were generated with it."""
+    """The tokens before the end token, and their number with it."""
     for place, token in enumerate(row):
         if token in ends:
             return row[:place], place + 1

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from distill_adapters.backend import quantization_config, torch_dtype, with_ipex
 from distill_adapters.base_identity import weights_fingerprint
-from distill_adapters.config import Task
+from distill_adapters.config import TASKS, Task
 from distill_adapters.errors import ModelLoadError
 from distill_adapters.loaded import LoadedModel
 from distill_adapters.quiet import quiet
@@ -41,7 +41,7 @@ def load_pretrained(
     """Load an ordinary model and its tokenizer, as :func:`distill_adapters.load_model` promises."""
     config = _config(source, trusted=trusted)
     _refuse_hub_kernels(source, config)
-    task = task or task_of(config)
+    task = task or _task_of(config)
     with quiet():
         tokenizer = load_tokenizer(source, trust_remote_code=trusted)
         loaded = _from_pretrained(source, policy, task, trusted=trusted)
@@ -57,7 +57,7 @@ def finish(
     training: bool,
     path: Path | str,
 ) -> LoadedModel:
-    """Fit tokenizer and model to each other, and the model to its device and mode."""
+    """Match tokenizer and model, and move the model to its device and mode."""
     _fit_tokenizer(model, tokenizer)
     if policy.value("quantization") == "none" and not policy.value("offload"):
         model.to(str(policy.value("device")))  # type: ignore[arg-type]  # the mixin's method is typed too narrowly
@@ -69,31 +69,13 @@ def finish(
     )
 
 
-def task_of(config: "PretrainedConfig") -> Task:
-    """What a configuration is for.
+def _task_of(config: "PretrainedConfig") -> Task:
+    from distill_hwdetect import ModelConfigError, task_of
 
-    Raises:
-        ModelLoadError: It names no architecture of the three tasks.
-    """
-    if getattr(config, "is_encoder_decoder", False):
-        return "seq2seq"
-    from transformers.models.auto.modeling_auto import (
-        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL,
-    )
-    from transformers.models.auto.modeling_auto import (
-        MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED,
-    )
-
-    for name in getattr(config, "architectures", None) or ():
-        # FlaubertWithLMHeadModel is masked, GPT2LMHeadModel causal.
-        if name.endswith("ForMaskedLM") or (name in MASKED.values() and name not in CAUSAL.values()):
-            return "masked"
-        if name.endswith(("ForCausalLM", "LMHeadModel")):
-            return "causal"
-    raise ModelLoadError(
-        f"the task of a {config.model_type!r} model with architectures {config.architectures} cannot be "
-        "told. Give task='causal', 'seq2seq' or 'masked'."
-    )
+    try:
+        return task_of(config.to_dict())
+    except ModelConfigError as error:
+        raise ModelLoadError(str(error), field="task", allowed=TASKS) from error
 
 
 def model_class(task: Task) -> Any:
@@ -104,7 +86,7 @@ def model_class(task: Task) -> Any:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says first."""
+    """The first line of an error's message."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
@@ -116,7 +98,9 @@ def _config(source: Path | str, *, trusted: bool) -> "PretrainedConfig":
             config: PretrainedConfig = AutoConfig.from_pretrained(str(source), trust_remote_code=trusted)
     except (OSError, ValueError, KeyError) as error:
         where = "in this folder" if isinstance(source, Path) else "here or on the hub"
-        raise ModelLoadError(f"no model {source} {where}: {first_line(error)}") from error
+        raise ModelLoadError(
+            f"no model {source} {where}: {first_line(error)}", field="model", found=str(source)
+        ) from error
     return config
 
 
@@ -127,7 +111,9 @@ def _refuse_hub_kernels(source: Path | str, config: "PretrainedConfig") -> None:
         if "/" in str(asked):
             raise ModelLoadError(
                 f"the configuration of {source} takes its attention from {asked!r}, code on a hub, which is "
-                "never run. Remove attn_implementation from its config.json; the policy chooses."
+                "never run. Remove attn_implementation from its config.json; the policy chooses.",
+                field="model",
+                found=asked,
             )
 
 
@@ -155,14 +141,18 @@ def _from_pretrained(
         model, told = kind.from_pretrained(str(source), **options)
     except (OSError, ValueError) as error:
         if "does not support an attention implementation" not in str(error):
-            raise ModelLoadError(f"{source} cannot be loaded for {task}: {first_line(error)}") from error
+            raise ModelLoadError(
+                f"{source} cannot be loaded for {task}: {first_line(error)}", field="model", found=str(source)
+            ) from error
         _LOG.warning("%s has no %s attention; loaded with eager.", source, options["attn_implementation"])
         model, told = kind.from_pretrained(str(source), **{**options, "attn_implementation": "eager"})
     missing = sorted(told["missing_keys"])
     if missing:
         raise ModelLoadError(
             f"{source} lacks {len(missing)} tensors of a {type(model).__name__}, such as {missing[0]}, which "
-            "would be random; it was saved as something else, or its names are wrong."
+            "would be random. It was saved as another kind of model, or its tensors have other names.",
+            field="model",
+            found=str(source),
         )
     if quantization is not None and device == "cpu":
         for part in filter(torch.is_floating_point, model.parameters()):
@@ -215,7 +205,7 @@ def has_tokenizer(folder: Path) -> bool:
 
 
 def _fit_tokenizer(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
-    """Give the tokenizer a padding token, and the model room for every token."""
+    """Give the tokenizer a padding token, and the model an embedding for every token."""
     if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
         tokenizer.pad_token = tokenizer.eos_token
         _LOG.info("no padding token: the end-of-text token pads.")

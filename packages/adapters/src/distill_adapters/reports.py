@@ -1,4 +1,4 @@
-"""How large a model is, counted on the model itself."""
+"""The size of a model: parameters by type and part, and bytes in memory and on disk."""
 
 import dataclasses
 import re
@@ -15,19 +15,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelReport:
-    """What a model weighs.
+    """The size of a model.
 
     Args:
-        total_parameters: All, tied ones once, quantized ones by the numbers they stand for.
-        trainable_parameters: Those that get gradients.
-        quantized_parameters: Those kept in 4 or 8 bits.
-        bytes_in_memory: Of parameters and buffers as they are stored, with the scales of quantization.
-        by_dtype: Parameters by stored type, ``{"float32": 1200, ...}``.
-        by_module: Parameters by part of the model, blocks taken together:
+        total_parameters: Number of parameters. Tied ones count once, and packed 4-bit weights by the number
+            of weights in them.
+        trainable_parameters: Number of parameters that get gradients.
+        quantized_parameters: Number of parameters that are stored in 4 or 8 bits.
+        bytes_in_memory: Bytes of parameters and buffers as they are stored, quantization scales included.
+        by_dtype: Number of parameters by stored type, ``{"float32": 1200, ...}``.
+        by_module: Number of parameters by part of the model, with all blocks added up:
             ``{"model.layers.*.mlp": 800, ...}``.
-        bytes_on_disk: Of the weights where the model was loaded from; None for a model made new, and for one
-            from the hub.
-        estimate: What training or running it takes, where that was given.
+        bytes_on_disk: Bytes of the weights in the folder or file that the model was loaded from. None for a
+            newly made model and for one from the hub.
+        estimate: Estimated memory of training or running the model, where it was given.
     """
 
     total_parameters: int
@@ -41,7 +42,7 @@ class ModelReport:
 
     @property
     def quantized_share(self) -> float:
-        """Part of the parameters kept in 4 or 8 bits, 0 to 1."""
+        """Share of the parameters that are stored in 4 or 8 bits, 0 to 1."""
         return self.quantized_parameters / max(self.total_parameters, 1)
 
     def to_dict(self) -> dict[str, object]:
@@ -51,14 +52,14 @@ class ModelReport:
         return {**fields, "quantized_share": self.quantized_share, "estimate": estimate}
 
     def __str__(self) -> str:
-        """A line that says it all, then one for each type and part."""
+        """The totals in one line, the estimate in another, then a line for each type and part."""
         share = f", {self.quantized_share:.0%} quantized" if self.quantized_parameters else ""
         disk = "" if self.bytes_on_disk is None else f", {self.bytes_on_disk / 1e6:.1f} MB on disk"
         counts = f"{self.total_parameters:,} parameters, {self.trainable_parameters:,} trainable"
         lines = [f"{counts}, {self.bytes_in_memory / 1e6:.1f} MB{disk}{share}"]
         if self.estimate is not None:
             budget = self.estimate.budget_bytes
-            there = "" if budget is None else f" of {budget / 1e6:,.0f} MB that may be used"
+            there = "" if budget is None else f" of a budget of {budget / 1e6:,.0f} MB"
             lines.append(f"estimated peak {self.estimate.total_bytes / 1e6:,.0f} MB{there}")
         for found in (self.by_dtype, self.by_module):
             lines += [f"{count:>15,}  {name}" for name, count in found.items()]
@@ -66,11 +67,28 @@ class ModelReport:
 
 
 def model_report(loaded: "LoadedModel", *, estimate: "MemoryEstimate | None" = None) -> ModelReport:
-    """Count the parameters and bytes of a model.
+    """Count a model's parameters by stored type and by part, and its bytes in memory and on disk.
+
+    Printed, the report is a summary of a few lines; :meth:`ModelReport.to_dict` gives the numbers as JSON
+    types. Shared (tied) parameters count once. Weights in 4 bits, which are packed two to a byte, count by
+    the number of weights, and their quantization scales by their bytes.
 
     Args:
-        loaded: The model.
-        estimate: What its policy says (``policy.memory``), to stand beside.
+        loaded: The model to count. With an adapter, the parameters of base and adapter are counted together,
+            and ``trainable_parameters`` are those of the adapter.
+        estimate: Memory estimate of the model's policy (``policy.memory``), to appear in the report.
+
+    Returns:
+        The counts. ``bytes_on_disk`` is None unless the model was loaded from a folder or a file.
+
+    Example:
+        >>> from distill_adapters import load_tokenizer, model_report, new_model
+        >>> config = {"model_type": "gpt2", "n_embd": 8, "n_layer": 2, "n_head": 1, "n_positions": 16}
+        >>> report = model_report(new_model(config, load_tokenizer("writer"), task="causal", seed=0))
+        >>> report.by_module["transformer.wpe"], report.by_module["transformer.h.*.mlp"]
+        (128, 1104)
+        >>> report.total_parameters == report.trainable_parameters == report.by_dtype["float32"]
+        True
     """
     total = trainable = quantized = stored = 0
     by_dtype: dict[str, int] = {}
@@ -101,7 +119,7 @@ def model_report(loaded: "LoadedModel", *, estimate: "MemoryEstimate | None" = N
 
 
 def _counted(parameter: "nn.Parameter") -> tuple[int, int]:
-    """How many numbers a parameter stands for, and the bytes they take."""
+    """The number of weights in a parameter, and their bytes."""
     import torch
 
     count = parameter.numel()
@@ -114,7 +132,7 @@ def _counted(parameter: "nn.Parameter") -> tuple[int, int]:
 
 
 def _part(name: str) -> str:
-    """Of ``model.layers.3.mlp.up_proj.weight`` it is ``model.layers.*.mlp``; of adapters what they adapt."""
+    """``model.layers.*.mlp`` for ``model.layers.3.mlp.up_proj.weight``; an adapter counts to its layer."""
     plain = re.sub(r"^base_model\.model\.|\.base_layer|\.(lora|ia3|miss)_.*", "", name)
     block = re.match(r"(.*?)\.\d+\.([^.]+)", plain)
     if block:
@@ -131,7 +149,7 @@ def _on_disk(path: Path | str | None) -> int | None:
 
 
 def _state_bytes(state: object) -> int:
-    """Bytes of the scales beside 4-bit weights, with those of double quantization."""
+    """Bytes of the scales of 4-bit weights, double quantization included."""
     import torch
 
     if state is None:

@@ -21,9 +21,9 @@ def save_model(
     overwrite: bool = False,
     relative_within: Path | str | None = None,
 ) -> Path:
-    """Write model (or adapter) and tokenizer as one sealed ``save_pretrained`` folder, whole or not at all.
+    """Save a model or an adapter with its tokenizer as a ``save_pretrained`` folder, whole or not at all.
 
-    The manifest of an adapter carries a fingerprint of its base, and how that was stored.
+    The folder gets a manifest. An adapter's holds the fingerprint and quantization of its base.
 
     Args:
         loaded: The model, and its tokenizer.
@@ -41,8 +41,8 @@ def save_model(
         >>> from distill_adapters import load_tokenizer, new_model, save_model
         >>> config = {"model_type": "gpt2", "n_embd": 8, "n_layer": 1, "n_head": 1}
         >>> model = new_model(config, load_tokenizer("writer"), task="causal", seed=0)
-        >>> sorted(file.name for file in save_model(model, "small-gpt2").glob("m*"))
-        ['manifest.json', 'model.safetensors']
+        >>> [file.name for file in save_model(model, "small-gpt2").glob("*.safetensors")]
+        ['model.safetensors']
     """
     from distill_deploy import save
 
@@ -57,7 +57,7 @@ def save_model(
 
 @contextmanager
 def _base_named(model: Any, folder: Path, within: Path | str | None) -> Iterator[None]:
-    """Meanwhile an adapter refers to its base as the saved folder is to."""
+    """Inside the block, an adapter refers to its base by the path that its folder is to hold."""
     configs = list(model.peft_config.values()) if within is not None and hasattr(model, "peft_config") else []
     before = [config.base_model_name_or_path for config in configs]
     for config in configs:
@@ -71,7 +71,7 @@ def _base_named(model: Any, folder: Path, within: Path | str | None) -> Iterator
 
 
 class _Saved:
-    """A model as distill_deploy saves it: an adapter asks no hub about its base's embeddings."""
+    """A model as distill_deploy saves it; PEFT would ask the hub about the base's embeddings."""
 
     def __init__(self, model: "PreTrainedModel") -> None:
         self._model = model

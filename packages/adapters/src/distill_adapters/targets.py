@@ -1,6 +1,5 @@
-"""Which layers an adapter goes to, found by structure and not by a table of names."""
+"""The layers that get an adapter, found by structure instead of a table of names."""
 
-import difflib
 import fnmatch
 import re
 from collections.abc import Mapping, Sequence
@@ -12,20 +11,21 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from distill_adapters.errors import TargetError
+from distill_adapters.spelling import did_you_mean, near
 
 _BLOCK = re.compile(r"^(.*?\.\d+)(?:\.|$)")
-_STACKED = "stacked experts: no linear layers; extra={'target_parameters': [...]} of LoRA takes them"
+_STACKED = "stacked experts, not linear layers; LoRA adapts them with extra={'target_parameters': [...]}"
 ATTENTION = re.compile(r"att(n|ention)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class TargetReport:
-    """The layers to adapt, and how much of the model they are.
+    """The layers to adapt, and how much of the model they cover.
 
     Attributes:
-        names: Full names of the modules.
-        coverage: For each block, (adapted, all) linear layers in it.
-        excluded: Full name -> why a linear layer, or a tensor of stacked experts, is left alone.
+        names: Full names of the modules to adapt.
+        coverage: For each block, the number of its linear layers that are adapted and of all of them.
+        excluded: For each linear layer or tensor of stacked experts that is not adapted, the reason.
         modules: Full names of all modules of the model.
     """
 
@@ -54,23 +54,31 @@ class TargetReport:
 
 
 def resolve_targets(model: PreTrainedModel, targets: str | Sequence[str] = "auto") -> TargetReport:
-    """Find the linear layers an adapter goes to.
+    """Find the linear layers that get an adapter.
 
-    ``auto`` and ``all-linear`` take every linear layer of the model's body: not the output embedding, not
-    what stands outside the body (a masked model's head, a pooler), not routers of mixtures, and not layers
-    that are used under a global attention mask only or whose weight is read beside the module. ``attention``
-    takes those of them that lie in attention modules. Explicit names select by the end of a layer's name,
-    patterns such as ``encoder.*.q_proj`` by all of it or its end.
+    ``auto`` and ``all-linear`` select every linear layer of the model's body. Not selected are the output
+    embedding, layers outside the body (a masked model's head, a pooler), routers of mixtures of experts,
+    layers that are only used under a global attention mask, and layers whose weight is read without calling
+    the module. ``attention`` selects those of them that lie in attention modules. Explicit names select by
+    the end of a layer's name; patterns such as ``encoder.*.q_proj`` by the whole name or its end.
 
     Args:
         model: A transformers model, quantized or not.
         targets: ``auto``, ``all-linear``, ``attention``, or names and patterns.
 
     Returns:
-        What was chosen, its share of every block, and what was left alone and why.
+        The selected layers, their share of every block, and the reason for each layer that was left out.
 
     Raises:
-        TargetError: A name matches no layer, or nothing is left to adapt.
+        TargetError: A name matches no layer, or the model has no layer to adapt.
+
+    Example:
+        >>> from distill_adapters import load_tokenizer, new_model, resolve_targets
+        >>> config = {"model_type": "gpt2", "n_embd": 8, "n_layer": 1, "n_head": 1}
+        >>> model = new_model(config, load_tokenizer("writer"), task="causal", seed=0).model
+        >>> report = resolve_targets(model, "attention")
+        >>> report.names, report.coverage
+        (('transformer.h.0.attn.c_attn', 'transformer.h.0.attn.c_proj'), {'transformer.h.0': (2, 4)})
     """
     modules = dict(model.named_modules())
     linear = {name: module for name, module in modules.items() if is_linear(module)}
@@ -91,7 +99,9 @@ def resolve_targets(model: PreTrainedModel, targets: str | Sequence[str] = "auto
         excluded = {name: excluded.get(name, "not named") for name in linear if name not in chosen} | stacked
     if not chosen:
         raise TargetError(
-            f"{type(model).__name__} has no layer to adapt; {len(linear)} linear layers were seen."
+            f"{type(model).__name__} has no layer to adapt: none of its {len(linear)} linear layers fits.",
+            field="targets",
+            found=targets,
         )
     return TargetReport(
         tuple(chosen), _coverage([*linear, *stacked], chosen), excluded, tuple(filter(None, modules))
@@ -104,12 +114,12 @@ def is_linear(module: nn.Module) -> bool:
 
 
 def _stacked_experts(model: nn.Module) -> dict[str, str]:
-    """Experts that are slices of one tensor, and no layers of their own."""
+    """Experts that are slices of one tensor instead of modules."""
     return {name: _STACKED for name, part in model.named_parameters() if part.ndim > 2 and "expert" in name}
 
 
 def _unfit(model: PreTrainedModel, modules: Mapping[str, nn.Module], name: str) -> str:
-    """Why a linear layer of the model is not adapted; empty where it is."""
+    """The reason why a linear layer is not adapted; empty if it is."""
     parents = [name[:place] for place, character in enumerate(name) if character == "."]
     if any(hasattr(modules[parent], "base_layer") for parent in parents):
         return "part of an adapter"
@@ -124,9 +134,9 @@ def _unfit(model: PreTrainedModel, modules: Mapping[str, nn.Module], name: str) 
     if last in ("router", "gate", "shared_expert_gate") or ".router." in f".{name}.":
         return "router of a mixture"
     if last.endswith("_global"):
-        return "used for tokens with global attention alone"
+        return "only used for tokens with global attention"
     if last in ("out_proj", "dt_proj") and "Mamba" in type(modules[name.rpartition(".")[0]]).__name__:
-        return "its weight is read beside the module, where an adapter has no effect"
+        return "its weight is read without calling the module, where an adapter has no effect"
     return ""
 
 
@@ -151,10 +161,14 @@ def _named(linear: Mapping[str, nn.Module], wanted: Sequence[str]) -> list[str]:
         ]
         if not hit:
             endings = sorted({name.rpartition(".")[2] for name in linear})
-            near = difflib.get_close_matches(ending, endings, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            suggestion = near(ending, endings)
             raise TargetError(
-                f"target {ending!r} matches no linear layer; there are {', '.join(endings)}.{hint}"
+                f"target {ending!r} matches no linear layer; the names end in {', '.join(endings)}."
+                f"{did_you_mean(suggestion)}",
+                field="targets",
+                found=ending,
+                allowed=endings,
+                suggestion=suggestion,
             )
         chosen += [name for name in hit if name not in chosen]
     return [name for name in linear if name in chosen]

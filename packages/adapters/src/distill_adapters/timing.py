@@ -1,4 +1,4 @@
-"""How long a step takes: real ones are timed, and everything is put back."""
+"""Timing of real optimizer steps, after which the trainer's state is restored."""
 
 import copy
 import statistics
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import Trainer, TrainerCallback
 
+from distill_adapters.config import check_at_least
 from distill_adapters.gradients import put_back
 
 if TYPE_CHECKING:
@@ -20,33 +21,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StepRate:
-    """How long optimizer steps took.
+    """The duration of optimizer steps.
 
     Attributes:
-        seconds: Of each timed step, its batches and the optimizer included.
+        seconds: Seconds of each timed step, its batches and the optimizer included.
     """
 
     seconds: tuple[float, ...]
 
     @property
     def seconds_per_step(self) -> float:
-        """The median."""
+        """The median duration of a step, in seconds."""
         return statistics.median(self.seconds)
 
 
-def measured(trainer: Trainer, train: "Callable[[], object]", steps: int) -> StepRate:
-    """Let ``train`` run ``steps`` timed steps after one that is not, and put everything back.
+def time_steps(trainer: Trainer, train: "Callable[[], object]", steps: int) -> StepRate:
+    """Time ``steps`` steps after a first one that is not timed, then restore the trainer's state.
 
     Args:
-        trainer: Whose state is put back: parameters that are trained, buffers, random states, optimizer.
+        trainer: The trainer. Its trained parameters, buffers, random states and optimizer are restored.
         train: Trains ``trainer`` from the beginning.
-        steps: How many are timed, > 0.
+        steps: Number of steps that are timed, > 0.
 
     Raises:
-        ValueError: ``steps`` is not positive.
+        ConfigError: ``steps`` is not positive.
     """
-    if steps < 1:
-        raise ValueError(f"steps = {steps} was asked for; it must be at least 1.")
+    check_at_least(1, steps=steps)
     clock = _Clock(trainer.args.device.type)
     with _as_it_was(trainer):
         trainer.args.max_steps = 1 + steps
@@ -57,7 +57,7 @@ def measured(trainer: Trainer, train: "Callable[[], object]", steps: int) -> Ste
 
 
 class _Clock(TrainerCallback):
-    """Notes when each step ended; at the last one asks for a log, with which sums of losses begin anew."""
+    """Records when each step ends; the last one asks for a log, which resets the sums of losses."""
 
     def __init__(self, device: str) -> None:
         self._device: Any = getattr(torch, device)
@@ -98,7 +98,7 @@ def _as_it_was(trainer: Trainer) -> Iterator[None]:
 
 @contextmanager
 def _same_random_states(trainer: Trainer) -> Iterator[None]:
-    """Those of Python, numpy, torch and the device, kept as a checkpoint keeps them."""
+    """Restores the random states of Python, numpy, torch and the device, as a checkpoint does."""
     with tempfile.TemporaryDirectory() as folder:
         trainer._save_rng_state(folder)
         try:

@@ -1,4 +1,4 @@
-"""The one training base: transformers' Trainer, made safe."""
+"""The trainer that fine-tuning and distillation share: transformers' Trainer with safeguards."""
 
 import hashlib
 import json
@@ -36,7 +36,7 @@ from distill_adapters.inspection import (
 )
 from distill_adapters.malloc import return_freed_memory
 from distill_adapters.quiet import quiet
-from distill_adapters.timing import StepRate, measured
+from distill_adapters.timing import StepRate, time_steps
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -49,22 +49,22 @@ _CHECKED_ROWS = 4
 
 
 class SafeTrainer(Trainer):
-    """transformers' Trainer with a loss that accumulation does not change, and no silent failures.
+    """transformers' Trainer with a loss that does not depend on accumulation, and no silent failures.
 
     Cross-entropy is summed over the tokens with a label and divided by those of the whole effective batch. A
     loss or gradient that is not finite stops the run and names the step and rows. Checkpoints are written
     whole or not at all, with a manifest; resuming takes the newest that verifies and refuses those of another
-    run. Ctrl-C and SIGTERM finish the step and write a checkpoint. Before training, gradients are checked and
-    everything is put back.
+    run. Ctrl-C and SIGTERM finish the step and write a checkpoint. Gradients are checked before training,
+    after which the model is restored.
 
     Args:
-        model: What is trained.
-        on_progress: Told after each optimizer step: ``step``, ``total_steps``, ``loss`` and its parts,
-            ``learning_rate``, ``epoch``, ``tokens`` with a label, ``memory_bytes`` (of the accelerator,
-            else of the process).
+        model: The model to train.
+        on_progress: Called after each optimizer step with ``step``, ``total_steps``, ``loss`` and its parts,
+            ``learning_rate``, ``epoch``, ``tokens`` (those with a label), and ``memory_bytes`` (of the
+            accelerator, else of the process).
         verify_gradients: Check one batch before training.
-        data_fingerprint: What the data is, field by field; a checkpoint of other data is refused.
-        **options: Those of ``transformers.Trainer``, by name.
+        data_fingerprint: Fingerprint of the data, field by field. A checkpoint of other data is refused.
+        **options: Further arguments of ``transformers.Trainer``, by name.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class SafeTrainer(Trainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[dict[str, Tensor]], num_batches: int, device: torch.device
     ) -> tuple[list[dict[str, Tensor]], Tensor]:
-        """The micro-batches of one step, and their tokens with a label over all processes."""
+        """The micro-batches of one step, and the number of their labelled tokens over all processes."""
         samples, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         self.step_loss, self.step_tokens, self.step_parts = 0.0, sum(map(self._tokens, samples)), {}
         tokens = torch.tensor([self.step_tokens], device=device)
@@ -126,7 +126,7 @@ class SafeTrainer(Trainer):
         """
         labels = inputs.get("labels")
         if labels is None:
-            raise LabelError(f"the batch has no labels, only {', '.join(inputs)}; check the collator.")
+            raise LabelError(f"the batch has no labels, only {', '.join(inputs)}. Check the collator.")
         given = {name: value for name, value in inputs.items() if name in self._accepted}
         if self.task == "seq2seq" and "decoder_input_ids" not in given:
             given["decoder_input_ids"] = decoder_inputs(self.accelerator.unwrap_model(model), labels)
@@ -208,7 +208,7 @@ class SafeTrainer(Trainer):
     # ---- evaluation
 
     def evaluation_loop(self, *args: Any, **options: Any) -> "EvalLoopOutput":
-        """As transformers', but every token weighs alike, whatever the batches."""
+        """As in transformers, but every token has the same weight, whatever the batches."""
         self._evaluated.zero_()
         output = super().evaluation_loop(*args, **options)
         summed = self.accelerator.reduce(self._evaluated.to(self.args.device, torch.float32), "sum").tolist()
@@ -229,18 +229,18 @@ class SafeTrainer(Trainer):
         """Train, from the beginning or from a checkpoint.
 
         Args:
-            resume_from_checkpoint: True takes the newest in ``output_dir`` that verifies, or begins where
-                there is none; a path takes that one.
-            *args: As transformers'.
-            **options: As transformers'.
+            resume_from_checkpoint: A checkpoint to continue from. True takes the newest in ``output_dir``
+                that verifies, or starts from the beginning if there is none.
+            *args: As for transformers' Trainer.
+            **options: As for transformers' Trainer.
 
         Raises:
-            LabelError: No row has anything to learn.
+            LabelError: No row has a label.
             GradientError: The model cannot learn.
-            ResumeError: A checkpoint is another run's, or would be mixed with this one's.
+            ResumeError: A checkpoint belongs to another run, or would be mixed with those of this one.
             IntegrityError: The named checkpoint is damaged.
-            TrainingStoppedError: Ctrl-C or SIGTERM came; a checkpoint was written, also where none was asked
-                for. A second one stops at once, without.
+            TrainingStoppedError: Ctrl-C or SIGTERM was received, and a checkpoint written. A second signal
+                stops at once, without a checkpoint.
         """
         refuse_without_labels(self.train_dataset, self.task)
         checkpoint = self._resumed(resume_from_checkpoint)
@@ -259,7 +259,7 @@ class SafeTrainer(Trainer):
         return output
 
     def _ended(self, checkpoint: str) -> "TrainOutput":
-        """The end of a run that had come to it; transformers would train one more step."""
+        """The result of a run that was already complete; transformers would train one more step."""
         from transformers.trainer_utils import TrainOutput
 
         self._load_from_checkpoint(checkpoint)
@@ -279,22 +279,22 @@ class SafeTrainer(Trainer):
         return asked
 
     def measure_rate(self, steps: int = 5) -> StepRate:
-        """Time real steps for a forecast; weights, buffers and random states are put back bit for bit.
+        """Time real steps for a forecast, then restore weights, buffers and random states bit for bit.
 
         Args:
-            steps: How many are timed, > 0; one before them is not.
+            steps: Number of steps that are timed, > 0, after a first one that is not.
 
         Raises:
-            ValueError: ``steps`` is not positive.
+            ConfigError: ``steps`` is not positive.
             NonFiniteError: A loss is not finite.
         """
-        return measured(self, super().train, steps)
+        return time_steps(self, super().train, steps)
 
     def verify_gradients(self) -> None:
         """Check one small batch: every trainable parameter gets a finite gradient, and the loss can fall.
 
         Raises:
-            GradientError: It does not; the model is as it was.
+            GradientError: One of the two fails. The model is restored in any case.
         """
         rows = self.train_dataset
         if rows is None or not hasattr(rows, "__getitem__") or not hasattr(rows, "__len__"):
@@ -327,7 +327,7 @@ class SafeTrainer(Trainer):
             return_freed_memory()
 
     def facts(self) -> dict[str, str]:
-        """What this run is: a checkpoint of a run that differs in one of these is refused."""
+        """What identifies this run: a checkpoint that differs in one of these values is refused."""
         args = self.args
         named = {name: str(getattr(args, name)) for name in ("max_steps", "num_train_epochs", "seed")}
         batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
@@ -349,7 +349,7 @@ class SafeTrainer(Trainer):
         }
 
     def log_memory(self, stage: str) -> None:
-        """Note resident memory, and the accelerator's peak, at a stage; in ``memory`` and the log."""
+        """Record resident memory and the accelerator's peak at a stage, in ``memory`` and the log."""
         entry: dict[str, float | str] = {"stage": stage, "rss_bytes": memory_bytes("cpu")}
         if self.args.device.type == "cuda":
             entry["peak_bytes"] = memory_bytes("cuda")
@@ -376,7 +376,7 @@ class SafeTrainer(Trainer):
         return str(self._redirected) if self._redirected is not None else str(super()._get_output_dir(trial))
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Write a checkpoint beside its place, seal it, rename it there, then let the oldest go."""
+        """Write a checkpoint to a staging folder, seal and rename it, then remove the oldest."""
         from accelerate.utils import broadcast_object_list  # type: ignore[import-untyped]  # no types
 
         folder = Path(self._get_output_dir(trial))
