@@ -22,7 +22,7 @@ from distill_deploy import verify
 from distill_kd import CacheConfig, CachedTeacher, LiveTeacher, write_cache
 
 EVENTS = ("open", "os.", "shutil.")  # of sys.audit: what touches files
-SETTINGS = CacheConfig(k=6, shard_tokens=30)
+CONFIG = CacheConfig(k=6, shard_tokens=30)
 
 
 def collate(rows: list[Any]) -> dict[str, torch.Tensor]:
@@ -39,7 +39,7 @@ def make() -> Callable[[Path], object]:
     )
     teacher = LiveTeacher(GPT2LMHeadModel(config))
     rows = [{"input_ids": torch.randint(0, 24, (7,)).tolist(), "row_id": index} for index in range(30)]
-    return lambda folder: write_cache(teacher, rows, collate, folder, task="causal", settings=SETTINGS)
+    return lambda folder: write_cache(teacher, rows, collate, folder, task="causal", config=CONFIG)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -31,22 +31,22 @@ Batch = dict[str, Tensor]
 
 @pytest.fixture(name="write")
 def _write(make_model: Any, make_rows: Any, collate: Any, tmp_path: Any) -> Any:
-    """``write(name, rows=, folder=, **settings)``: a tiny teacher's cache; gives report, teacher, rows."""
+    """``write(name, rows=, folder=, **config)``: a tiny teacher's cache; gives report, teacher, rows."""
 
     def write(
-        name: str, *, rows: Any = None, folder: str = "cache", collator: Any = None, **settings: Any
+        name: str, *, rows: Any = None, folder: str = "cache", collator: Any = None, **config: Any
     ) -> Any:
         task: Any = FAMILIES[name]
         teacher = LiveTeacher(make_model(name, seed=1))
         rows = rows or make_rows(task, count=8)
-        options = {key: settings.pop(key) for key in ("data_fingerprint", "on_progress") if key in settings}
+        options = {key: config.pop(key) for key in ("data_fingerprint", "on_progress") if key in config}
         report = write_cache(
             teacher,
             rows,
             collator or collate,
             tmp_path / folder,
             task=task,
-            settings=CacheConfig(**settings),
+            config=CacheConfig(**config),
             **options,
         )
         return report, teacher, rows

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from distill_kd.cache_config import bytes_of, default_k
 from torch import Tensor
 
 from distill_kd import (
@@ -21,6 +20,7 @@ from distill_kd import (
     VocabularyError,
     write_cache,
 )
+from distill_kd.cache_config import bytes_of, default_k
 from distill_kd.cache_format import decode_top_k, encode_top_k, kl_error, top_k_of
 
 
@@ -56,8 +56,8 @@ def test_each_stored_epoch_has_its_own_masks(
 ) -> None:
     """The teacher finds the epoch by what the batch holds; one that was not stored is refused."""
     live, rows, masks = LiveTeacher(make_model("Bert", seed=1)), make_rows("causal", count=6), Masks(collate)
-    settings = CacheConfig(epochs=3)
-    report = write_cache(live, rows, masks, tmp_path / "cache", task="masked", settings=settings)
+    config = CacheConfig(epochs=3)
+    report = write_cache(live, rows, masks, tmp_path / "cache", task="masked", config=config)
     assert report.rows == 6
     cached = CachedTeacher(tmp_path / "cache")
     asked = 0
@@ -85,9 +85,9 @@ def test_masks_that_move_cannot_be_cached(
     teacher, rows = LiveTeacher(make_model("Bert")), make_rows("causal")
     with pytest.raises(CacheError, match="masks that are fixed by row and epoch"):
         write_cache(teacher, rows, Masks(collate, moving=True), tmp_path / "cache", task="masked")
-    rows, settings = make_rows("masked"), CacheConfig(epochs=2)
+    rows, config = make_rows("masked"), CacheConfig(epochs=2)
     with pytest.raises(CacheError, match="has no set_epoch"):
-        write_cache(teacher, rows, collate, tmp_path / "cache", task="masked", settings=settings)
+        write_cache(teacher, rows, collate, tmp_path / "cache", task="masked", config=config)
     assert not list(tmp_path.iterdir())
 
 
@@ -149,16 +149,16 @@ def test_what_does_not_fit_is_refused_before_a_byte_is_written(
 ) -> None:
     """Beyond ``max_bytes``, or beyond what the disk has free."""
     teacher, rows = LiveTeacher(make_model("Bert")), make_rows("masked")
-    settings = CacheConfig(max_bytes=1000)
+    config = CacheConfig(max_bytes=1000)
     with pytest.raises(CacheError, match=r"take 1,\d\d\d bytes, and max_bytes = 1,000\. Ask for a smaller k"):
-        write_cache(teacher, rows, collate, tmp_path / "cache", task="masked", settings=settings)
+        write_cache(teacher, rows, collate, tmp_path / "cache", task="masked", config=config)
     with monkeypatch.context() as patched:
         patched.setattr("shutil.disk_usage", lambda _: type("", (), {"free": 999})())
         with pytest.raises(CacheError, match=r"has 999 free\. .* another disk"):
             write_cache(teacher, rows, collate, tmp_path / "cache", task="masked")
     assert not list(tmp_path.iterdir())
-    settings = CacheConfig(max_bytes=2000)
-    write_cache(teacher, rows, collate, tmp_path / "cache", task="masked", settings=settings)
+    config = CacheConfig(max_bytes=2000)
+    write_cache(teacher, rows, collate, tmp_path / "cache", task="masked", config=config)
 
 
 def test_an_error_budget_chooses_the_smallest_k_that_keeps_it(
@@ -169,17 +169,15 @@ def test_an_error_budget_chooses_the_smallest_k_that_keeps_it(
     found: list[Any] = []
     for budget in (0.5, 0.05, 1e-9):
         with caplog.at_level(logging.INFO):
-            settings = CacheConfig(max_kl_error=budget)
-            report = write_cache(
-                teacher, rows, collate, tmp_path / str(budget), task="causal", settings=settings
-            )
+            config = CacheConfig(max_kl_error=budget)
+            report = write_cache(teacher, rows, collate, tmp_path / str(budget), task="causal", config=config)
         assert (report.kl_error or 0) <= budget
         found.append(report.k)
     assert found[0] < found[1]
     assert found[2] is None
     assert f"k = {found[0]}: {bytes_of(found[0], 200)} bytes a position, KL error " in caplog.text
-    settings = CacheConfig(k=found[1] * 4 // 5 - 1)
-    report = write_cache(teacher, rows, collate, tmp_path / "less", task="causal", settings=settings)
+    config = CacheConfig(k=found[1] * 4 // 5 - 1)
+    report = write_cache(teacher, rows, collate, tmp_path / "less", task="causal", config=config)
     assert report.kl_error is not None
     assert report.kl_error > 0.05
 
@@ -230,9 +228,9 @@ def test_rows_that_cannot_be_told_apart_or_teach_nothing_are_refused(
     ):
         with pytest.raises(CacheError, match=message):
             write_cache(teacher, given, collate, tmp_path / "cache", task="causal")
-    settings = CacheConfig(epochs=2)
+    config = CacheConfig(epochs=2)
     with pytest.raises(CacheError, match="epochs = 2 is for masked models"):
-        write_cache(teacher, rows, collate, tmp_path / "cache", task="causal", settings=settings)
+        write_cache(teacher, rows, collate, tmp_path / "cache", task="causal", config=config)
     torch.nn.init.constant_(next(teacher.model.parameters()), torch.nan)
     with pytest.raises(NonFiniteLogitsError, match="NaN or infinity in the rows"):
         write_cache(teacher, rows, collate, tmp_path / "cache", task="causal")
@@ -251,14 +249,14 @@ def test_an_unfinished_cache_goes_on_only_as_it_began(
             raise KeyboardInterrupt
 
     def write(k: int, on_progress: Any = None) -> Any:
-        settings = CacheConfig(k=k, shard_tokens=10)
+        config = CacheConfig(k=k, shard_tokens=10)
         return write_cache(
             teacher,
             rows,
             collate,
             tmp_path / "cache",
             task="causal",
-            settings=settings,
+            config=config,
             on_progress=on_progress,
         )
 
@@ -283,7 +281,7 @@ def test_a_truncated_cache_serves_no_other_temperature(
     live, rows = LiveTeacher(make_model("GPT2", seed=1)), make_rows("causal")
     for k in (4, 24):
         write_cache(
-            live, rows, collate, tmp_path / str(k), task="causal", settings=CacheConfig(k=k, temperature=2)
+            live, rows, collate, tmp_path / str(k), task="causal", config=CacheConfig(k=k, temperature=2)
         )
     objective = Objective("causal", temperature=1.5)
     options = {"objective": objective, "args": make_arguments(), "train_dataset": rows}

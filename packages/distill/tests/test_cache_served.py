@@ -135,7 +135,7 @@ def test_a_cache_of_a_server_is_that_of_its_model(
     assert str(report).endswith("KL error unknown")
     assert set(server.keys) == {"Bearer secret"}
     live = LiveTeacher(server.model, tokenizer=teacher.tokenizer)
-    write_cache(live, rows, collate, tmp_path / "live", task="causal", settings=CacheConfig(k=6))
+    write_cache(live, rows, collate, tmp_path / "live", task="causal", config=CacheConfig(k=6))
     batch = collate(rows[::-1])
     first, second = (CachedTeacher(tmp_path / name).target(batch) for name in ("served", "live"))
     assert isinstance(first, TopKTarget)
@@ -193,9 +193,9 @@ def test_what_a_server_cannot_give_is_refused(
     rows = make_rows("causal", count=2)
     with pytest.raises(ServedTeacherError, match=r"refused: HTTP 400: .*maximum is 20"):
         served(k=21).target(collate(rows))
-    for settings in (CacheConfig(max_kl_error=0.1), CacheConfig(temperature=2), CacheConfig(k=3)):
+    for config in (CacheConfig(max_kl_error=0.1), CacheConfig(temperature=2), CacheConfig(k=3)):
         with pytest.raises(CacheError, match="its 6 likeliest tokens at temperature 1, and nothing else"):
-            write_cache(served(), rows, collate, tmp_path / "cache", task="causal", settings=settings)
+            write_cache(served(), rows, collate, tmp_path / "cache", task="causal", config=config)
     for options, message in (({"k": 0}, "k = 0"), ({"interface": "tgi"}, "there are vllm, sglang")):
         with pytest.raises(ValueError, match=message):
             served(**options)

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from distill_kd import (
-    DIVERGENCE_NAMES,
     DistillError,
-    Divergence,
+    DivergenceFunction,
     NonFiniteLogitsError,
     ShapeError,
     VocabularyError,
@@ -26,9 +25,10 @@ from distill_kd import (
     top_k_kl,
     total_variation,
 )
-from distill_kd.chunked import divergence_name
+from distill_kd.divergences import BUILT_IN, resolve
+from distill_kd.registry import BUILT_IN_NAMES
 
-DIVERGENCES: dict[str, Divergence] = {
+DIVERGENCES: dict[str, DivergenceFunction] = {
     "forward_kl": forward_kl,
     "reverse_kl": reverse_kl,
     "jensen_shannon": jensen_shannon,
@@ -90,8 +90,8 @@ def squared(s: list[float], t: list[float]) -> float:
 def bucketed(s: list[float], t: list[float]) -> float:
     """KL(t || s) over the three likeliest tokens of ``t`` and the sum of the others."""
     order = sorted(range(len(t)), key=lambda token: -t[token])
-    theirs, ours = ([p[token] for token in order] for p in (t, s))
-    return kl([*theirs[:3], math.fsum(theirs[3:])], [*ours[:3], math.fsum(ours[3:])])
+    teacher, student = ([p[token] for token in order] for p in (t, s))
+    return kl([*teacher[:3], math.fsum(teacher[3:])], [*student[:3], math.fsum(student[3:])])
 
 
 CLOSED: dict[str, Callable[[list[float], list[float]], float]] = {
@@ -156,8 +156,8 @@ def test_equals_the_float64_closed_form(name: str, temperature: float, kept: str
 
 def test_every_divergence_with_a_name_is_tested() -> None:
     """A new one does not slip past the closed forms."""
-    tested = {divergence_name(one) for one in DIVERGENCES.values()}
-    assert tested == set(DIVERGENCE_NAMES)
+    tested = {resolve(one).name for one in DIVERGENCES.values()}
+    assert tested == set(BUILT_IN) == set(BUILT_IN_NAMES)
 
 
 @each
@@ -291,7 +291,7 @@ def test_exponents_that_are_not_positive_are_refused(alpha: float, beta: float) 
         alpha_beta(student, teacher, mask=mask, alpha=alpha, beta=beta)
 
 
-def test_no_token_told_apart_is_refused() -> None:
+def test_keeping_no_token_separate_is_refused() -> None:
     """``k`` counts from 1."""
     student, teacher, mask = pair()
     with pytest.raises(ValueError, match="at least 1"):
@@ -332,7 +332,7 @@ def test_equals_what_trl_computes(beta: float, temperature: float, value: float)
     places = torch.arange(70, dtype=torch.float64) / 69
     student = (3 * (-2 + 5 * places).sin()).reshape(1, 10, 7)
     teacher = (2 * (1 + 8 * places).cos()).reshape(1, 10, 7)
-    ends: dict[float, Divergence] = {0.0: forward_kl, 1.0: reverse_kl}
+    ends: dict[float, DivergenceFunction] = {0.0: forward_kl, 1.0: reverse_kl}
     function = ends.get(beta) or partial(jensen_shannon, beta=beta)
     mask = torch.ones(1, 10, dtype=torch.bool)
     assert function(student, teacher, mask=mask, temperature=temperature).item() == pytest.approx(

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from distill_adapters import DecodingConfig, predict
-from distill_kd import Task, generate_teacher
+from distill_adapters import DecodingConfig, Task, predict
+from distill_kd import generate_teacher
 
 TEXTS = ["w1 w2", "w3", "w4 w5 w6 w7", "w2 w2 w2", "w9 w1"]
 FEW = DecodingConfig(max_new_tokens=4, batch_size=2)

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from distill_kd import DenseTarget, NonFiniteLogitsError, Objective, ShapeError, Task, forward_kl, reverse_kl
+from distill_adapters import Task
+from distill_kd import DenseTarget, NonFiniteLogitsError, Objective, ShapeError, forward_kl, reverse_kl
 
 TASKS: tuple[Task, ...] = ("causal", "seq2seq", "masked")
 every_task = pytest.mark.parametrize("task", TASKS)

@@ -50,9 +50,9 @@ def test_a_row_is_shown_as_text(make_trainer: Any, make_tokenizer: Any, capsys: 
             processing_class=tokenizer,
         )
         trainer.train()
-        said = capsys.readouterr().err
-        assert ("reads 'w2 w3 </s>', learns 'w3 </s>' (2 of 3 positions count)" in said) is not quiet
-        assert ("the teacher was not judged" in said) is not quiet
+        shown = capsys.readouterr().err
+        assert ("reads 'w2 w3 </s>', learns 'w3 </s>' (2 of 3 positions count)" in shown) is not quiet
+        assert ("the teacher was not judged" in shown) is not quiet
 
 
 def test_a_teacher_no_better_than_the_baseline_stops_the_run(make_trainer: Any, collate: Any) -> None:

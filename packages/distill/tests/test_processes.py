@@ -14,13 +14,16 @@ SCRIPT = Path(__file__).with_name("two_processes.py")
 
 
 def test_two_processes_have_the_loss_of_one(tmp_path: Path) -> None:
-    """Unequal tokens per process: losses, parts and the evaluation equal those of a single process."""
+    """Unequal tokens per process: losses, parts and the evaluation equal those of a single process.
+
+    The tokens of a step are gathered as often as ``SafeTrainer`` gathers them, and never by one process.
+    """
     spec = importlib.util.spec_from_file_location("two_processes", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    alone = module.losses(tmp_path / "alone", processes=1)
+    alone, gathers_alone = module.losses(tmp_path / "alone", processes=1)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -43,10 +46,12 @@ def test_two_processes_have_the_loss_of_one(tmp_path: Path) -> None:
         for rank in ("0", "1")
     ]
     try:
-        said = [process.communicate(timeout=300)[0] for process in processes]
+        outputs = [process.communicate(timeout=300)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(said)[-3000:]
-    together = json.loads((tmp_path / "losses.json").read_text())
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)[-3000:]
+    together, gathers = json.loads((tmp_path / "losses.json").read_text())
     torch.testing.assert_close(torch.tensor(together), torch.tensor(alone), rtol=1e-5, atol=1e-6)
+    assert gathers_alone == [0, 0]
+    assert gathers[0] == gathers[1] > 0

@@ -257,15 +257,15 @@ def test_a_same_size_vocabulary_of_another_tokenizer_is_refused(
     make_model: Any, make_tokenizer: Any, make_arguments: Any
 ) -> None:
     """Before the first step, and by name."""
-    ours, other = make_tokenizer(), make_tokenizer([f"v{index}" for index in range(21)])
-    ours.name_or_path, other.name_or_path = "students/words", "teachers/words"
+    student_tokenizer, other = make_tokenizer(), make_tokenizer([f"v{index}" for index in range(21)])
+    student_tokenizer.name_or_path, other.name_or_path = "students/words", "teachers/words"
     with pytest.raises(VocabularyError, match=r"students/words .* teachers/words .* same size.* 42 tokens"):
         DistillationTrainer(
             make_model("GPT2"),
             teacher=LiveTeacher(make_model("GPT2"), tokenizer=other),
             objective=Objective("causal"),
             args=make_arguments(),
-            processing_class=ours,
+            processing_class=student_tokenizer,
         )
 
 

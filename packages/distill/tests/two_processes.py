@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, TrainingArguments
 
+from distill_adapters import SafeTrainer
 from distill_kd import DistillationTrainer, LiveTeacher, Objective
 
 
@@ -38,8 +39,26 @@ def collate(rows: list[list[int]]) -> dict[str, torch.Tensor]:
     return {"input_ids": ids, "attention_mask": (labels != -100).long(), "labels": labels}
 
 
-def losses(folder: Path, *, processes: int) -> list[list[float]]:
-    """Loss, cross-entropy and divergence of three steps and of an evaluation, four rows each."""
+def gathers(trainer: SafeTrainer, owner: type[SafeTrainer]) -> int:
+    """How often processes exchange tokens for one step, as the trainer of that class prepares it."""
+    count = 0
+    gather = trainer.accelerator.gather
+
+    def counting(values: torch.Tensor) -> torch.Tensor:
+        nonlocal count
+        count += 1
+        gathered: torch.Tensor = gather(values)
+        return gathered
+
+    trainer.accelerator.gather = counting
+    batches = iter(trainer.get_train_dataloader())
+    owner.get_batch_samples(trainer, batches, 1, trainer.args.device)
+    trainer.accelerator.gather = gather
+    return count
+
+
+def losses(folder: Path, *, processes: int) -> tuple[list[list[float]], list[int]]:
+    """Loss, cross-entropy and divergence of three steps and of an evaluation, and the gathers of a step."""
     rows = [[5, 6, 1], [7, 8, 9, 10, 1], [11, 12, 13, 14, 15, 16, 1], [17, 1]]
     trainer = DistillationTrainer(
         gpt2(0),
@@ -71,7 +90,8 @@ def losses(folder: Path, *, processes: int) -> list[list[float]]:
     steps = [
         [entry[key] for key in ("loss", "ce", "kd")] for entry in trainer.state.log_history if "loss" in entry
     ]
-    return [*steps, [metrics[f"eval_{key}"] for key in ("loss", "ce", "kd")]]
+    counted = [gathers(trainer, owner) for owner in (DistillationTrainer, SafeTrainer)]
+    return [*steps, [metrics[f"eval_{key}"] for key in ("loss", "ce", "kd")]], counted
 
 
 if __name__ == "__main__":

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from distill_adapters import Task
 from distill_kd.cache_config import CacheConfig
 from distill_kd.cache_survey import Collate, Rows, cache_fingerprint, survey
 from distill_kd.cache_writer import Progress, Writer, refuse_other
 from distill_kd.cached_teacher import read_header
+from distill_kd.config import check_task
 from distill_kd.errors import CacheError
-from distill_kd.settings import Task, check_task
 from distill_kd.teachers import Teacher
 
 _LOG = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ def write_cache(
     folder: Path | str,
     *,
     task: Task,
-    settings: CacheConfig | None = None,
+    config: CacheConfig | None = None,
     data_fingerprint: Mapping[str, str] | None = None,
     validation_score: float | None = None,
     on_progress: Progress | None = None,
@@ -80,7 +81,7 @@ def write_cache(
         collator: As in training. For masked models its masks must be fixed by row and epoch.
         folder: Where it shall stand.
         task: "causal", "seq2seq" or "masked".
-        settings: How much is kept.
+        config: How much is kept.
         data_fingerprint: distill-datakit's, or further fields to be compared when the cache is used.
         validation_score: The teacher's, for whoever reads the cache.
         on_progress: Told after each batch: ``step`` and ``total_steps`` in rows, ``tokens``,
@@ -97,9 +98,9 @@ def write_cache(
         VocabularyError: The teacher scores fewer tokens than its tokenizer has.
     """
     check_task(task)
-    settings = settings or CacheConfig()
+    config = config or CacheConfig()
     start = time.monotonic()
-    entries = survey(rows, collator, task, settings.epochs)
+    entries = survey(rows, collator, task, config.epochs)
     if entries.rows != len(rows):
         raise CacheError(
             f"{len(rows)} packed rows were given, of {entries.rows} texts. Write the cache over the rows as "
@@ -108,10 +109,10 @@ def write_cache(
     fingerprint = {**cache_fingerprint(teacher, collator, data_fingerprint), "rows": entries.digest()}
     writer = Writer(teacher, rows, collator, task, entries, Path(folder).absolute(), on_progress)
     if not writer.folder.exists():
-        plan = writer.planned(settings, fingerprint)
-        writer.write(plan or writer.plan(settings, fingerprint, validation_score))
+        plan = writer.planned(config, fingerprint)
+        writer.write(plan or writer.plan(config, fingerprint, validation_score))
     header = read_header(writer.folder)
-    refuse_other(writer.folder, header, settings, fingerprint)
+    refuse_other(writer.folder, header, config, fingerprint)
     shutil.rmtree(writer.work, ignore_errors=True)  # what a kill between the last two steps left
     report = _report(writer.folder, header, time.monotonic() - start)
     _LOG.info("%s: %s", writer.folder, report)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from distill_kd.settings import check_temperature
+from distill_kd.config import check_temperature
 
 BYTES_PER_TOKEN = 146  # with a row's 16 bytes of index, at most 150 for rows of four tokens or more
 DENSE_VOCABULARY = 128  # up to here all float32 scores take no more than 512 bytes a token

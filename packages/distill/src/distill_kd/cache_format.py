@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from distill_adapters import Task
 from distill_kd.errors import CacheError
-from distill_kd.objective import IGNORED
-from distill_kd.settings import Task
+from distill_kd.objective import IGNORE_INDEX
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,7 +65,7 @@ def row_facts(batch: Mapping[str, Tensor], task: Task) -> RowFacts:
             "row, or, where rows are packed, position_ids and the row_id of each text."
         )
     labels, ids = (batch[name].cpu().long().numpy() for name in ("labels", "input_ids"))
-    labelled = labels != IGNORED
+    labelled = labels != IGNORE_INDEX
     kept = (
         batch["attention_mask"].cpu().numpy() != 0 if "attention_mask" in batch else np.ones(ids.shape, bool)
     )

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from distill_adapters import Task
 from distill_kd.cache_format import row_facts
 from distill_kd.errors import CacheError
-from distill_kd.settings import Task
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from distill_adapters import Task
+from distill_adapters.inspection import decoder_inputs
 from distill_kd.cache_config import CacheConfig, bytes_of, default_k
 from distill_kd.cache_format import FORMAT, Columns, encode_top_k, kl_error, row_facts, top_k_of
 from distill_kd.cache_survey import Collate, Entries, Rows, set_epoch
 from distill_kd.cached_teacher import HEADER, TOKENIZER, compare_fingerprints, read_header, shard_name
 from distill_kd.errors import CacheError, CacheMismatchError, NonFiniteLogitsError
-from distill_kd.settings import Task
 from distill_kd.teachers import Teacher, TopKTarget
 from distill_kd.vocabulary import check_vocabularies
 
@@ -35,7 +36,7 @@ Answer = tuple[
 
 
 def refuse_other(
-    folder: Path, header: Mapping[str, Any], settings: CacheConfig, fingerprint: Mapping[str, str]
+    folder: Path, header: Mapping[str, Any], config: CacheConfig, fingerprint: Mapping[str, str]
 ) -> None:
     """Refuse what was made from other things, or in another way.
 
@@ -43,7 +44,7 @@ def refuse_other(
         CacheMismatchError: The first field that differs is named.
     """
     compare_fingerprints(folder, header["fingerprint"], fingerprint)
-    asked = _kept(settings)
+    asked = _kept(config)
     for name, value in header["settings"].items():
         if asked[name] != value:
             raise CacheMismatchError(
@@ -52,9 +53,9 @@ def refuse_other(
             )
 
 
-def _kept(settings: CacheConfig) -> dict[str, Any]:
-    """The settings that a cache's content depends on."""
-    return {name: value for name, value in asdict(settings).items() if name != "max_bytes"}
+def _kept(config: CacheConfig) -> dict[str, Any]:
+    """The fields that a cache's content depends on."""
+    return {name: value for name, value in asdict(config).items() if name != "max_bytes"}
 
 
 @dataclass
@@ -75,7 +76,7 @@ class Writer:
         """Where whole shards wait for the last."""
         return self.folder.with_name(f"{self.folder.name}.unfinished")
 
-    def planned(self, settings: CacheConfig, fingerprint: Mapping[str, str]) -> dict[str, Any] | None:
+    def planned(self, config: CacheConfig, fingerprint: Mapping[str, str]) -> dict[str, Any] | None:
         """The plan of an unfinished cache, if it fits what is asked for; None if there is none."""
         from distill_deploy import verify
 
@@ -84,20 +85,20 @@ class Writer:
             return None
         verify(plan, require_manifest=True)
         header = read_header(plan)
-        refuse_other(self.work, header, settings, fingerprint)
+        refuse_other(self.work, header, config, fingerprint)
         return header
 
     def plan(
-        self, settings: CacheConfig, fingerprint: Mapping[str, str], score: float | None
+        self, config: CacheConfig, fingerprint: Mapping[str, str], score: float | None
     ) -> dict[str, Any]:
         """Ask about a few rows, choose k, see that there is room, and write the plan."""
         from distill_deploy import staged
 
-        probe, start_id = self._probe(settings)
+        probe, start_id = self._probe(config)
         size, model_size = self._vocabulary(probe)
-        k = _chosen_k(settings, probe, size)
+        k = _chosen_k(config, probe, size)
         each = size * probe[0].element_size() if k is None else bytes_of(k, size)
-        self._refuse_no_room(self.entries.tokens * each + len(self.entries) * _INDEX_BYTES, settings)
+        self._refuse_no_room(self.entries.tokens * each + len(self.entries) * _INDEX_BYTES, config)
         tokenizer: Any = getattr(self.teacher, "tokenizer", None)
         header = {
             "format": FORMAT,
@@ -105,24 +106,24 @@ class Writer:
             "vocab_size": size,
             "model_vocab_size": model_size,
             "k": k,
-            "temperature": settings.temperature,
-            "epochs": settings.epochs,
+            "temperature": config.temperature,
+            "epochs": config.epochs,
             "rows": self.entries.rows,
             "tokens": self.entries.tokens,
             "decoder_start_token_id": start_id,
             "tokenizer": tokenizer and str(tokenizer.name_or_path or type(tokenizer).__name__),
             "validation_score": score,
-            "shards": len(self.entries.shards(settings.shard_tokens)),
-            "settings": _kept(settings),
+            "shards": len(self.entries.shards(config.shard_tokens)),
+            "settings": _kept(config),
             "fingerprint": dict(fingerprint),
         }
         with staged(self.work / "plan") as staging:
             (staging / HEADER).write_text(json.dumps(header, indent=1), "utf-8")
         return header
 
-    def _probe(self, settings: CacheConfig) -> tuple[Answer, int | None]:
+    def _probe(self, config: CacheConfig) -> tuple[Answer, int | None]:
         """What the teacher says about a few rows from all over, and the decoder's first id."""
-        count = min(_PROBED_ROWS if settings.max_kl_error else 2, self.entries.rows)
+        count = min(_PROBED_ROWS if config.max_kl_error else 2, self.entries.rows)
         parts: list[Answer] = []
         start_id = None
         for entry in torch.linspace(0, self.entries.rows - 1, count).long().tolist():
@@ -145,12 +146,12 @@ class Writer:
             _LOG.warning("%s", shared.message)
         return shared.tokens, scored or shared.tokens
 
-    def _refuse_no_room(self, needed: int, settings: CacheConfig) -> None:
+    def _refuse_no_room(self, needed: int, config: CacheConfig) -> None:
         """Before the first byte."""
         what = f"{self.entries.tokens:,} positions take {needed:,} bytes"
         less = "Ask for a smaller k, or a larger max_kl_error."
-        if settings.max_bytes is not None and needed > settings.max_bytes:
-            raise CacheError(f"{what}, and max_bytes = {settings.max_bytes:,}. {less}")
+        if config.max_bytes is not None and needed > config.max_bytes:
+            raise CacheError(f"{what}, and max_bytes = {config.max_bytes:,}. {less}")
         place = next(path for path in self.folder.parents if path.exists())
         free = shutil.disk_usage(place).free
         if needed > free:
@@ -244,7 +245,7 @@ class Writer:
         if self.task == "seq2seq":
             model: Any = getattr(self.teacher, "model", None)
             if "decoder_input_ids" not in batch and model is not None:
-                made = model.prepare_decoder_input_ids_from_labels(labels=batch["labels"])
+                made = decoder_inputs(model, batch["labels"])
                 batch = {**batch, "decoder_input_ids": made}
             if "decoder_input_ids" in batch:
                 first = int(batch["decoder_input_ids"][0, 0])
@@ -285,25 +286,25 @@ def _truncated(scores: Tensor, k: int, temperature: float) -> tuple[Columns, Ten
     return columns, kl_error(truth, columns)
 
 
-def _chosen_k(settings: CacheConfig, probe: Answer, size: int) -> int | None:
+def _chosen_k(config: CacheConfig, probe: Answer, size: int) -> int | None:
     """The k that was asked for, or that the budget needs; None for dense."""
     if len(probe) == 3:
         k = probe[0].shape[1]
-        if settings.max_kl_error is not None or settings.temperature != 1 or settings.k not in (None, k):
+        if config.max_kl_error is not None or config.temperature != 1 or config.k not in (None, k):
             raise CacheError(
                 f"the teacher gives its {k} likeliest tokens at temperature 1, and nothing else: leave k, "
                 "max_kl_error and temperature as they are, and ask the teacher for another k."
             )
         return k
     scores = probe[0][:, :size]
-    if settings.max_kl_error is None:
-        k = settings.k or default_k(size)
+    if config.max_kl_error is None:
+        k = config.k or default_k(size)
         return None if k >= size else k
     k = 1
     while k < size and bytes_of(k, size) < size * scores.element_size():
-        error = float(_truncated(scores, k, settings.temperature)[1].mean())
+        error = float(_truncated(scores, k, config.temperature)[1].mean())
         _LOG.info("k = %d: %d bytes a position, KL error %.3g nats", k, bytes_of(k, size), error)
-        if error <= settings.max_kl_error:
+        if error <= config.max_kl_error:
             return k
         k = max(k + 1, k * 5 // 4)
     return None

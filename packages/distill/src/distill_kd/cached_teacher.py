@@ -160,17 +160,32 @@ class CachedTeacher:
         """Refuse a loss that this cache cannot serve.
 
         Raises:
-            CacheMismatchError: The task is another, or the cache is truncated and the temperature another.
+            CacheMismatchError: The task differs, or the cache is truncated and the temperature differs or the
+                divergence needs all logits.
         """
-        asked = {"task": objective.task}
+        asked: dict[str, object] = {"task": objective.task}
         if self.header["k"] is not None:
-            asked["temperature"] = objective.temperature  # type: ignore[assignment]  # compared, not used
+            asked["temperature"] = objective.temperature
         for name, value in asked.items():
-            if self.header[name] != value:
+            cached = self.header[name]
+            if cached != value:
                 raise CacheMismatchError(
-                    f"{self.folder} was made with {name} = {self.header[name]} and {value} is asked for. "
-                    "Write it anew; a dense cache (k = the vocabulary's size) serves every temperature."
+                    f"{self.folder} was made with {name} = {cached} and {value} is asked for. Write it "
+                    "again; a dense cache (k = the vocabulary's size) serves every temperature.",
+                    field=name,
+                    found=value,
+                    allowed=(cached,),
+                    suggestion=cached,
                 )
+        if self.header["k"] is not None and objective.resolved.needs_all_logits:
+            raise CacheMismatchError(
+                f"{self.folder} holds {self.header['k']} tokens of each position, and "
+                f"{objective.resolved.name} needs the logits of all. Use a divergence between probabilities "
+                "(forward_kl), or write a dense cache (k = the vocabulary's size).",
+                field="divergence",
+                found=objective.resolved.name,
+                suggestion="forward_kl",
+            )
 
     def check_rows(self, rows: "Rows", collator: "Collate", *, epochs: int = 1) -> None:
         """Make sure that every row of a data set is there, as the collator gives it, before the first step.

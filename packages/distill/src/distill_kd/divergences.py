@@ -3,38 +3,23 @@
 Each takes ``(student_logits, teacher_logits, *, mask, temperature)`` and returns one scalar. None multiplies
 by the square of the temperature and none divides: :class:`distill_kd.Objective` does both, once. Positions
 outside the mask are dropped before anything is computed on them, so whatever stands there - padding, NaN - is
-without effect. What each computes is in :mod:`distill_kd.kernels`, with its gradient; a second derivative is
-not offered.
+without effect. What each computes is in :mod:`distill_kd.closed_forms`, with its gradient; second derivatives
+are not offered.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from distill_kd import kernels
-from distill_kd.chunks import graded_sum, wide_dtype
+from distill_kd import closed_forms
+from distill_kd.closed_forms import ClosedForm
+from distill_kd.config import check_alpha, check_beta, check_exponents, check_positive, check_temperature
 from distill_kd.errors import ShapeError
-from distill_kd.kernels import Kernel
-from distill_kd.settings import (
-    check_alpha,
-    check_beta,
-    check_divergence_name,
-    check_exponents,
-    check_k,
-    check_temperature,
-)
-
-
-class Divergence(Protocol):
-    """A sum over the positions in ``mask``; yours may be passed wherever one of ours may."""
-
-    def __call__(
-        self, student_logits: Tensor, teacher_logits: Tensor, /, *, mask: Tensor, temperature: float
-    ) -> Tensor:
-        """See :func:`forward_kl` for the shapes."""
+from distill_kd.fused_loss import chunked_value_and_grad, wide_dtype
+from distill_kd.registry import Divergence, DivergenceFunction, check_divergence_name, installed_divergence
 
 
 def forward_kl(
@@ -63,7 +48,7 @@ def forward_kl(
     Source:
         Hinton et al. 2015, section 2, arXiv:1503.02531.
     """
-    return _summed(kernels.forward_kl, student_logits, teacher_logits, mask, temperature)
+    return _summed(closed_forms.forward_kl, student_logits, teacher_logits, mask, temperature)
 
 
 def reverse_kl(
@@ -76,7 +61,7 @@ def reverse_kl(
     Source:
         Gu et al. 2024, section 2.1, arXiv:2306.08543.
     """
-    return _summed(kernels.reverse_kl, student_logits, teacher_logits, mask, temperature)
+    return _summed(closed_forms.reverse_kl, student_logits, teacher_logits, mask, temperature)
 
 
 def jensen_shannon(
@@ -107,8 +92,8 @@ def jensen_shannon(
         Agarwal et al. 2024, section 2, arXiv:2306.13649.
     """
     check_beta(beta)
-    kernel = partial(kernels.jensen_shannon, beta=beta)
-    return _summed(kernel, student_logits, teacher_logits, mask, temperature)
+    form = partial(closed_forms.jensen_shannon, beta=beta)
+    return _summed(form, student_logits, teacher_logits, mask, temperature)
 
 
 def skew_kl(
@@ -137,8 +122,8 @@ def skew_kl(
         Ko et al. 2024 (DistiLLM), section 3.1, arXiv:2402.03898.
     """
     check_alpha(alpha)
-    kernel = partial(kernels.skew_kl, alpha=alpha)
-    return _summed(kernel, student_logits, teacher_logits, mask, temperature)
+    form = partial(closed_forms.skew_kl, alpha=alpha)
+    return _summed(form, student_logits, teacher_logits, mask, temperature)
 
 
 def skew_reverse_kl(
@@ -157,8 +142,8 @@ def skew_reverse_kl(
         Ko et al. 2024 (DistiLLM), section 3.1, arXiv:2402.03898.
     """
     check_alpha(alpha)
-    kernel = partial(kernels.skew_reverse_kl, alpha=alpha)
-    return _summed(kernel, student_logits, teacher_logits, mask, temperature)
+    form = partial(closed_forms.skew_reverse_kl, alpha=alpha)
+    return _summed(form, student_logits, teacher_logits, mask, temperature)
 
 
 def alpha_beta(
@@ -192,8 +177,8 @@ def alpha_beta(
         Cichocki et al. 2011, equation 18, doi:10.3390/e13010134; Wang et al. 2025 (ABKD), arXiv:2505.04560.
     """
     check_exponents(alpha, beta)
-    kernel = partial(kernels.alpha_beta, alpha=alpha, beta=beta)
-    return _summed(kernel, student_logits, teacher_logits, mask, temperature)
+    form = partial(closed_forms.alpha_beta, alpha=alpha, beta=beta)
+    return _summed(form, student_logits, teacher_logits, mask, temperature)
 
 
 def total_variation(
@@ -206,7 +191,7 @@ def total_variation(
     Source:
         Wen et al. 2023, section 3, arXiv:2307.15190.
     """
-    return _summed(kernels.total_variation, student_logits, teacher_logits, mask, temperature)
+    return _summed(closed_forms.total_variation, student_logits, teacher_logits, mask, temperature)
 
 
 def logit_mse(
@@ -220,7 +205,7 @@ def logit_mse(
     Source:
         Kim et al. 2021, section 3, arXiv:2105.08919 (without centring).
     """
-    return _summed(kernels.logit_mse, student_logits, teacher_logits, mask, temperature)
+    return _summed(closed_forms.logit_mse, student_logits, teacher_logits, mask, temperature)
 
 
 def top_k_kl(
@@ -249,49 +234,74 @@ def top_k_kl(
     Source:
         The data-processing inequality for f-divergences: Cover and Thomas 2006, section 2.8.
     """
-    check_k(k)
-    kernel = partial(kernels.top_k_kl, k=k)
-    return _summed(kernel, student_logits, teacher_logits, mask, temperature)
+    check_positive("k", k)
+    form = partial(closed_forms.top_k_kl, k=k)
+    return _summed(form, student_logits, teacher_logits, mask, temperature)
 
 
-DIVERGENCES: Mapping[str, Divergence] = {
-    "alpha_beta": alpha_beta,
-    "forward_kl": forward_kl,
-    "jensen_shannon": jensen_shannon,
-    "logit_mse": logit_mse,
-    "reverse_kl": reverse_kl,
-    "skew_kl": skew_kl,
-    "skew_reverse_kl": skew_reverse_kl,
-    "top_k_kl": top_k_kl,
-    "total_variation": total_variation,
+BUILT_IN: Mapping[str, Divergence] = {
+    one.name: one
+    for one in (
+        Divergence(
+            name="alpha_beta",
+            function=alpha_beta,
+            closed_form=closed_forms.alpha_beta,
+            arguments=("alpha", "beta"),
+        ),
+        Divergence(name="forward_kl", function=forward_kl, closed_form=closed_forms.forward_kl),
+        Divergence(
+            name="jensen_shannon",
+            function=jensen_shannon,
+            closed_form=closed_forms.jensen_shannon,
+            arguments=("beta",),
+        ),
+        Divergence(
+            name="logit_mse", function=logit_mse, closed_form=closed_forms.logit_mse, needs_all_logits=True
+        ),
+        Divergence(name="reverse_kl", function=reverse_kl, closed_form=closed_forms.reverse_kl),
+        Divergence(name="skew_kl", function=skew_kl, closed_form=closed_forms.skew_kl, arguments=("alpha",)),
+        Divergence(
+            name="skew_reverse_kl",
+            function=skew_reverse_kl,
+            closed_form=closed_forms.skew_reverse_kl,
+            arguments=("alpha",),
+        ),
+        Divergence(name="top_k_kl", function=top_k_kl, closed_form=closed_forms.top_k_kl, arguments=("k",)),
+        Divergence(
+            name="total_variation", function=total_variation, closed_form=closed_forms.total_variation
+        ),
+    )
 }
 
 
-def divergence_named(name: str) -> Divergence:
-    """The divergence of that name.
+def resolve(divergence: str | Divergence | DivergenceFunction) -> Divergence:
+    """A divergence given by name, as a function or as it is, with what a loss has to know about it.
 
     Raises:
-        ValueError: There is none; the message has the nearest name.
+        ConfigError: The name is unknown, or an argument that a ``partial`` fixes is outside its range.
+        TypeError: The function has no such argument.
     """
-    check_divergence_name(name)
-    return DIVERGENCES[name]
+    if isinstance(divergence, str):
+        check_divergence_name(divergence)
+        return BUILT_IN.get(divergence) or installed_divergence(divergence)
+    if not isinstance(divergence, Divergence):
+        divergence = _described(divergence)
+    if isinstance(divergence.function, partial):
+        nothing = torch.zeros(1, 1, 2)
+        mask = torch.ones(1, 1, dtype=torch.bool)
+        divergence.function(nothing, nothing, mask=mask, temperature=1.0)  # checks its arguments
+    return divergence
 
 
-def kernel_of(divergence: Divergence) -> Kernel | None:
-    """The kernel behind one of our divergences, with its arguments if it is a ``partial``; None for others.
-
-    Raises:
-        ValueError: An argument is outside its range.
-        TypeError: An argument is unknown.
-    """
-    function = divergence.func if isinstance(divergence, partial) else divergence
-    for name, ours in DIVERGENCES.items():
-        if function is ours:
-            nothing = torch.zeros(1, 1, 2)
-            divergence(nothing, nothing, mask=nothing[..., 0] > 0, temperature=1.0)  # checks its arguments
-            kernel: Callable[..., tuple[Tensor, Tensor]] = getattr(kernels, name)
-            return partial(kernel, **divergence.keywords) if isinstance(divergence, partial) else kernel
-    return None
+def _described(function: DivergenceFunction) -> Divergence:
+    """A function with what is known about it: everything where it is of this package, bound or not."""
+    bound = function if isinstance(function, partial) else partial(function)
+    for known in BUILT_IN.values():
+        if known.function is bound.func and known.closed_form is not None:
+            if not bound.keywords:
+                return known
+            return replace(known, function=function, closed_form=partial(known.closed_form, **bound.keywords))
+    return Divergence(name=str(getattr(bound.func, "__name__", bound.func)), function=function)
 
 
 def check_shapes(student_logits: Tensor, teacher_logits: Tensor, mask: Tensor) -> None:
@@ -318,9 +328,9 @@ def check_mask(mask: Tensor, shape: tuple[int, ...]) -> None:
 
 
 def _summed(
-    kernel: Kernel, student_logits: Tensor, teacher_logits: Tensor, mask: Tensor, temperature: float
+    form: ClosedForm, student_logits: Tensor, teacher_logits: Tensor, mask: Tensor, temperature: float
 ) -> Tensor:
-    """Sum of a kernel over the positions in ``mask``, with its gradient."""
+    """Sum of a closed form over the positions in ``mask``, with its gradient."""
     check_shapes(student_logits, teacher_logits, mask)
     check_temperature(temperature)
     index = mask.to(student_logits.device).flatten().nonzero().squeeze(1)
@@ -330,10 +340,10 @@ def _summed(
     def rows(piece: slice) -> tuple[Tensor, ...]:
         return (teacher[index[piece].to(teacher.device)].to(student_logits.device, dtype),)
 
-    def graded(scores: Tensor, block: tuple[Tensor, ...], _: int) -> tuple[Tensor, Tensor]:
-        loss, gradient = kernels.graded(kernel, scores, block, temperature)
+    def value_and_grad(scores: Tensor, block: tuple[Tensor, ...], _: int) -> tuple[Tensor, Tensor]:
+        loss, gradient = closed_forms.value_and_grad(form, scores, block, temperature)
         return loss[None], gradient
 
     student = student_logits.flatten(0, 1)
     chosen = student if len(index) == len(student) else student[index]
-    return graded_sum(graded, chosen, None, rows, coefficients=(1.0,))[0]
+    return chunked_value_and_grad(value_and_grad, chosen, None, rows, coefficients=(1.0,))[0]

@@ -1,8 +1,36 @@
-"""What this package raises; every error is also a built-in one."""
+"""What this package raises; every error is also a built-in one and carries what is wrong as data."""
+
+import difflib
+import math
+from collections.abc import Iterable, Sequence
 
 
 class DistillError(Exception):
-    """Any error that distill_kd raises on purpose."""
+    """Base class of this package's errors.
+
+    Args:
+        message: What was asked, what was found, what is allowed and what to do.
+        field: Name of the argument or configuration field that is wrong.
+        found: The value that was given.
+        allowed: The values that would be accepted; empty where they cannot be listed.
+        suggestion: A value that would be accepted in the place of ``found``.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        field: str | None = None,
+        found: object = None,
+        allowed: Sequence[object] = (),
+        suggestion: object = None,
+    ) -> None:
+        super().__init__(message)
+        self.field, self.found, self.allowed, self.suggestion = field, found, tuple(allowed), suggestion
+
+
+class ConfigError(DistillError, ValueError):
+    """An argument or a field of a configuration has a value that is not valid."""
 
 
 class ShapeError(DistillError, ValueError):
@@ -10,7 +38,7 @@ class ShapeError(DistillError, ValueError):
 
 
 class NonFiniteLogitsError(DistillError, ValueError):
-    """A position that counts holds NaN or infinity, or overflows to it."""
+    """A position that counts holds NaN or infinity, or its loss overflows."""
 
 
 class VocabularyError(DistillError, ValueError):
@@ -18,20 +46,43 @@ class VocabularyError(DistillError, ValueError):
 
 
 class HeadError(DistillError, TypeError):
-    """A model's output head is not one that can be taken apart."""
+    """The output head of a model cannot be applied separately."""
 
 
 class WorseTeacherError(DistillError, ValueError):
-    """The teacher is no better on validation than the student is without it."""
+    """The teacher is not better on validation than the student is without it.
+
+    Args:
+        message: Both scores, and what to do.
+        teacher: Cross-entropy of the teacher, in nats per token.
+        student: Cross-entropy that the student reaches without the teacher, in nats per token.
+    """
+
+    def __init__(self, message: str = "", *, teacher: float = math.nan, student: float = math.nan) -> None:
+        super().__init__(message, field="teacher", found=teacher)
+        self.teacher, self.student = teacher, student
 
 
 class ServedTeacherError(DistillError, OSError):
-    """A server does not say what a teacher must."""
+    """A server does not give what a teacher must give."""
 
 
 class CacheError(DistillError, ValueError):
-    """A teacher's cache cannot be made, or does not hold what a batch asks for."""
+    """A teacher's cache cannot be written, or does not hold what a batch asks for."""
 
 
 class CacheMismatchError(CacheError):
-    """A teacher's cache was made from something else; the message names the field that differs."""
+    """A teacher's cache was made from something else: ``field`` differs, ``found`` is what was asked for."""
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str | None:
+    """The one of ``allowed`` that is spelled most like ``name``, if any is."""
+    return next(iter(difflib.get_close_matches(name, list(allowed), n=1)), None)
+
+
+def unknown(field: str, found: str, allowed: Sequence[str]) -> ConfigError:
+    """The error for a name that is not one of ``allowed``; it suggests the nearest."""
+    suggestion = nearest(found, allowed)
+    hint = f" Did you mean {suggestion}?" if suggestion else ""
+    message = f"{field} = {found!r} is not a valid {field}; the valid ones are {', '.join(allowed)}.{hint}"
+    return ConfigError(message, field=field, found=found, allowed=allowed, suggestion=suggestion)

@@ -4,7 +4,8 @@ from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, TypedDict
 
-from distill_kd.settings import Task, check_task
+from distill_adapters import Task
+from distill_kd.config import check_task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -1,4 +1,4 @@
-"""What is looked at before the first step: vocabularies, a row's labels, whether the teacher knows more."""
+"""What is checked before the first step: the labels of a row, and whether the teacher is better."""
 
 import copy
 import logging
@@ -6,66 +6,26 @@ import math
 import random
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from distill_adapters import NonFiniteError, SafeTrainer
-from distill_kd import kernels
-from distill_kd.chunked import rows_of
-from distill_kd.errors import VocabularyError, WorseTeacherError
-from distill_kd.objective import IGNORED, Objective
+from distill_kd import closed_forms
+from distill_kd.fused_divergence import rows_of
+from distill_kd.objective import IGNORE_INDEX, Objective
 from distill_kd.teachers import Teacher
-from distill_kd.vocabulary import check_vocabularies
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, TrainingArguments
 
-    from distill_kd.trainer import DistillationTrainer
-
 _logger = logging.getLogger(__name__)
 BASELINE_STEPS = 100
 _ROWS = 256  # whose scores are held at once when a teacher is measured
-
-
-def fitted(objective: Objective, student: nn.Module, teacher: Teacher, tokenizer: Any) -> Objective:
-    """The objective, cut to the shared vocabulary, once both models are known to fit each other.
-
-    Raises:
-        VocabularyError: They do not mean the same token by the same id, or start decoding differently.
-        ValueError: The teacher is the student itself.
-    """
-    theirs = getattr(teacher, "model", teacher)  # a cache stands for the model that it asked
-    if theirs is student:
-        raise ValueError("the teacher is the student itself; give LiveTeacher a model of its own.")
-    check = getattr(teacher, "check_objective", None)
-    if check is not None:
-        check(objective)
-    configs = [getattr(model, "config", None) for model in (student, theirs)]
-    sizes = [getattr(config, "vocab_size", None) for config in configs]
-    starts = [getattr(config, "decoder_start_token_id", None) for config in configs]
-    if objective.task == "seq2seq" and None not in starts and starts[0] != starts[1]:
-        raise VocabularyError(
-            f"student and teacher start decoding with different tokens ({starts[0]} and {starts[1]}); "
-            "set the student's decoder_start_token_id to the teacher's: both read the same inputs."
-        )
-    of_teacher = getattr(teacher, "tokenizer", None)
-    if of_teacher is None or tokenizer is None:
-        _logger.warning("vocabularies unchecked: give LiveTeacher(tokenizer=) and processing_class=.")
-        if None not in sizes and sizes[0] != sizes[1] and objective.vocab_size is None:
-            raise VocabularyError(
-                f"the student scores {sizes[0]} tokens and the teacher {sizes[1]}; give LiveTeacher its "
-                "tokenizer and the trainer processing_class=, so that the shared part can be found."
-            )
-        return objective
-    shared = check_vocabularies(tokenizer, of_teacher, student_size=sizes[0], teacher_size=sizes[1])
-    if shared.message:
-        _logger.warning("%s", shared.message)
-    return replace(objective, vocab_size=shared.tokens)
 
 
 def label_round_trip(tokenizer: "PreTrainedTokenizerBase | None", batch: Mapping[str, Tensor]) -> str:
@@ -79,7 +39,7 @@ def label_round_trip(tokenizer: "PreTrainedTokenizerBase | None", batch: Mapping
         A line: what is read, what is to be learnt, and how many positions count.
     """
     ids, labels = (batch[name][0].tolist() for name in ("input_ids", "labels"))
-    kept = [label for label in labels if label != IGNORED]
+    kept = [label for label in labels if label != IGNORE_INDEX]
     read, learnt = (str(values if tokenizer is None else tokenizer.decode(values)) for values in (ids, kept))
     return f"first row: reads {read!r}, learns {learnt!r} ({len(kept)} of {len(labels)} positions count)"
 
@@ -112,84 +72,46 @@ class Verdict:
         )
 
 
-def before_training(trainer: "DistillationTrainer") -> None:
-    """Show the first row's labels, and stop if the teacher has nothing to teach.
+def teacher_loss(teacher: Teacher, objective: Objective, batches: Iterable[Mapping[str, Tensor]]) -> Tensor:
+    """The teacher's cross-entropy on labelled batches: its sum in nats, and the number of tokens, ``(2,)``.
 
-    What is found is said on stderr, unless the arguments disable progress bars, and in the log.
-
-    Raises:
-        WorseTeacherError: The teacher is no better than the student without it, and that is not accepted.
+    Args:
+        teacher: A live one, or a dense cache: a truncated one may have no score for a label.
+        objective: Says which positions have a label, and how many tokens both models share.
+        batches: Inputs of the teacher and ``labels``.
     """
-    rows = trainer.train_dataset
-    if rows is None or not hasattr(rows, "__getitem__") or not hasattr(rows, "__len__") or not len(rows):
-        return
-    tokenizer: Any = trainer.processing_class  # a Trainer's may also be an image processor
-    _say(trainer, label_round_trip(tokenizer, trainer.data_collator([rows[0]])))
-    verdict = judge_teacher(trainer)
-    if verdict is None:
-        _say(trainer, "the teacher was not judged: that takes one validation set, or a cache with a score.")
-        return
-    _say(trainer, str(verdict))
-    if not verdict.worth_it and not trainer.accept_worse_teacher:
-        raise WorseTeacherError(
-            f"{verdict}. Such a teacher has nothing to teach: train it further, take another, or go on all "
-            "the same with accept_worse_teacher=True."
-        )
+    total = torch.zeros(2)
+    for batch in batches:
+        index, labels = objective.labelled(batch["labels"])
+        rows = rows_of(teacher.target(batch), index, torch.empty(0, device=labels.device))
+        for start in range(0, len(index), _ROWS):
+            (scores,) = rows(slice(start, start + _ROWS))
+            kept = labels[start : start + _ROWS]
+            loss, _ = closed_forms.cross_entropy(scores[:, : objective.vocab_size], kept)
+            total += torch.tensor([float(loss), len(kept)])
+    return total
 
 
-def judge_teacher(trainer: "DistillationTrainer") -> Verdict | None:
-    """Compare the teacher with the student without it, on validation; None where that cannot be done."""
-    if trainer.eval_dataset is None or isinstance(trainer.eval_dataset, dict):
-        return None
-    header = getattr(trainer.teacher, "header", {})
-    of_teacher = header.get("validation_score")
-    if of_teacher is None:
-        if header.get("k") is not None:  # a truncated cache: a label may have no score
-            return None
-        of_teacher = teacher_loss(trainer)
-    if trainer.baseline is not None:
-        return Verdict(float(of_teacher), trainer.baseline, None)
-    return Verdict(float(of_teacher), *baseline_loss(trainer))
-
-
-def teacher_loss(trainer: "DistillationTrainer") -> float:
-    """The teacher's cross-entropy on the validation set, in nats a token, over all processes."""
-    total, objective = torch.zeros(2), trainer.objective
-    with _same_randomness():
-        for given in trainer.get_eval_dataloader():
-            batch = trainer.with_decoder_inputs(given)
-            index, labels = objective.labelled(batch["labels"])
-            rows = rows_of(trainer.teacher.target(batch), index, torch.empty(0, device=labels.device))
-            for start in range(0, len(index), _ROWS):
-                (scores,) = rows(slice(start, start + _ROWS))
-                kept = labels[start : start + _ROWS]
-                loss, _ = kernels.cross_entropy(scores[:, : objective.vocab_size], kept)
-                total += torch.tensor([float(loss), len(kept)])
-    summed, tokens = trainer.accelerator.reduce(total.to(trainer.args.device), "sum").tolist()
-    return float(summed / max(tokens, 1))
-
-
-def baseline_loss(trainer: "DistillationTrainer") -> tuple[float, int]:
+def baseline_loss(
+    model: nn.Module, args: "TrainingArguments", *, total_steps: float, **data: Any
+) -> tuple[float, int]:
     """Validation loss of a copy of the student after some steps on labels alone, and how many.
 
-    As many as a tenth of the run's, 100 at most. Nothing of the trainer is changed, random states included.
+    As many as a tenth of the run's, 100 at most. Nothing is changed, random states included.
+
+    Args:
+        model: The student.
+        args: Of the run.
+        total_steps: Optimizer steps of the run.
+        **data: ``train_dataset``, ``eval_dataset`` and ``data_collator``.
 
     Raises:
-        NonFiniteError: It is no finite number: the learning rate is too high.
+        NonFiniteError: The loss is not finite: the learning rate is too high.
     """
-    args = trainer.args
-    batches = len(trainer.get_train_dataloader()) / args.gradient_accumulation_steps
-    total = args.max_steps if args.max_steps > 0 else args.num_train_epochs * batches
-    steps = min(BASELINE_STEPS, math.ceil(total / 10))
-    with tempfile.TemporaryDirectory() as folder, _same_randomness():
-        plain = SafeTrainer(
-            copy.deepcopy(trainer.model),
-            args=_quiet(args, folder, steps),
-            train_dataset=trainer.train_dataset,
-            eval_dataset=trainer.eval_dataset,
-            data_collator=trainer.data_collator,
-            verify_gradients=False,
-        )
+    steps = min(BASELINE_STEPS, math.ceil(total_steps / 10))
+    with tempfile.TemporaryDirectory() as folder, same_randomness():
+        arguments = _quiet(args, folder, steps)
+        plain = SafeTrainer(copy.deepcopy(model), args=arguments, verify_gradients=False, **data)
         plain.train()
         loss = float(plain.evaluate()["eval_loss"])
     if not math.isfinite(loss):
@@ -200,10 +122,10 @@ def baseline_loss(trainer: "DistillationTrainer") -> tuple[float, int]:
     return loss, steps
 
 
-def _say(trainer: "DistillationTrainer", line: str) -> None:
-    """Once, whatever the number of processes."""
+def announce(line: str, *, on_screen: bool) -> None:
+    """Write a line to the log, and to stderr where progress is shown."""
     _logger.info("%s", line)
-    if trainer.is_world_process_zero() and not trainer.args.disable_tqdm:
+    if on_screen:
         print(line, file=sys.stderr)
 
 
@@ -218,14 +140,14 @@ def _quiet(args: "TrainingArguments", folder: str, steps: int) -> "TrainingArgum
 
 
 @contextmanager
-def _same_randomness() -> Iterator[None]:
-    """Random numbers go on as if nothing had been drawn."""
+def same_randomness() -> Iterator[None]:
+    """Restore the states of all random number generators on leaving."""
     import numpy as np
 
-    pythons, numpys = random.getstate(), np.random.get_state()
+    python_state, numpy_state = random.getstate(), np.random.get_state()
     with torch.random.fork_rng():
         try:
             yield
         finally:
-            random.setstate(pythons)
-            np.random.set_state(numpys)
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)

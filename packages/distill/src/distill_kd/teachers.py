@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from distill_kd.errors import HeadError
-from distill_kd.heads import HiddenTarget, callable_head, check_head, stopped_at_head
+from distill_kd.lm_head import HiddenTarget, callable_head, check_head, stopped_at_head
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -116,7 +116,7 @@ class LiveTeacher:
         if getattr(config, "is_encoder_decoder", False) and "decoder_input_ids" not in batch:
             raise KeyError(
                 "decoder_input_ids: an encoder-decoder teacher must read the student's own decoder inputs; "
-                "make them with student.prepare_decoder_input_ids_from_labels(labels=labels)."
+                "make them with distill_adapters.decoder_inputs(student, labels)."
             )
         self.model.eval()  # whoever called train() on it meanwhile
         inputs = accepted_inputs(self.model, batch)

@@ -1,7 +1,7 @@
 """The one trainer of a student: what differs from fine-tuning is the loss."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +12,19 @@ from torch.nn.parallel import DistributedDataParallel
 
 from distill_adapters import SafeTrainer
 from distill_adapters.inspection import decoder_inputs
-from distill_kd.errors import HeadError
-from distill_kd.heads import OutputHead, check_head, head_of, stopped_at_head
+from distill_kd.errors import HeadError, WorseTeacherError
+from distill_kd.lm_head import OutputHead, check_head, head_of, stopped_at_head
 from distill_kd.objective import LossParts, Objective
-from distill_kd.preflight import before_training, fitted
+from distill_kd.preflight import (
+    Verdict,
+    announce,
+    baseline_loss,
+    label_round_trip,
+    same_randomness,
+    teacher_loss,
+)
 from distill_kd.teachers import Teacher, accepted_inputs, takes
+from distill_kd.vocabulary import match_vocabularies
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -66,9 +74,10 @@ class DistillationTrainer(SafeTrainer):
         super().__init__(model, **options)
         self.teacher = teacher
         smoothing = float(self.args.label_smoothing_factor or objective.label_smoothing)
-        self.objective: Objective = fitted(
+        self.objective: Objective = match_vocabularies(
             replace(objective, label_smoothing=smoothing), model, teacher, self.processing_class
         )
+        self.task = self.objective.task  # by which SafeTrainer counts the tokens of a step
         # Both say that the loss is divided by the effective batch already; transformers 4.57 reads the first.
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
@@ -76,15 +85,6 @@ class DistillationTrainer(SafeTrainer):
         self._sums = {True: torch.zeros(4), False: torch.zeros(4)}  # training or not: ce, kd, total, share
         self._chunks: bool | None = None  # whether the student's head can be taken apart, once known
         self._wants_logits = False
-
-    def get_batch_samples(
-        self, epoch_iterator: Iterator[dict[str, Tensor]], num_batches: int, device: torch.device
-    ) -> tuple[list[dict[str, Tensor]], Tensor]:
-        """The micro-batches of one step, and their valid tokens over all processes."""
-        samples, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        tokens = self.objective.count_tokens(sample["labels"] for sample in samples)
-        self.step_tokens = int(tokens)
-        return samples, self.accelerator.gather(torch.tensor([tokens], device=device)).sum()
 
     def compute_loss(
         self,
@@ -109,11 +109,11 @@ class DistillationTrainer(SafeTrainer):
         else:
             made: list[LossParts] = []
 
-            def finish(hidden: Tensor) -> Tensor:
+            def loss_of(hidden: Tensor) -> Tensor:
                 made.append(self.objective.from_hidden(hidden, head, target, labels, num_items=items))
                 return made[0].total
 
-            with stopped_at_head(student, finish):
+            with stopped_at_head(student, loss_of):
                 total = model(**given)
             parts = replace(made[0], total=total)
         if counted is not None:
@@ -158,8 +158,52 @@ class DistillationTrainer(SafeTrainer):
         """
         checkpoints = Path(str(self.args.output_dir)).glob("checkpoint-*")
         if not (any(checkpoints) if resume_from_checkpoint is True else resume_from_checkpoint):
-            before_training(self)
+            self._check_before_training()
         return super().train(resume_from_checkpoint, *args, **options)
+
+    def _check_before_training(self) -> None:
+        """Show the first row's labels, and stop if the teacher has nothing to teach."""
+        rows = self.train_dataset
+        if rows is None or not hasattr(rows, "__getitem__") or not hasattr(rows, "__len__") or not len(rows):
+            return
+        on_screen = self.is_world_process_zero() and not self.args.disable_tqdm
+        tokenizer: Any = self.processing_class  # a Trainer's may also be an image processor
+        announce(label_round_trip(tokenizer, self.data_collator([rows[0]])), on_screen=on_screen)
+        verdict = self._judge_teacher()
+        if verdict is None:
+            line = "the teacher was not judged: that takes one validation set, or a cache with a score."
+            announce(line, on_screen=on_screen)
+            return
+        announce(str(verdict), on_screen=on_screen)
+        if not verdict.worth_it and not self.accept_worse_teacher:
+            raise WorseTeacherError(
+                f"{verdict}. Such a teacher has nothing to teach: train it further, take another, or go "
+                "on all the same with accept_worse_teacher=True.",
+                teacher=verdict.teacher,
+                student=verdict.student,
+            )
+
+    def _judge_teacher(self) -> Verdict | None:
+        """Compare the teacher with the student without it, on validation; None where that is not possible."""
+        if self.eval_dataset is None or isinstance(self.eval_dataset, dict):
+            return None
+        header = getattr(self.teacher, "header", {})
+        score = header.get("validation_score")
+        if score is None:
+            if header.get("k") is not None:  # a truncated cache: a label may have no score
+                return None
+            with same_randomness():
+                batches = map(self.with_decoder_inputs, self.get_eval_dataloader())
+                sums = teacher_loss(self.teacher, self.objective, batches)
+            total, tokens = self.accelerator.reduce(sums.to(self.args.device), "sum").tolist()
+            score = total / max(tokens, 1)
+        if self.baseline is not None:
+            return Verdict(float(score), self.baseline, None)
+        args = self.args
+        batches_per_epoch = len(self.get_train_dataloader()) / args.gradient_accumulation_steps
+        steps = args.max_steps if args.max_steps > 0 else args.num_train_epochs * batches_per_epoch
+        data = {name: getattr(self, name) for name in ("train_dataset", "eval_dataset", "data_collator")}
+        return Verdict(float(score), *baseline_loss(self.model, args, total_steps=steps, **data))
 
     def prediction_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **options: Any) -> Any:
         """As transformers'; logits are made where they are asked for."""

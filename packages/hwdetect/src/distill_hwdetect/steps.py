@@ -26,7 +26,7 @@ BYTES_OF = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
 # gradient.
 LOGITS_COPIES = 3
 # What distill-kd's chunked objective takes for the scores of student and teacher by default; in each it works
-# on blocks of half a MiB, seven at once (distill_kd.chunks, distill_kd.kernels).
+# on blocks of half a MiB, seven at once (distill_kd.fused_loss, distill_kd.closed_forms).
 CHUNK_BYTES, BLOCK_BYTES = 128 * 2**20, 7 * 2**19
 # A truncated cache: 47 tokens of a position (distill_kd.cache_config), an id of 8 bytes and a
 # log-probability of 4 each, read and spread over the batch.

@@ -1,4 +1,4 @@
-"""A sum over positions and its gradient, a chunk at a time, so that all logits never exist at once.
+"""A sum over positions and its gradient, a chunk at a time, so that the full logits never exist.
 
 For each chunk of positions: student and teacher scores into two buffers; in each, a block of rows that fits
 the processor's cache goes through loss and gradient, and the gradient takes the place of the scores; two
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from distill_kd.errors import NonFiniteLogitsError
-from distill_kd.heads import OutputHead
+from distill_kd.lm_head import OutputHead
 
 DEFAULT_BUDGET_BYTES = 128 * 2**20
 _CACHED_BYTES = {"cpu": 2**19}  # a block: several of its size fit beside each other in a core's cache
@@ -22,7 +22,7 @@ _BLOCK_BYTES = 2**26  # elsewhere, where a launch costs more than a trip to memo
 
 TeacherRows = Callable[[slice], tuple[Tensor, ...]]
 # Scores (rows, vocab), teacher's rows, place of the first -> parts (n,), and the gradient of their total.
-Graded = Callable[[Tensor, tuple[Tensor, ...], int], tuple[Tensor, Tensor]]
+ValueAndGrad = Callable[[Tensor, tuple[Tensor, ...], int], tuple[Tensor, Tensor]]
 
 
 def wide_dtype(scores: Tensor) -> torch.dtype:
@@ -30,8 +30,8 @@ def wide_dtype(scores: Tensor) -> torch.dtype:
     return torch.float64 if scores.dtype == torch.float64 else torch.float32
 
 
-def graded_sum(
-    graded: Graded,
+def chunked_value_and_grad(
+    value_and_grad: ValueAndGrad,
     hidden: Tensor,
     head: OutputHead | None,
     teacher: TeacherRows,
@@ -42,11 +42,11 @@ def graded_sum(
     """Sum a loss over rows, with its gradient for hidden states and head.
 
     Args:
-        graded: Loss and gradient of a block of rows.
+        value_and_grad: Loss and gradient of a block of rows.
         hidden: What the head reads, ``(rows, width)``; the logits themselves, ``(rows, vocab)``, without one.
         head: Makes logits; what it holds gets a gradient where it wants one.
         teacher: The teacher's view of some of the rows.
-        coefficients: Of the parts in the total; ``graded``'s gradient has them already.
+        coefficients: Of the parts in the total; ``value_and_grad``'s gradient has them already.
         budget_bytes: For the scores of both models; a chunk of one row is the least there can be.
 
     Returns:
@@ -59,8 +59,8 @@ def graded_sum(
     bias = None if head is None else head.bias
     wanted = [each is not None and each.requires_grad for each in (hidden, bias, *weights)]
     wanted = [each and torch.is_grad_enabled() for each in wanted]
-    job = _Job(graded, head, teacher, tuple(coefficients), budget_bytes, tuple(wanted))
-    total, parts = _GradedSum.apply(job, hidden, bias, *weights)
+    job = _Job(value_and_grad, head, teacher, tuple(coefficients), budget_bytes, tuple(wanted))
+    total, parts = _FusedLoss.apply(job, hidden, bias, *weights)
     if not torch.isfinite(total):
         job.refuse(hidden.detach())
     return total, parts
@@ -70,7 +70,7 @@ def graded_sum(
 class _Job:
     """What to sum, and which gradients are wanted: of hidden states, bias and each weight."""
 
-    graded: Graded
+    value_and_grad: ValueAndGrad
     head: OutputHead | None
     teacher: TeacherRows
     coefficients: tuple[float, ...]
@@ -110,8 +110,8 @@ class _Job:
                 read = hidden[piece]
                 scores = read if self.head is None else self.head(read)
                 bad["student"] += int((~torch.isfinite(scores).all(-1)).sum())
-                theirs = self.teacher(piece)  # logits; or ids, log-probabilities and tail
-                bad["teacher"] += int((~torch.isfinite(theirs[len(theirs) // 2]).all(-1)).sum())
+                teacher = self.teacher(piece)  # logits; or ids, log-probabilities and tail
+                bad["teacher"] += int((~torch.isfinite(teacher[len(teacher) // 2]).all(-1)).sum())
         for name, count in bad.items():
             if count:
                 raise NonFiniteLogitsError(
@@ -155,11 +155,11 @@ class _Job:
         for start in range(0, len(scores), step):
             block = slice(start, start + step)
             rows = scores[block].to(dtype)
-            rows = rows if self.head is None else self.head.finish(rows)
-            part, gradient = self.graded(rows, tuple(each[block] for each in teacher), first + start)
+            rows = rows if self.head is None else self.head.epilogue(rows)
+            part, gradient = self.value_and_grad(rows, tuple(each[block] for each in teacher), first + start)
             parts.append(part)
             if place is not None:
-                place[block] = gradient if self.head is None else self.head.unfinish(gradient, rows)
+                place[block] = gradient if self.head is None else self.head.epilogue_backward(gradient, rows)
         return torch.stack(parts).sum(0)
 
     def _back(self, scores: Tensor, read: Tensor, piece: slice, gradients: list[Tensor | None]) -> None:
@@ -181,7 +181,7 @@ class _Job:
                 of_weight.add_(narrow.t() @ read[:, columns])
 
 
-class _GradedSum(torch.autograd.Function):
+class _FusedLoss(torch.autograd.Function):
     """The gradient is computed together with the sum, and waits for backward."""
 
     @staticmethod

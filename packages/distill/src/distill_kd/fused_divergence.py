@@ -5,12 +5,19 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from distill_kd import kernels
-from distill_kd.chunks import DEFAULT_BUDGET_BYTES, Graded, graded_sum, wide_dtype
-from distill_kd.divergences import Divergence, check_mask, divergence_named, kernel_of
-from distill_kd.errors import ShapeError
-from distill_kd.heads import OutputHead
-from distill_kd.settings import check_temperature
+from distill_kd import closed_forms
+from distill_kd.config import check_positive, check_temperature
+from distill_kd.divergences import check_mask, resolve
+from distill_kd.errors import ConfigError, ShapeError
+from distill_kd.fused_loss import (
+    DEFAULT_BUDGET_BYTES,
+    TeacherRows,
+    ValueAndGrad,
+    chunked_value_and_grad,
+    wide_dtype,
+)
+from distill_kd.lm_head import OutputHead
+from distill_kd.registry import Divergence, DivergenceFunction
 from distill_kd.teachers import Target, TopKTarget
 
 
@@ -20,7 +27,7 @@ def chunked_divergence(
     target: Target,
     *,
     mask: Tensor,
-    divergence: str | Divergence = "forward_kl",
+    divergence: str | Divergence | DivergenceFunction = "forward_kl",
     temperature: float = 1.0,
     budget_bytes: int = DEFAULT_BUDGET_BYTES,
 ) -> Tensor:
@@ -59,12 +66,13 @@ def chunked_divergence(
     """
     shape = tuple(student_hidden.shape[:-1])
     check_mask(mask, shape)
-    check_target(target, shape, divergence, temperature)
-    check_budget(budget_bytes)
+    chosen = resolve(divergence)
+    check_target(target, shape, chosen, temperature)
+    check_positive("budget_bytes", budget_bytes)
     check_width(student_hidden, student_head)
     index = mask.to(student_hidden.device).flatten().nonzero().squeeze(1)
-    total, _ = graded_sum(
-        _graded(divergence, temperature),
+    total, _ = chunked_value_and_grad(
+        _value_and_grad(chosen, temperature),
         chosen_rows(student_hidden, index),
         student_head,
         rows_of(target, index, student_hidden),
@@ -80,11 +88,11 @@ def chosen_rows(values: Tensor, index: Tensor) -> Tensor:
     return rows if len(index) == len(rows) else rows[index.to(rows.device)]
 
 
-def _graded(divergence: str | Divergence, temperature: float) -> Graded:
+def _value_and_grad(divergence: Divergence, temperature: float) -> ValueAndGrad:
     """A divergence as the one part of a sum."""
-    measure = measured(divergence, temperature)
+    measure = divergence_value_and_grad(divergence, temperature)
 
-    def graded(scores: Tensor, teacher: tuple[Tensor, ...], _: int) -> tuple[Tensor, Tensor]:
+    def value_and_grad(scores: Tensor, teacher: tuple[Tensor, ...], _: int) -> tuple[Tensor, Tensor]:
         if len(teacher) == 1 and teacher[0].shape[-1] != scores.shape[-1]:
             raise ShapeError(
                 f"the student scores {scores.shape[-1]} tokens and the teacher {teacher[0].shape[-1]}; both "
@@ -93,22 +101,21 @@ def _graded(divergence: str | Divergence, temperature: float) -> Graded:
         loss, gradient = measure(scores, teacher)
         return loss[None], gradient
 
-    return graded
+    return value_and_grad
 
 
-Measure = Callable[[Tensor, tuple[Tensor, ...]], tuple[Tensor, Tensor]]
-
-
-def measured(divergence: str | Divergence, temperature: float) -> Measure:
+def divergence_value_and_grad(
+    divergence: Divergence, temperature: float
+) -> Callable[[Tensor, tuple[Tensor, ...]], tuple[Tensor, Tensor]]:
     """A divergence's sum over rows of scores and teacher, and its gradient."""
-    function = divergence_named(divergence) if isinstance(divergence, str) else divergence
-    kernel = kernel_of(function)
-    if kernel is None:
+    form = divergence.closed_form
+    if form is None:
+        function = divergence.function
         return lambda scores, teacher: _by_autograd(function, scores, teacher, temperature)
-    return lambda scores, teacher: kernels.graded(kernel, scores, teacher, temperature)
+    return lambda scores, teacher: closed_forms.value_and_grad(form, scores, teacher, temperature)
 
 
-def rows_of(target: Target, index: Tensor, like: Tensor) -> Callable[[slice], tuple[Tensor, ...]]:
+def rows_of(target: Target, index: Tensor, like: Tensor) -> TeacherRows:
     """The teacher's rows at some of the positions ``index``, where ``like`` is and in the sums' dtype."""
     dtype = wide_dtype(like)
 
@@ -119,9 +126,7 @@ def rows_of(target: Target, index: Tensor, like: Tensor) -> Callable[[slice], tu
     return rows
 
 
-def check_target(
-    target: Target, shape: tuple[int, ...], divergence: str | Divergence, temperature: float
-) -> None:
+def check_target(target: Target, shape: tuple[int, ...], divergence: Divergence, temperature: float) -> None:
     """Refuse a target of other positions, or one that cannot serve the divergence at the temperature.
 
     Raises:
@@ -137,27 +142,23 @@ def check_target(
     if not isinstance(target, TopKTarget):
         return
     if target.temperature != temperature:
-        raise ValueError(
-            f"the stored teacher was softened with temperature {target.temperature:g}, and {temperature:g} "
-            "was asked for; what is left of it cannot be softened anew. Use its own, or store it again."
+        raise ConfigError(
+            f"the cached teacher was softened with temperature {target.temperature:g}, and {temperature:g} "
+            "was asked for; what is left of it cannot be softened anew. Use its own, or write the "
+            "cache again.",
+            field="temperature",
+            found=temperature,
+            allowed=(target.temperature,),
+            suggestion=target.temperature,
         )
-    if divergence_name(divergence) == "logit_mse":
-        raise ValueError(
-            "logit_mse compares all logits, and a truncated teacher has k of them and the probability of the "
-            "rest. Use a divergence between probabilities (forward_kl), or a dense cache."
+    if divergence.needs_all_logits:
+        raise ConfigError(
+            f"{divergence.name} compares all logits, and a truncated teacher has k of them and the "
+            "probability of the rest. Use a divergence between probabilities (forward_kl), or a dense cache.",
+            field="divergence",
+            found=divergence.name,
+            suggestion="forward_kl",
         )
-
-
-def divergence_name(divergence: str | Divergence) -> str:
-    """Its name, or that of the function."""
-    function = getattr(divergence, "func", divergence)
-    return function if isinstance(function, str) else str(getattr(function, "__name__", function))
-
-
-def check_budget(budget_bytes: int) -> None:
-    """Refuse a budget that holds nothing."""
-    if budget_bytes < 1:
-        raise ValueError(f"budget_bytes = {budget_bytes} was asked for; it must be at least 1.")
 
 
 def check_width(hidden: Tensor, head: OutputHead) -> None:
@@ -170,16 +171,16 @@ def check_width(hidden: Tensor, head: OutputHead) -> None:
 
 
 def _by_autograd(
-    divergence: Divergence, scores: Tensor, teacher: tuple[Tensor, ...], temperature: float
+    function: DivergenceFunction, scores: Tensor, teacher: tuple[Tensor, ...], temperature: float
 ) -> tuple[Tensor, Tensor]:
     """A callable's own sum, and the gradient that autograd finds; a truncated teacher as ``k + 1`` tokens."""
 
-    def summed(student: Tensor, theirs: Tensor, soft: float) -> tuple[Tensor, Tensor]:
+    def summed(student: Tensor, teacher: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         mask = torch.ones(1, len(student), dtype=torch.bool, device=student.device)
         with torch.enable_grad():
             leaf = student.detach().requires_grad_()
-            constant = theirs.clone() if theirs.is_inference() else theirs
-            loss = divergence(leaf[None], constant[None], mask=mask, temperature=soft)
+            constant = teacher.clone() if teacher.is_inference() else teacher
+            loss = function(leaf[None], constant[None], mask=mask, temperature=temperature)
             (gradient,) = torch.autograd.grad(loss, leaf)
         return loss.detach(), gradient
 
@@ -187,10 +188,10 @@ def _by_autograd(
         return summed(scores, teacher[0], temperature)
     total: list[Tensor] = []
 
-    def kernel(ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
-        loss, gradient = summed(ours, theirs, 1.0)
+    def form(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+        loss, gradient = summed(student, teacher, 1.0)
         total.append(loss)
-        return loss.expand(len(ours)), gradient
+        return loss.expand(len(student)), gradient
 
-    _, gradient = kernels.graded(kernel, scores, teacher, temperature)
+    _, gradient = closed_forms.value_and_grad(form, scores, teacher, temperature)
     return total[0], gradient

@@ -16,10 +16,9 @@ from distill_kd import (
     Objective,
     chunked_divergence,
     forward_kl,
-    head_of,
     hidden_and_head,
 )
-from distill_kd.heads import check_head
+from distill_kd.lm_head import check_head, head_of
 
 MODELS = {
     **dict.fromkeys(["T5", "Marian", "Bart", "MBart", "Pegasus"], "seq2seq"),
@@ -42,15 +41,14 @@ def test_hidden_states_and_head_are_the_models_logits(name: str, make_model: Any
     if getattr(model, "final_logits_bias", None) is not None:
         nn.init.normal_(model.final_logits_bias)
     full = model(**inputs).logits
-    target = hidden_and_head(model, inputs)
-    head = head_of(model)
-    torch.testing.assert_close(head(target.hidden), full, rtol=1e-5, atol=1e-5)
+    hidden, head = hidden_and_head(model, inputs)
+    torch.testing.assert_close(head(hidden), full, rtol=1e-5, atol=1e-5)
     teacher = torch.randn(full.shape, generator=torch.Generator().manual_seed(1))
     mask = torch.rand(full.shape[:2], generator=torch.Generator().manual_seed(2)) < 0.7
     forward_kl(full, teacher, mask=mask).backward()  # type: ignore[no-untyped-call]  # untyped in torch
     expected = {key: value.grad.clone() for key, value in model.named_parameters() if value.grad is not None}
     model.zero_grad()
-    loss = chunked_divergence(target.hidden, head, DenseTarget(teacher), mask=mask, budget_bytes=500)
+    loss = chunked_divergence(hidden, head, DenseTarget(teacher), mask=mask, budget_bytes=500)
     loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch
     found = {key: value.grad for key, value in model.named_parameters() if value.grad is not None}
     assert found.keys() == expected.keys()
@@ -68,13 +66,13 @@ def test_an_adapted_head_learns_as_in_the_whole_model(options: dict[str, Any], m
     model = get_peft_model(make_model("Llama"), settings)
     inputs = inputs_of("causal")
     full = model(**inputs).logits
-    target = hidden_and_head(model, inputs)
+    hidden, head = hidden_and_head(model, inputs)
     teacher, mask = torch.zeros_like(full), torch.ones(2, 5, dtype=torch.bool)
     values = [value for value in model.parameters() if value.requires_grad]
     expected = torch.autograd.grad(forward_kl(full, teacher, mask=mask), values)
-    loss = chunked_divergence(target.hidden, head_of(model), DenseTarget(teacher), mask=mask)
-    for ours, theirs in zip(torch.autograd.grad(loss, values), expected, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+    loss = chunked_divergence(hidden, head, DenseTarget(teacher), mask=mask)
+    for found, wanted in zip(torch.autograd.grad(loss, values), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
     assert any("lm_head" in name for name, value in model.named_parameters() if value.requires_grad)
 
 

@@ -1,8 +1,8 @@
 """What each divergence computes at each position, and its gradient, written out.
 
-A kernel takes log-probabilities of student and teacher, ``(rows, vocab)``, and returns ``(rows,)`` values and
-their gradient with respect to the student's scores before normalisation, ``(rows, vocab)``. Below, p is the
-teacher's distribution and q the student's; a loss whose derivative by q is w has the gradient
+A closed form takes log-probabilities of student and teacher, ``(rows, vocab)``, and returns values
+``(rows,)`` and their gradient with respect to the student's scores before normalisation, ``(rows, vocab)``.
+Below, p is the teacher's distribution and q the student's; a loss whose derivative by q is w has the gradient
 ``q * (w - sum(q * w))``, since ``dq_i / dz_j = q_i (delta_ij - q_j)``.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-Kernel = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+ClosedForm = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 _NOTHING = -1e4  # a log-probability whose probability is 0, and whose product with 0 is 0
 
 
@@ -92,24 +92,24 @@ def top_k_kl(student: Tensor, teacher: Tensor, *, k: int = 64) -> tuple[Tensor, 
 
 
 def on_buckets(
-    kernel: Kernel, student: Tensor, ids: Tensor, log_probs: Tensor, tail: Tensor
+    form: ClosedForm, student: Tensor, ids: Tensor, log_probs: Tensor, tail: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """A kernel on ``k`` tokens and one that stands for all others.
+    """A closed form on ``k`` tokens and one that stands for all others.
 
     Args:
-        kernel: What to compute on ``k + 1`` log-probabilities.
+        form: What to compute on ``k + 1`` log-probabilities.
         student: Log-probabilities, ``(rows, vocab)``.
         ids: Which tokens, ``(rows, k)``, none twice in a row.
         log_probs: The teacher's of those, ``(rows, k)``.
         tail: The teacher's of all others together, ``(rows,)``; may be minus infinity.
 
     Returns:
-        As a kernel: the gradient reaches every one of ``vocab`` scores, the others' share by probability.
+        As a closed form; the gradient reaches all ``vocab`` scores, the others' share by probability.
     """
     rest, others = _rest(student, ids)
-    ours = torch.cat([student.gather(-1, ids), rest], dim=-1)
-    theirs = torch.cat([log_probs, tail[:, None]], dim=-1).clamp_min(_NOTHING).log_softmax(-1)
-    rows, gradient = kernel(ours, theirs)
+    student_buckets = torch.cat([student.gather(-1, ids), rest], dim=-1)
+    teacher_buckets = torch.cat([log_probs, tail[:, None]], dim=-1).clamp_min(_NOTHING).log_softmax(-1)
+    rows, gradient = form(student_buckets, teacher_buckets)
     spread = (others - rest).exp_().mul_(gradient[:, -1:])
     return rows, spread.scatter_(-1, ids, gradient[:, :-1])
 
@@ -134,13 +134,13 @@ def cross_entropy(scores: Tensor, labels: Tensor, smoothing: float = 0.0) -> tup
     return exact_sum(rows), gradient
 
 
-def graded(
-    kernel: Kernel, scores: Tensor, teacher: tuple[Tensor, ...], temperature: float
+def value_and_grad(
+    form: ClosedForm, scores: Tensor, teacher: tuple[Tensor, ...], temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """Sum of a kernel over rows, and its gradient with respect to ``scores``, ``(rows, vocab)``.
+    """Sum of a closed form over rows, and its gradient with respect to ``scores``, ``(rows, vocab)``.
 
     Args:
-        kernel: What to compute.
+        form: What to compute.
         scores: The student's logits, ``(rows, vocab)``, float32 or float64.
         teacher: Logits ``(rows, vocab)``; or ids, log-probabilities and tail as :func:`on_buckets` takes
             them, softened already.
@@ -148,9 +148,9 @@ def graded(
     """
     student = _softened(scores, temperature)
     if len(teacher) == 1:
-        rows, gradient = kernel(student, _softened(teacher[0], temperature))
+        rows, gradient = form(student, _softened(teacher[0], temperature))
     else:
-        rows, gradient = on_buckets(kernel, student, *teacher)
+        rows, gradient = on_buckets(form, student, *teacher)
     return exact_sum(rows), gradient if temperature == 1 else gradient.div_(temperature)
 
 

@@ -46,9 +46,9 @@ class OutputHead:
             functional.linear(part, weight.to(part.dtype))
             for part, weight in zip(parts, self.weights, strict=True)
         ]
-        return self.finish(sum(products[1:], products[0]))
+        return self.epilogue(sum(products[1:], products[0]))
 
-    def finish(self, products: Tensor) -> Tensor:
+    def epilogue(self, products: Tensor) -> Tensor:
         """Bias, scale and cap of what the weights gave."""
         if self.bias is not None:
             products = products + self.bias.to(products.dtype)
@@ -56,8 +56,8 @@ class OutputHead:
             products = products * self.scale
         return products if self.soft_cap is None else self.soft_cap * (products / self.soft_cap).tanh()
 
-    def unfinish(self, gradient: Tensor, logits: Tensor) -> Tensor:
-        """Gradient of what the weights gave, from that of the finished ``logits``."""
+    def epilogue_backward(self, gradient: Tensor, logits: Tensor) -> Tensor:
+        """Gradient of what the weights gave, from that of the ``logits``."""
         if self.soft_cap is not None:
             gradient = gradient * (1 - (logits / self.soft_cap).square())
         return gradient if self.scale == 1 else gradient * self.scale
@@ -110,12 +110,12 @@ def callable_head(model: nn.Module) -> Callable[[Tensor], Tensor]:
         return head_of(model)
     except HeadError:
         module, tail = _output_module(model), _tail(model)
-        return lambda hidden: tail.finish(module(hidden))
+        return lambda hidden: tail.epilogue(module(hidden))
 
 
 @contextmanager
-def stopped_at_head(model: nn.Module, finish: Callable[[Tensor], Any]) -> Iterator[None]:
-    """While open, calling ``model`` ends at its output head and returns ``finish(hidden)``.
+def stopped_at_head(model: nn.Module, on_hidden: Callable[[Tensor], Any]) -> Iterator[None]:
+    """While open, calling ``model`` ends at its output head and returns ``on_hidden(hidden)``.
 
     What wraps the model (DistributedDataParallel) sees an ordinary call, so that gradients of all of it are
     in step. ``hidden`` is what the head reads, ``(batch, seq, width)``, in autocast's dtype under autocast.
@@ -138,7 +138,7 @@ def stopped_at_head(model: nn.Module, finish: Callable[[Tensor], Any]) -> Iterat
             hidden = reached.hidden
         else:
             raise HeadError(f"{type(model).__name__} did not use its output embeddings in its forward pass.")
-        return finish(_widened(module, hidden))
+        return on_hidden(_widened(module, hidden))
 
     model.forward = stopped
     try:
@@ -151,22 +151,35 @@ def stopped_at_head(model: nn.Module, finish: Callable[[Tensor], Any]) -> Iterat
             del model.forward
 
 
-def hidden_and_head(model: nn.Module, inputs: Mapping[str, Any]) -> HiddenTarget:
+def hidden_and_head(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[Tensor, OutputHead]:
     """Run ``model`` up to its output head.
 
     Args:
         model: A transformers model of any family, adapted or not.
-        inputs: What its forward takes; an encoder-decoder needs ``decoder_input_ids``.
+        inputs: The arguments of its forward pass; an encoder-decoder needs ``decoder_input_ids``.
 
     Returns:
-        What the head would have read, ``(batch, seq, width)``, with gradients if they are on; and the head.
+        What the head would have read, ``(batch, seq, width)``, with gradients if they are on; and the head:
+        plain, tied, with bias, scale or soft cap, or LoRA-adapted. ``HiddenTarget(*hidden_and_head(...))``
+        is a teacher's target.
 
     Raises:
-        HeadError: As :func:`head_of`.
+        HeadError: The model names no output embeddings, or they are not a floating-point linear map.
+
+    Example:
+        >>> import torch
+        >>> from transformers import AutoModelForCausalLM
+        >>> from distill_kd import hidden_and_head
+        >>> model = AutoModelForCausalLM.from_pretrained("writer")
+        >>> inputs = {"input_ids": torch.tensor([[5, 6, 7]])}
+        >>> hidden, head = hidden_and_head(model, inputs)
+        >>> torch.allclose(head(hidden), model(**inputs).logits, atol=1e-5)
+        True
     """
     head = head_of(model)
     with stopped_at_head(model, lambda hidden: hidden):
-        return HiddenTarget(model(**inputs), head)
+        hidden: Tensor = model(**inputs)
+    return hidden, head
 
 
 def check_head(model: nn.Module, head: Callable[[Tensor], Tensor], inputs: Mapping[str, Any]) -> None:
@@ -218,7 +231,7 @@ def _tail(model: nn.Module) -> OutputHead:
     """What a model does to its logits after the output embeddings; :func:`check_head` sees if that is all."""
     base = model.get_base_model() if hasattr(model, "peft_config") else model  # type: ignore[operator]  # PEFT's
     config = getattr(base, "config", None)
-    bias = getattr(base, "final_logits_bias", None)  # BART and its kin, (1, vocab)
+    bias = getattr(base, "final_logits_bias", None)  # BART-like models, (1, vocab)
     scaling = getattr(config, "logits_scaling", None)  # Granite
     return OutputHead(
         (),

@@ -10,7 +10,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from distill_kd import (
-    DIVERGENCE_NAMES,
     DenseTarget,
     HiddenTarget,
     NonFiniteLogitsError,
@@ -23,10 +22,10 @@ from distill_kd import (
     reverse_kl,
     top_k_kl,
 )
-from distill_kd.divergences import DIVERGENCES
+from distill_kd.divergences import BUILT_IN
 
 BATCH, SEQ, WIDTH, RANK, VOCAB = 3, 5, 6, 2, 17
-each = pytest.mark.parametrize("name", DIVERGENCE_NAMES)
+each = pytest.mark.parametrize("name", BUILT_IN)
 Parts = dict[str, Tensor]
 
 
@@ -67,7 +66,7 @@ def test_equals_full_logits_in_float64_whatever_the_chunk(name: str, temperature
         parts, teacher, mask = material(dtype)
         wide = {key: value.detach().double().requires_grad_() for key, value in parts.items()}
         hidden, head = student_of(wide)
-        full = DIVERGENCES[name](head(hidden), teacher.double(), mask=mask, temperature=temperature)
+        full = BUILT_IN[name].function(head(hidden), teacher.double(), mask=mask, temperature=temperature)
         expected = loss_and_gradients(full, wide)
         for budget in (1, 1000, 2**20):  # one position at a time; three or seven; all at once
             hidden, head = student_of(parts)
@@ -83,8 +82,8 @@ def test_equals_full_logits_in_float64_whatever_the_chunk(name: str, temperature
             assert loss.dtype == dtype
             found = loss_and_gradients(loss, parts)
             assert found[0].item() == pytest.approx(expected[0].item(), rel=of_loss)
-            for ours, theirs in zip(found[1:], expected[1:], strict=True):
-                torch.testing.assert_close(ours.double(), theirs, rtol=of_gradient, atol=of_gradient)
+            for got, want in zip(found[1:], expected[1:], strict=True):
+                torch.testing.assert_close(got.double(), want, rtol=of_gradient, atol=of_gradient)
 
 
 @each
@@ -105,9 +104,9 @@ def test_a_teacher_of_hidden_states_is_its_logits() -> None:
     """Projected chunk by chunk, in its own width."""
     parts, _, mask = material()
     draw = torch.Generator().manual_seed(1)
-    theirs = torch.randn(BATCH, SEQ, 9, generator=draw, dtype=torch.float64)
+    teacher = torch.randn(BATCH, SEQ, 9, generator=draw, dtype=torch.float64)
     head = OutputHead((torch.randn(VOCAB, 9, generator=draw, dtype=torch.float64),), scale=0.5)
-    target = HiddenTarget(theirs, head)
+    target = HiddenTarget(teacher, head)
     found = chunked_divergence(*student_of(parts), target, mask=mask, budget_bytes=1000)
     dense = chunked_divergence(*student_of(parts), DenseTarget(target.log_probs), mask=mask)
     assert found.item() == pytest.approx(dense.item(), rel=1e-12)
@@ -193,21 +192,23 @@ def test_a_truncated_teacher_gives_the_top_k_divergence() -> None:
         loss = chunked_divergence(
             hidden, head, top_k(teacher, k, 2.0), mask=mask, temperature=2.0, budget_bytes=1000
         )
-        for ours, theirs in zip(loss_and_gradients(loss, parts), expected, strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+        for got, want in zip(loss_and_gradients(loss, parts), expected, strict=True):
+            torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", sorted(set(DIVERGENCE_NAMES) - {"logit_mse"}))
+@pytest.mark.parametrize("name", sorted(set(BUILT_IN) - {"logit_mse"}))
 def test_every_divergence_of_probabilities_takes_a_truncated_teacher(name: str) -> None:
     """Equal to the divergence of k + 1 summed probabilities, with the derivative for a gradient."""
     parts, teacher, mask = material()
     target = top_k(teacher, 4, 1.0)
     hidden, head = student_of(parts)
-    ours = head(hidden).log_softmax(-1)
-    rest = ours.scatter(-1, target.ids, float("-inf")).logsumexp(-1, keepdim=True)
-    buckets = torch.cat([ours.gather(-1, target.ids), rest], -1)
-    theirs = torch.cat([target.log_probs, target.tail[..., None]], -1)
-    expected = loss_and_gradients(DIVERGENCES[name](buckets, theirs, mask=mask, temperature=1.0), parts)
+    log_probs = head(hidden).log_softmax(-1)
+    rest = log_probs.scatter(-1, target.ids, float("-inf")).logsumexp(-1, keepdim=True)
+    buckets = torch.cat([log_probs.gather(-1, target.ids), rest], -1)
+    teacher = torch.cat([target.log_probs, target.tail[..., None]], -1)
+    expected = loss_and_gradients(
+        BUILT_IN[name].function(buckets, teacher, mask=mask, temperature=1.0), parts
+    )
     loss = chunked_divergence(*student_of(parts), target, mask=mask, divergence=name)
     for found, wanted in zip(loss_and_gradients(loss, parts), expected, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-11)
@@ -224,12 +225,12 @@ def test_a_truncated_teacher_serves_its_own_temperature_and_probabilities_only()
 
 
 def test_a_divergence_of_ones_own_is_differentiated() -> None:
-    """A callable that autograd can follow gives what ours of that name gives, truncated teachers included."""
+    """A callable that autograd can follow equals the built-in divergence, truncated teachers included."""
     parts, teacher, mask = material()
 
-    def own(student: Tensor, theirs: Tensor, /, *, mask: Tensor, temperature: float) -> Tensor:
-        ours, other = (x[mask].div(temperature).log_softmax(-1) for x in (student, theirs))
-        return (ours.exp() * (ours - other)).sum()
+    def own(student: Tensor, teacher: Tensor, /, *, mask: Tensor, temperature: float) -> Tensor:
+        own_log_probs, other = (x[mask].div(temperature).log_softmax(-1) for x in (student, teacher))
+        return (own_log_probs.exp() * (own_log_probs - other)).sum()
 
     for target, temperature in ((DenseTarget(teacher), 2.0), (top_k(teacher, 4, 2.0), 2.0)):
         losses = [
@@ -244,8 +245,8 @@ def test_a_divergence_of_ones_own_is_differentiated() -> None:
             for divergence in (own, reverse_kl)
         ]
         mine, named = (loss_and_gradients(loss, parts) for loss in losses)
-        for ours, theirs in zip(mine, named, strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+        for got, want in zip(mine, named, strict=True):
+            torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-12)
 
 
 def test_arguments_of_a_divergence_arrive_and_are_checked() -> None:
@@ -292,9 +293,9 @@ def test_bfloat16_is_summed_in_float32() -> None:
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
     found = torch.autograd.grad(loss, (hidden, weight))
-    for ours, theirs in zip(found, torch.autograd.grad(expected, (hidden, weight)), strict=True):
-        assert ours.dtype == torch.bfloat16
-        torch.testing.assert_close(ours, theirs, rtol=0.02, atol=0.02)
+    for got, want in zip(found, torch.autograd.grad(expected, (hidden, weight)), strict=True):
+        assert got.dtype == torch.bfloat16
+        torch.testing.assert_close(got, want, rtol=0.02, atol=0.02)
 
 
 @pytest.mark.parametrize("side", ["student", "teacher"])
