@@ -201,7 +201,8 @@ def test_another_probe_is_refused() -> None:
 def test_detecting_and_planning_import_nothing_heavy() -> None:
     """A fresh interpreter that detects, sizes a model and plans has no torch, numpy or transformers."""
     code = (
-        "import sys; from distill_hwdetect import *\n"
+        "import sys\n"
+        "from distill_hwdetect import Requirements, choose_policy, detect, read_model_facts\n"
         "facts = read_model_facts({'model_type': 'marian', 'd_model': 128})\n"
         "choose_policy(detect(), Requirements(task='seq2seq', model=facts, teacher=facts)).to_dict()\n"
         "heavy = {'torch', 'numpy', 'transformers', 'datasets'} & set(sys.modules)\n"

@@ -3,6 +3,7 @@ from .detection import detect as detect
 from .detection import observe as observe
 from .doctor import Finding as Finding
 from .doctor import diagnose as diagnose
+from .errors import ArgumentError as ArgumentError
 from .errors import HardwareError as HardwareError
 from .errors import ModelConfigError as ModelConfigError
 from .errors import ProfileError as ProfileError
@@ -25,3 +26,5 @@ from .profile import HardwareProfile as HardwareProfile
 from .profile import MemoryFacts as MemoryFacts
 from .profile import TorchFacts as TorchFacts
 from .recorded import profile_from_recorded as profile_from_recorded
+from .tasks import Task as Task
+from .tasks import task_of as task_of

@@ -22,6 +22,7 @@ from distill_hwdetect.profile import HardwareProfile
 from distill_hwdetect.recorded import profile_from_recorded
 from distill_hwdetect.recording import record
 from distill_hwdetect.tables import diagnosis, explanation, overview, rules_page
+from distill_hwdetect.tasks import task_of
 
 DONE, BROKEN, WRONG, WOULD_NOT_FIT = 0, 1, 2, 3
 # The size that the table without a model speaks of: SmolLM2-135M's.
@@ -164,7 +165,7 @@ def _requirements(options: argparse.Namespace) -> Requirements:
         return Requirements(task="causal", model=read_model_facts(_EXAMPLE))
     model = read_model_facts(options.model)
     return Requirements(
-        task=options.task or model.task or "causal",
+        task=options.task or model.task or task_of(options.model),
         model=model,
         training=options.train,
         teacher=None if options.teacher is None else read_model_facts(options.teacher),

@@ -1,14 +1,11 @@
 """The size of a model, read from its configuration: no weights, no transformers."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from distill_hwdetect.errors import ModelConfigError
-
-Task = Literal["causal", "seq2seq", "masked"]
+from distill_hwdetect.tasks import Task, read_config, task_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +19,7 @@ class ModelFacts:
         vocab_size: Rows of the embedding.
         intermediate_size: Width inside a feed-forward block.
         family: ``model_type`` of the configuration; ``""`` when not known.
-        task: What the family is for, or None when it serves several.
+        task: What the model is for; None when its configuration does not say (a classifier).
         heads: Attention heads.
         kv_heads: Key/value heads (equal to ``heads`` without grouping).
         head_size: Width of a head.
@@ -87,7 +84,7 @@ _DEFAULTS: Mapping[str, tuple[int, int, int, int, int, int, int, bool]] = {
     "roberta": (768, 12, 0, 12, 3072, 50265, 512, True),
     "t5": (512, 6, 6, 8, 2048, 32128, 0, True),
 }
-_KIN = {
+_SIZED_LIKE = {
     "m2m_100": "mbart",
     "pegasus": "bart",
     "blenderbot": "bart",
@@ -99,20 +96,7 @@ _KIN = {
     "longt5": "t5",
     "switch_transformers": "t5",
 }
-_T5_KIN = frozenset({"t5", "mt5", "umt5", "longt5", "switch_transformers"})
-_MASKED = frozenset(
-    {
-        "albert",
-        "bert",
-        "camembert",
-        "deberta-v2",
-        "distilbert",
-        "electra",
-        "modernbert",
-        "roberta",
-        "xlm-roberta",
-    }
-)
+_T5_LIKE = frozenset({"t5", "mt5", "umt5", "longt5", "switch_transformers"})
 # Families whose attention drops out unless their configuration says otherwise, and what they call it.
 _DROPS_ATTENTION = frozenset({"bert", "gpt2", "roberta", "camembert", "xlm-roberta", "electra", "distilbert"})
 _ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attn_pdrop", "attention_dropout")
@@ -156,14 +140,14 @@ def read_model_facts(config: Path | str | Mapping[str, object]) -> ModelFacts:
     Raises:
         ModelConfigError: No such file, no JSON object, or an unknown family that does not give its widths.
     """
-    content = dict(config) if isinstance(config, Mapping) else _read(Path(config))
+    content = read_config(config)
+    task = _task(content)
     nested = content.get("text_config")
     if isinstance(nested, Mapping):
         content = {**content, **nested}
-    shape = _shape(content)
+    # A classifier has the blocks of its model type, whatever its head is for.
+    shape = _shape(content, task or _task({**content, "architectures": None}))
     layers, fixed = _count(shape)
-    encoder_decoder = bool(shape.encoder and shape.decoder)
-    task: Task = "seq2seq" if encoder_decoder else "causal" if shape.decoder else "masked"
     return ModelFacts(
         parameters=layers + fixed,
         layers=shape.encoder + shape.decoder,
@@ -175,7 +159,7 @@ def read_model_facts(config: Path | str | Mapping[str, object]) -> ModelFacts:
         heads=shape.heads,
         kv_heads=shape.kv_heads,
         head_size=shape.head_size,
-        decoder_layers=shape.decoder,
+        decoder_layers=shape.encoder if task == "causal" and not shape.decoder else shape.decoder,
         embedding_parameters=fixed,
         gated=shape.gated,
         tied=shape.tied,
@@ -183,24 +167,17 @@ def read_model_facts(config: Path | str | Mapping[str, object]) -> ModelFacts:
     )
 
 
-def _read(path: Path) -> dict[str, object]:
-    file = path / "config.json" if path.is_dir() else path
+def _task(content: Mapping[str, object]) -> Task | None:
+    """Return the task, None where the configuration does not say."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ModelConfigError(f"{file} does not exist. Give a model folder or its config.json.") from error
-    except (OSError, ValueError) as error:
-        raise ModelConfigError(f"{file} cannot be read as JSON: {error}.") from error
-    if not isinstance(content, dict):
-        raise ModelConfigError(
-            f"{file} holds {type(content).__name__}, not the JSON object of a model configuration."
-        )
-    return content
+        return task_of(content)
+    except ModelConfigError:
+        return None
 
 
-def _shape(content: Mapping[str, object]) -> _Shape:
+def _shape(content: Mapping[str, object], task: Task | None) -> _Shape:
     family = str(content.get("model_type", ""))
-    known = _DEFAULTS.get(_KIN.get(family, family))
+    known = _DEFAULTS.get(_SIZED_LIKE.get(family, family))
 
     def number(names: tuple[str, ...], default: int | None) -> int:
         for name in names:
@@ -220,8 +197,8 @@ def _shape(content: Mapping[str, object]) -> _Shape:
 
     hidden = number(_HIDDEN, known and known[0])
     heads = number(_HEADS, (known and known[3]) or max(1, hidden // 64))
-    encoder, decoder = _depths(content, family, known, number)
-    gated = _gated(content, family)
+    encoder, decoder = _depths(content, family, known, task, number)
+    gated = _gated(content, family, task)
     experts = number(("num_local_experts", "num_experts", "n_routed_experts"), 1)
     inner = number(
         ("moe_intermediate_size", *_INNER) if experts > 1 else _INNER,
@@ -234,7 +211,7 @@ def _shape(content: Mapping[str, object]) -> _Shape:
         decoder=decoder,
         heads=heads,
         kv_heads=number(("num_key_value_heads",), heads),
-        head_size=number(("head_dim", "d_kv"), 64 if family in _T5_KIN else max(1, hidden // heads)),
+        head_size=number(("head_dim", "d_kv"), 64 if family in _T5_LIKE else max(1, hidden // heads)),
         inner=inner,
         vocabulary=number(("vocab_size",), known and known[5]),
         positions=number(("max_position_embeddings", "n_positions"), (known and known[6]) or 1)
@@ -248,7 +225,7 @@ def _shape(content: Mapping[str, object]) -> _Shape:
 
 def _score_copies(content: Mapping[str, object], family: str) -> int:
     """Return how many copies of attention's scores training keeps, by the configuration's dropout."""
-    if family in _T5_KIN:
+    if family in _T5_LIKE:
         return 3  # the relative bias
     default = 0.1 if family in _DROPS_ATTENTION else 0.0
     rate = next((content[name] for name in _ATTENTION_DROPOUT if name in content), default)
@@ -259,35 +236,36 @@ def _depths(
     content: Mapping[str, object],
     family: str,
     known: tuple[int, int, int, int, int, int, int, bool] | None,
+    task: Task | None,
     number: Callable[[tuple[str, ...], int | None], int],
 ) -> tuple[int, int]:
     """Return the blocks of the encoder and of the decoder; a decoder-only model has no encoder."""
-    if family in _T5_KIN or content.get("is_encoder_decoder") is True or (known and known[1] and known[2]):
+    both = task == "seq2seq" or content.get("is_encoder_decoder") is True
+    if family in _T5_LIKE or both or (known and known[1] and known[2]):
         encoder = number(("encoder_layers", *_LAYERS), known and known[1])
         decoder = number(
-            ("decoder_layers", "num_decoder_layers"), encoder if family in _T5_KIN else known and known[2]
+            ("decoder_layers", "num_decoder_layers"), encoder if family in _T5_LIKE else known and known[2]
         )
         return encoder, decoder
     depth = number(_LAYERS, known and (known[1] or known[2]))
-    return (depth, 0) if family in _MASKED else (0, depth)
+    # A BERT that writes has BERT's blocks; of a family without defaults the task says what they are.
+    encodes = bool(known[1]) if known else task == "masked"
+    return (depth, 0) if encodes else (0, depth)
 
 
-def _gated(content: Mapping[str, object], family: str) -> bool:
+def _gated(content: Mapping[str, object], family: str, task: Task | None) -> bool:
     """Whether a feed-forward block has three matrices instead of two."""
-    if family in _T5_KIN:
+    if family in _T5_LIKE:
         default = "relu" if family in ("t5", "longt5", "switch_transformers") else "gated-gelu"
         return str(content.get("feed_forward_proj", default)).startswith("gated")
-    return family == "modernbert" or _llama_like(family)
-
-
-def _llama_like(family: str) -> bool:
-    """Unknown decoder-only families are sized like Llama: gated, no biases, RMS norms."""
-    return (family not in _DEFAULTS and family not in _KIN and family not in _MASKED) or family == "llama"
+    # Unknown decoder-only families are sized like Llama: gated, no biases, RMS norms.
+    unknown = family not in _DEFAULTS and family not in _SIZED_LIKE and task != "masked"
+    return unknown or family in ("llama", "modernbert")
 
 
 def _count(shape: _Shape) -> tuple[int, int]:
     """Return the parameters inside blocks and those outside (embeddings, heads, final norms)."""
-    if shape.family in _T5_KIN:
+    if shape.family in _T5_LIKE:
         return _count_t5(shape)
     if shape.encoder and shape.decoder:
         return _count_bart(shape)
