@@ -154,7 +154,7 @@ def main() -> None:
         save_model(load_model(gguf_file(), anywhere, training=False), folder)
         for asked in ("auto", "qlora"):
             policy = policy_of(folder, asked)
-            print(f"adapter = {asked!r}: {policy.value('adapter')}, {policy.value('quantization')}")
+            print(f"adapter = {asked!r}: {policy.adapter.value}, {policy.quantization.value}")
             print(f"  {policy.adapter.reason}\n  {policy.quantization.reason}")
         found = {}
         for kind in KINDS:

@@ -147,7 +147,7 @@ def train(
     from distill_adapters import AdapterConfig, FineTuner, TrainConfig, attach, load_model
 
     loaded = load_model(folder, policy, task)
-    adapter = str(policy.value("adapter"))
+    adapter = policy.adapter.value
     if adapter != "full":
         loaded = attach(loaded, AdapterConfig(kind=adapter))
     observed = Observed()

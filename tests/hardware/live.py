@@ -64,7 +64,7 @@ def run_one(family: str, policy: ExecutionPolicy, folder: Path, *, cpu: bool) ->
     """Train and print the record."""
     import torch
 
-    on_cuda = str(policy.value("device")).startswith("cuda")
+    on_cuda = policy.device.value.startswith("cuda")
     if on_cuda:
         torch.cuda.reset_peak_memory_stats()
     started = time.perf_counter()
@@ -78,7 +78,7 @@ def run_one(family: str, policy: ExecutionPolicy, folder: Path, *, cpu: bool) ->
     )
     seconds = time.perf_counter() - started
     print(f"\n{family}: {', '.join(f'{field} {value}' for field, value, _ in policy.explain())}")
-    if policy.value("quantization") == "nf4":
+    if policy.quantization.value == "nf4":
         print(check_nf4(loaded))
     print(f"optimizer {seen.optimizer} ({seen.arguments.optim.value}), checkpointing {seen.checkpointing}")
     print(f"loss {' '.join(f'{loss:.3f}' for loss in seen.losses)}; {STEPS} steps in {seconds:.1f} s")

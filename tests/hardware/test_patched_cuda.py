@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from distill_hwdetect import ModelFacts, RawObservations, Requirements, choose_policy, read_model_facts
-from distill_hwdetect.probing import add_deep
-from distill_hwdetect.recorded import interpret
+from distill_hwdetect.interpretation import interpret
+from distill_hwdetect.probe import add_deep
 
 GIB = 2**30
 KERNELS = ["sm_70", "sm_75", "sm_80", "sm_90", "sm_120"]
@@ -87,8 +87,8 @@ def test_a_card_is_planned_by_its_capability_whatever_is_bf16_supported_says(
     card(free=14 * GIB, total=16 * GIB, **properties)
     profile = interpret(RawObservations(**observed(**raw)))  # type: ignore[arg-type]  # by field name
     policy = choose_policy(profile, Requirements(task="causal", model=model))
-    assert policy.value("device") == "cuda:0"
-    assert policy.value("compute_dtype") == dtype
+    assert policy.device.value == "cuda:0"
+    assert policy.compute_dtype.value == dtype
     assert policy.memory.budget_bytes == int(usable * 0.85)
     assert [device.name for device in profile.accelerators] == [properties["name"]]
 
@@ -108,16 +108,14 @@ def test_hip_looks_like_cuda_and_is_distinguished(card: Patch, model: ModelFacts
     profile = interpret(RawObservations(**observed()))  # type: ignore[arg-type]  # by field name
     (device,) = profile.accelerators
     assert (device.kind, device.target, device.capability) == ("rocm", "gfx1100", None)
-    assert (
-        choose_policy(profile, Requirements(task="causal", model=model)).value("compute_dtype") == "bfloat16"
-    )
+    assert choose_policy(profile, Requirements(task="causal", model=model)).compute_dtype.value == "bfloat16"
 
 
 def test_a_variable_that_torch_has_obeyed_is_not_obeyed_twice(card: Patch, model: ModelFacts) -> None:
     """Torch numbers the devices that the process sees: its cuda:0 is not looked up at index 1 again."""
     card(free=14 * GIB, total=16 * GIB, name="B", major=8, minor=6, uuid="1")
     profile = interpret(RawObservations(**observed(env={"CUDA_VISIBLE_DEVICES": "1"})))  # type: ignore[arg-type]
-    assert choose_policy(profile, Requirements(task="causal", model=model)).value("device") == "cuda:0"
+    assert choose_policy(profile, Requirements(task="causal", model=model)).device.value == "cuda:0"
 
 
 def test_what_a_card_cannot_multiply_is_a_note(card: Patch) -> None:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -28,6 +29,7 @@ from distill_hwdetect import (
 from tiny_models import TASKS, save_tiny, train
 from workspace import ROOT
 
+_Value = TypeVar("_Value")
 EFFECTIVE_BATCH = 8
 RECORDED = ROOT / "packages" / "hwdetect" / "tests" / "profiles"
 # Sizes that show what a machine does with a small, a medium and a large model.
@@ -157,17 +159,17 @@ def cases(kind: str | None) -> tuple[Case, ...]:
 def substituted(policy: ExecutionPolicy) -> tuple[ExecutionPolicy, list[str]]:
     """The policy as this CPU can follow it, and a line for each thing that had to change."""
     forced: dict[str, object] = {}
-    if policy.value("device") != "cpu":
+    if policy.device.value != "cpu":
         forced["device"] = "cpu"
-    if policy.value("attention") not in ("sdpa", "eager"):
+    if policy.attention.value not in ("sdpa", "eager"):
         forced["attention"] = "sdpa"
-    if policy.value("compile"):
+    if policy.compile.value:
         forced["compile"] = False
-    if policy.value("offload"):
+    if policy.offload.value:
         forced["offload"] = False
-    if policy.value("optimizer") == "paged_adamw_8bit":
+    if policy.optimizer.value == "paged_adamw_8bit":
         forced["optimizer"] = "adamw_8bit"
-    if policy.value("compute_dtype") == "float16":
+    if policy.compute_dtype.value == "float16":
         forced["compute_dtype"] = "float32"
     changes = {
         name: Choice(value=value, rule="substituted", reason="the check runs on a CPU", source="this test")
@@ -177,7 +179,7 @@ def substituted(policy: ExecutionPolicy) -> tuple[ExecutionPolicy, list[str]]:
     return dataclasses.replace(policy, **changes, workers=_here(0), threads=_here(1)), lines  # type: ignore[arg-type]  # fields by name
 
 
-def _here(value: object) -> Choice:
+def _here(value: _Value) -> Choice[_Value]:
     return Choice(value=value, rule="substituted", reason="small steps", source="this test")
 
 
@@ -222,17 +224,17 @@ def test_policy_takes_a_training_step(
         steps=1,
         effective_batch=EFFECTIVE_BATCH,
     )
-    micro, accumulation = policy.value("micro_batch"), policy.value("accumulation")
+    micro, accumulation = policy.micro_batch.value, policy.accumulation.value
     assert seen.arguments.per_device_train_batch_size == micro
     assert seen.arguments.gradient_accumulation_steps == accumulation
     assert int(str(micro)) * int(str(accumulation)) == EFFECTIVE_BATCH
-    assert seen.trainable == ({"base"} if policy.value("adapter") == "full" else {"lora"})
-    quantization = str(policy.value("quantization"))
+    assert seen.trainable == ({"base"} if policy.adapter.value == "full" else {"lora"})
+    quantization = policy.quantization.value
     expected = {QUANTIZED[quantization]} if quantization in QUANTIZED else set()
     assert seen.layers & set(QUANTIZED.values()) == expected
-    if policy.value("adapter") != "full" and quantization == "none":
-        assert seen.dtypes == {policy.value("storage_dtype")}
-    assert seen.checkpointing == policy.value("gradient_checkpointing")
-    assert seen.optimizer == OPTIMIZERS[str(policy.value("optimizer"))]
-    assert str(seen.arguments.optim.value) == policy.value("optimizer")
-    assert seen.arguments.bf16 == (policy.value("compute_dtype") == "bfloat16")
+    if policy.adapter.value != "full" and quantization == "none":
+        assert seen.dtypes == {policy.storage_dtype.value}
+    assert seen.checkpointing == policy.gradient_checkpointing.value
+    assert seen.optimizer == OPTIMIZERS[policy.optimizer.value]
+    assert str(seen.arguments.optim.value) == policy.optimizer.value
+    assert seen.arguments.bf16 == (policy.compute_dtype.value == "bfloat16")

@@ -14,7 +14,8 @@ import transformers
 from transformers import AutoConfig
 
 from distill_hwdetect import ModelFacts, read_model_facts
-from distill_hwdetect.memory import Workload, estimate
+from distill_hwdetect.memory import estimate
+from distill_hwdetect.workload import Workload
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

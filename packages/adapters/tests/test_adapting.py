@@ -205,7 +205,7 @@ def test_qlora_trains_on_four_bits(
     """Real nf4 on this CPU: most weights in four bits, frozen, the loss halves, and the adapter merges."""
     base = save_model(make(family), tmp_path / "base")
     policy = make_policy(family, adapter="qlora")
-    assert policy.value("quantization") == "nf4"
+    assert policy.quantization.value == "nf4"
     adapted = attach(load_model(base, policy), AdapterConfig(kind="qlora", dropout=0.0))
     report = model_report(adapted)
     assert report.by_dtype["nf4"] == report.quantized_parameters > 0.3 * report.total_parameters

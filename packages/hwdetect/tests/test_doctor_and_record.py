@@ -8,7 +8,7 @@ import pytest
 
 from distill_hwdetect import HardwareProfile, ModelFacts, RawObservations, Requirements, choose_policy
 from distill_hwdetect.doctor import Finding, diagnose
-from distill_hwdetect.recorded import interpret
+from distill_hwdetect.interpretation import interpret
 from distill_hwdetect.recording import record, without_identity
 
 PROFILES = Path(__file__).parent / "profiles"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from distill_hwdetect import HardwareProfile, RawObservations, nvml
-from distill_hwdetect.recorded import interpret
+from distill_hwdetect.interpretation import interpret
 
 GIB = 2**30
 NOT_SUPPORTED = 3

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from distill_hwdetect import (
+    POLICY_FIELDS,
     Accelerator,
     HardwareProfile,
     ModelFacts,
@@ -16,7 +17,6 @@ from distill_hwdetect import (
     profile_from_recorded,
     read_model_facts,
 )
-from distill_hwdetect.policy import POLICY_FIELDS
 from distill_hwdetect.profile import FLAGS_READ
 from distill_hwdetect.rules import FLAGS, RULES
 from distill_hwdetect.tables import rules_page
@@ -59,7 +59,7 @@ def test_turning_a_flag_over_changes_the_decision_where_the_table_says_so(
     profile = MACHINES[name]
     asked = [request for request in requests(sized) if request.teacher is None]
     before = [decision(profile, request) for request in asked]
-    computes = choose_policy(profile, asked[0]).value("device") == "cpu"
+    computes = choose_policy(profile, asked[0]).device.value == "cpu"
     for flag in FLAGS_READ:
         flags = tuple(sorted(set(profile.cpu.flags) ^ {flag}))
         turned = profile.replace(cpu=profile.cpu.replace(flags=flags))
@@ -125,8 +125,8 @@ def test_more_memory_never_gives_a_lossier_choice(name: str, sized: Callable[[st
         before: tuple[int, int, bool] | None = None
         for factor in (2.0 ** (step / 4) for step in range(-24, 17)):
             policy = choose_policy(scaled(MACHINES[name], factor), request)
-            beside = policy.teacher.value("quantization") if policy.teacher else "none"
-            now = (LOSS[str(policy.value("quantization"))], LOSS[str(beside)], not policy.memory.fits)
+            beside = policy.teacher.quantization.value if policy.teacher else "none"
+            now = (LOSS[policy.quantization.value], LOSS[beside], not policy.memory.fits)
             if before is not None:
                 assert all(new <= old for new, old in zip(now, before, strict=True)), (size, teacher, factor)
             before = now

@@ -150,7 +150,7 @@ def test_threads_and_memory_match_what_was_recorded(
     )
     policy = choose_policy(profile, tiny)
     if expect["torch_threads"] is not None:
-        assert policy.value("threads") == expect["torch_threads"]
+        assert policy.threads.value == expect["torch_threads"]
     usable = expect["usable_memory_bytes"]
     if usable is not None:
         budget = policy.memory.budget_bytes
@@ -166,7 +166,7 @@ def test_t5_is_never_computed_in_float16(
 ) -> None:
     """T5 overflows float16, so a card without bfloat16 computes it in float32, and says so."""
     policy = choose_policy(recorded(name), Requirements(task="seq2seq", model=sized(family)))
-    assert policy.value("compute_dtype") == "float32"
+    assert policy.compute_dtype.value == "float32"
     assert "overflows" in policy.compute_dtype.reason
 
 
@@ -183,7 +183,7 @@ def test_a_device_that_cannot_be_used_is_explained_with_its_remedy(
 ) -> None:
     """Falling back to the CPU is never silent."""
     policy = choose_policy(recorded(name), Requirements(task="causal", model=sized("0.1b")))
-    assert policy.value("device") == "cpu"
+    assert policy.device.value == "cpu"
     assert words in policy.device.reason
     assert policy.device.rejected
 

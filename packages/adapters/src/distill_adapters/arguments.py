@@ -70,7 +70,7 @@ def training_arguments(
     checkpointing = (
         "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
     )
-    options[checkpointing] = bool(policy.value("gradient_checkpointing"))
+    options[checkpointing] = policy.gradient_checkpointing.value
     options |= _warmup(config, known)
     _check_extra(config, known, options)
     return made(**{**options, **config.extra})
@@ -90,13 +90,13 @@ def _decided(config: TrainConfig, policy: "ExecutionPolicy") -> dict[str, Any]:
         "weight_decay": config.weight_decay,
         "max_grad_norm": config.max_grad_norm,
         "label_smoothing_factor": config.label_smoothing,
-        "optim": str(policy.value("optimizer")),
-        "bf16": policy.value("compute_dtype") == "bfloat16",
-        "fp16": policy.value("compute_dtype") == "float16",
-        "use_cpu": policy.value("device") == "cpu",
-        "torch_compile": bool(policy.value("compile")),
-        "dataloader_num_workers": policy.value("workers"),
-        "dataloader_pin_memory": policy.value("device") != "cpu",
+        "optim": policy.optimizer.value,
+        "bf16": policy.compute_dtype.value == "bfloat16",
+        "fp16": policy.compute_dtype.value == "float16",
+        "use_cpu": policy.device.value == "cpu",
+        "torch_compile": policy.compile.value,
+        "dataloader_num_workers": policy.workers.value,
+        "dataloader_pin_memory": policy.device.value != "cpu",
         "eval_strategy": "steps" if config.evaluate_every else "no",
         "eval_steps": config.evaluate_every,
         "save_strategy": "steps" if config.save_every else "no",
@@ -107,7 +107,7 @@ def _decided(config: TrainConfig, policy: "ExecutionPolicy") -> dict[str, Any]:
 
 def _micro_batches(batch_size: int, policy: "ExecutionPolicy") -> tuple[int, int]:
     """Micro-batch and accumulation whose product is the effective batch, nearest to the policy's."""
-    asked = policy.value("micro_batch")
+    asked = policy.micro_batch.value
     limit = min(asked, batch_size) if isinstance(asked, int) and asked > 0 else batch_size
     micro = next(size for size in range(limit, 0, -1) if batch_size % size == 0)
     return micro, batch_size // micro

@@ -26,7 +26,7 @@ def torch_dtype(name: object) -> Any:
 
 def quantization_config(policy: "ExecutionPolicy") -> Any:
     """The configuration of bitsandbytes that a policy asks for; None when it asks for none."""
-    kind = policy.value("quantization")
+    kind = policy.quantization.value
     if kind == "none":
         return None
     from importlib.util import find_spec
@@ -48,7 +48,7 @@ def quantization_config(policy: "ExecutionPolicy") -> Any:
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch_dtype(policy.value("compute_dtype")),
+        bnb_4bit_compute_dtype=torch_dtype(policy.compute_dtype.value),
     )
 
 
@@ -69,7 +69,7 @@ def with_ipex(model: "PreTrainedModel", policy: "ExecutionPolicy", *, training: 
             suggestion="off",
         ) from error
     model.train(training)
-    dtype = torch_dtype(policy.value("compute_dtype"))
+    dtype = torch_dtype(policy.compute_dtype.value)
     optimized: PreTrainedModel
     if training:
         import torch
@@ -99,6 +99,6 @@ def set_threads(policy: "ExecutionPolicy") -> None:
     """
     import torch
 
-    threads = int(str(policy.value("threads")))
+    threads = policy.threads.value
     if threads > 0 and threads != torch.get_num_threads():
         torch.set_num_threads(threads)

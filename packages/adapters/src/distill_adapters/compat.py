@@ -98,8 +98,8 @@ class ModelLoader:
         if lora_config:
             self.loaded = attach(self.loaded, lora_config if isinstance(lora_config, AdapterConfig) else None)
         self.model, self.tokenizer = self.loaded.model, self.loaded.tokenizer
-        self.device = str(self.policy.value("device"))
-        self.dtype = str(self.policy.value("compute_dtype"))
+        self.device = self.policy.device.value
+        self.dtype = self.policy.compute_dtype.value
         self.use_cuda, self.use_xpu = self.device.startswith("cuda"), self.device.startswith("xpu")
         self.use_gpu = self.device != "cpu"
         self.use_fp16, self.use_bf16 = self.dtype == "float16", self.dtype == "bfloat16"
@@ -174,7 +174,7 @@ class QLoRAFineTuner:
                 "QLoRA needs bitsandbytes, so LoRA is trained: pip install 'distill-adapters[qlora]'"
             )
         self.policy = _policy(base_model, task, adapter="qlora" if possible else "lora", training=True)
-        self.method = str(self.policy.value("adapter"))
+        self.method = self.policy.adapter.value
         if possible and self.method != "qlora":
             _LOG.warning("%s is trained instead of QLoRA: %s", self.method, self.policy.adapter.reason)
         self.seed = seed

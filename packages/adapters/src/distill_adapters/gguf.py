@@ -45,7 +45,7 @@ def load_gguf(file: Path, policy: "ExecutionPolicy", task: Task | None, *, train
             both = AutoConfig.from_pretrained(**where).is_encoder_decoder
             task = task or ("seq2seq" if both else "causal")
             tokenizer = AutoTokenizer.from_pretrained(**where)
-            dtype = torch_dtype(policy.value("storage_dtype"))
+            dtype = torch_dtype(policy.storage_dtype.value)
             model = model_class(task).from_pretrained(**where, dtype=dtype)
     # Its readers check nothing: a damaged header ends in whichever of these comes first.
     except (OSError, ValueError, LookupError, TypeError, OverflowError, AttributeError, MemoryError) as error:
@@ -55,7 +55,7 @@ def load_gguf(file: Path, policy: "ExecutionPolicy", task: Task | None, *, train
     # transformers still marks the model as quantized, and would refuse to save it.
     del model.config.quantization_config
     model.hf_quantizer, model.is_quantized = None, False
-    if policy.value("quantization") != "none":
+    if policy.quantization.value != "none":
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, quiet():
             model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)

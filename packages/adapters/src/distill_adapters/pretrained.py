@@ -59,9 +59,9 @@ def finish(
 ) -> LoadedModel:
     """Match tokenizer and model, and move the model to its device and mode."""
     _fit_tokenizer(model, tokenizer)
-    if policy.value("quantization") == "none" and not policy.value("offload"):
-        model.to(str(policy.value("device")))  # type: ignore[arg-type]  # the mixin's method is typed too narrowly
-    if policy.value("ipex"):
+    if policy.quantization.value == "none" and not policy.offload.value:
+        model.to(policy.device.value)  # type: ignore[arg-type]  # the mixin's method is typed too narrowly
+    if policy.ipex.value:
         model = with_ipex(model, policy, training=training)
     model.train(training)
     return LoadedModel(
@@ -122,14 +122,14 @@ def _from_pretrained(
 ) -> "PreTrainedModel":
     import torch
 
-    quantization, device = quantization_config(policy), str(policy.value("device"))
+    quantization, device = quantization_config(policy), policy.device.value
     options: dict[str, Any] = {
-        "dtype": torch_dtype(policy.value("storage_dtype")),
+        "dtype": torch_dtype(policy.storage_dtype.value),
         "use_safetensors": True,
         "trust_remote_code": trusted,
-        "attn_implementation": str(policy.value("attention")),
+        "attn_implementation": policy.attention.value,
     }
-    if policy.value("offload"):
+    if policy.offload.value:
         options["device_map"] = "auto"
     elif quantization is not None:
         options["device_map"] = {"": device}

@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import distill_hwdetect
+from distill_hwdetect.decision import choose_policy
 from distill_hwdetect.detection import detect, observe
 from distill_hwdetect.doctor import diagnose
 from distill_hwdetect.errors import HardwareError, ProfileError, UnsupportedPolicyError
+from distill_hwdetect.interpretation import profile_from_recorded
 from distill_hwdetect.models import read_model_facts
-from distill_hwdetect.planning import choose_policy
 from distill_hwdetect.policy import POLICY_FIELDS, Requirements
 from distill_hwdetect.profile import HardwareProfile
-from distill_hwdetect.recorded import profile_from_recorded
 from distill_hwdetect.recording import record
 from distill_hwdetect.tables import diagnosis, explanation, overview, rules_page
 from distill_hwdetect.tasks import task_of

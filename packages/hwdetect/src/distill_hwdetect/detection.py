@@ -6,8 +6,8 @@ import os
 import sys
 
 from distill_hwdetect.installed import installed_versions, torch_observed
+from distill_hwdetect.interpretation import interpret
 from distill_hwdetect.observations import RawObservations
-from distill_hwdetect.recorded import interpret
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,9 +63,9 @@ def observe(*, probe: Literal["fast", "deep"] = "fast", root: str = "/") -> RawO
         if root != "/":
             return RawObservations(system="Linux", **observed)  # type: ignore[arg-type]  # by field name
     else:
-        from distill_hwdetect.elsewhere import observe_elsewhere
+        from distill_hwdetect.macos_windows import observe_macos_windows
 
-        observed = observe_elsewhere()
+        observed = observe_macos_windows()
     observed["env"] = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
     observed["packages"] = installed_versions()
     observed["torch"] = torch_observed() or {"installed": False}
@@ -73,7 +73,7 @@ def observe(*, probe: Literal["fast", "deep"] = "fast", root: str = "/") -> RawO
     if sys.platform != "darwin":
         _add_nvidia(observed)
     if probe == "deep":
-        from distill_hwdetect.probing import add_deep
+        from distill_hwdetect.probe import add_deep
 
         add_deep(observed)
     return RawObservations(**observed)  # type: ignore[arg-type]  # by field name

@@ -21,7 +21,7 @@ class Target:
         free_bytes: Memory that is free on it, None when not known.
     """
 
-    choice: Choice
+    choice: Choice[str]
     kind: str
     accelerator: Accelerator | None
     free_bytes: int | None
@@ -29,15 +29,15 @@ class Target:
     @property
     def name(self) -> str:
         """As torch writes it."""
-        return str(self.choice.value)
+        return self.choice.value
 
 
-def pick_device(profile: HardwareProfile, wish: object = "auto") -> Target:
+def pick_device(profile: HardwareProfile, override: object = "auto") -> Target:
     """Pick the device.
 
     Args:
         profile: The machine.
-        wish: ``auto``, ``cpu``, or a device as torch writes it, with or without an index.
+        override: ``auto``, ``cpu``, or a device as torch writes it, with or without an index.
 
     Returns:
         The device, with the ones that were passed over in ``choice.rejected``.
@@ -53,8 +53,8 @@ def pick_device(profile: HardwareProfile, wish: object = "auto") -> Target:
             usable.append(device)
         else:
             rejected.append((device_name(device), obstacle))
-    if wish not in ("auto", None):
-        return _asked(profile, str(wish), usable, rejected)
+    if override not in ("auto", None):
+        return _asked(profile, str(override), usable, rejected)
     if usable:
         return _accelerated(profile, usable[0], "device-accelerator", tuple(rejected))
     if rejected:
@@ -153,20 +153,20 @@ def _static(profile: HardwareProfile) -> str:
 
 
 def _asked(
-    profile: HardwareProfile, wish: str, usable: list[Accelerator], rejected: list[tuple[str, str]]
+    profile: HardwareProfile, asked: str, usable: list[Accelerator], rejected: list[tuple[str, str]]
 ) -> Target:
-    if wish == "cpu":
+    if asked == "cpu":
         others = tuple((device_name(device), "the user asked for the CPU") for device in usable)
         return _processor(profile, "override", "The user asked for the CPU.", (*rejected, *others))
     for device in usable:
-        if wish in (device_name(device), PREFIX[device.kind], device.kind):
+        if asked in (device_name(device), PREFIX[device.kind], device.kind):
             return _accelerated(profile, device, "override", tuple(rejected))
     for name, why in rejected:
-        if wish in (name, name.split(":")[0]):
-            raise UnsupportedPolicyError(f"device {wish!r} was asked for. {why}")
+        if asked in (name, name.split(":")[0]):
+            raise UnsupportedPolicyError(f"device {asked!r} was asked for. {why}")
     found = ", ".join(["cpu", *(device_name(device) for device in usable)])
     raise UnsupportedPolicyError(
-        f"device {wish!r} was asked for, but this machine has "
+        f"device {asked!r} was asked for, but this machine has "
         f"{found}. Set hardware.device to one of them, or to 'auto'."
     )
 

@@ -15,18 +15,18 @@ def pick_ipex(
     target: Target,
     requirements: Requirements,
     dtype: str,
-    threads: Choice,
+    threads: Choice[int],
     values: Mapping[str, object],
-) -> Choice:
+) -> Choice[bool]:
     """Pick whether ``ipex.optimize`` is applied.
 
     Raises:
         UnsupportedPolicyError: It was asked for, and is not installed, beside another torch, or of no use on
             the device.
     """
-    wish = "ipex" in values and overrides.switch("ipex", values["ipex"])
+    asked = "ipex" in values and overrides.switch("ipex", values["ipex"])
     obstacle = _ipex_obstacle(profile, target)
-    if wish:
+    if asked:
         if obstacle is not None:
             raise UnsupportedPolicyError(
                 f"ipex = 'on' was asked for, but {obstacle} Set ipex = 'auto' or 'off'."
@@ -36,8 +36,7 @@ def pick_ipex(
         return choose("override", value=False, reason="The user asked for it.")
     if obstacle is not None:
         return choose("ipex-off", value=False, reason=f"Not used: {obstacle}", rejected=(("True", obstacle),))
-    several = isinstance(threads.value, int) and threads.value > 1
-    if not requirements.training and dtype == "bfloat16" and several:
+    if not requirements.training and dtype == "bfloat16" and threads.value > 1:
         return choose(
             "ipex-helps",
             value=True,

@@ -2,10 +2,9 @@
 
 import dataclasses
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from distill_hwdetect.steps import (
-    BYTES_OF,
     Trained,
     activation_bytes,
     layer_bytes,
@@ -13,13 +12,10 @@ from distill_hwdetect.steps import (
     parts_of,
     scored,
 )
+from distill_hwdetect.workload import BYTES_OF, Workload
 
 if TYPE_CHECKING:
-    from typing import Literal
-
-    from distill_hwdetect.models import ModelFacts, Task
-
-    Distillation = Literal["none", "chunked", "full", "cached"]
+    from distill_hwdetect.models import ModelFacts
 
 # The rest is left to fragmentation and to what other processes do meanwhile.
 USABLE_SHARE = 0.85
@@ -87,115 +83,6 @@ class MemoryEstimate:
     def to_dict(self) -> dict[str, object]:
         """Return plain JSON types, with ``total_bytes`` and ``fits``."""
         return {**dataclasses.asdict(self), "total_bytes": self.total_bytes, "fits": self.fits}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Workload:
-    """The settings that memory depends on; a policy's values, gathered.
-
-    Args:
-        task: The model's task.
-        training: False for a forward pass.
-        micro_batch: Examples per forward pass.
-        source_length: Tokens of an input.
-        target_length: Tokens of an output (``seq2seq``, generating).
-        device: ``cpu`` or another, for the runtime constant.
-        storage_dtype: Of weights that are not quantized.
-        compute_dtype: Of activations.
-        quantization: Of the frozen weights.
-        adapter: What is trained.
-        optimizer: Its name.
-        checkpointing: Whether activations are recomputed.
-        distillation: How a teacher's scores are met: ``none``, ``chunked`` (a part of the positions at a
-            time), ``full`` (all logits at once), or ``cached`` (read from disk, without the teacher).
-        lora_dropout: Of the adapters; above 0 each keeps its input a second time, and a mask.
-        accumulating: Whether gradients of earlier micro-batches wait while one is passed.
-    """
-
-    task: "Task"
-    training: bool = True
-    micro_batch: int = 8
-    source_length: int = 128
-    target_length: int = 128
-    device: str = "cpu"
-    storage_dtype: str = "float32"
-    compute_dtype: str = "float32"
-    quantization: str = "none"
-    adapter: str = "lora"
-    optimizer: str = "adamw_torch_fused"
-    checkpointing: bool = False
-    distillation: "Distillation" = "none"
-    lora_dropout: float = 0.05
-    accumulating: bool = False
-
-
-class PolicyValues(Protocol):
-    """What ``estimate_memory`` reads of a policy."""
-
-    def value(self, name: str) -> object:
-        """Return the value of one field."""
-
-
-def estimate_memory(
-    facts: "ModelFacts",
-    policy: PolicyValues,
-    *,
-    task: "Task | None" = None,
-    training: bool = True,
-    source_length: int = 128,
-    target_length: int = 128,
-    teacher: "ModelFacts | None" = None,
-    teacher_policy: PolicyValues | None = None,
-    distillation: "Distillation | None" = None,
-    lora_dropout: float = 0.05,
-    budget_bytes: int | None = None,
-) -> MemoryEstimate:
-    """Estimate what a model needs under a policy.
-
-    Args:
-        facts: The model.
-        policy: How it is run: an ``ExecutionPolicy``.
-        task: Overrides the facts' task.
-        training: False for a forward pass.
-        source_length: Tokens of an input.
-        target_length: Tokens of an output.
-        teacher: A teacher beside it, in distillation.
-        teacher_policy: How the teacher is kept; the student's storage type, not quantized, without one.
-        distillation: How the teacher's scores are met; ``chunked`` with a teacher, ``none`` without one.
-        lora_dropout: Of the adapters.
-        budget_bytes: What may be used, carried into the result.
-
-    Returns:
-        The estimate, at the policy's micro-batch.
-
-    Source:
-        The form was fitted to measured peaks of small Llama-like models on a CPU (within 6 % on seven cells).
-    """
-    workload = Workload(
-        task=task or facts.task or "causal",
-        training=training,
-        micro_batch=int(str(policy.value("micro_batch"))),
-        source_length=source_length,
-        target_length=target_length,
-        device=str(policy.value("device")),
-        storage_dtype=str(policy.value("storage_dtype")),
-        compute_dtype=str(policy.value("compute_dtype")),
-        quantization=str(policy.value("quantization")),
-        adapter=str(policy.value("adapter")),
-        optimizer=str(policy.value("optimizer")),
-        checkpointing=policy.value("gradient_checkpointing") is True,
-        distillation=distillation or ("none" if teacher is None else "chunked"),
-        lora_dropout=lora_dropout,
-        accumulating=training and int(str(policy.value("accumulation"))) > 1,
-    )
-    kept = teacher_policy or policy
-    teacher_bytes = 0
-    if teacher is not None and distillation != "cached":
-        quantization = "none" if teacher_policy is None else str(kept.value("quantization"))
-        teacher_bytes = weight_bytes(
-            teacher, storage_dtype=str(kept.value("storage_dtype")), quantization=quantization
-        )
-    return estimate(facts, workload, teacher=teacher, teacher_bytes=teacher_bytes, budget_bytes=budget_bytes)
 
 
 def weight_bytes(facts: "ModelFacts", *, storage_dtype: str, quantization: str) -> int:

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 
 from distill_hwdetect.devices import Target
 from distill_hwdetect.errors import UnsupportedPolicyError
-from distill_hwdetect.fitting import Wishes, allows_int8
 from distill_hwdetect.memory import STATE_BYTES
 from distill_hwdetect.policy import POLICY_FIELDS, Requirements
 from distill_hwdetect.precision import DTYPES
 from distill_hwdetect.profile import HardwareProfile
+from distill_hwdetect.search import Bounds, allows_int8
 
 _SWITCHES: Mapping[object, bool] = {"on": True, "off": False, "true": True, "false": False, "none": False}
 
@@ -69,9 +69,9 @@ def one_of(name: str, value: object, allowed: tuple[str, ...]) -> str:
     raise UnsupportedPolicyError(f"{name} takes {', '.join(allowed)} or 'auto', found {value!r}.{hint}")
 
 
-def read_wishes(
+def search_bounds(
     profile: HardwareProfile, target: Target, requirements: Requirements, values: Mapping[str, object]
-) -> Wishes:
+) -> Bounds:
     """Check the overrides that bound the memory search.
 
     Raises:
@@ -92,7 +92,7 @@ def read_wishes(
         _check_optimizer(profile, target, optimizer)
     checkpointing = values.get("gradient_checkpointing")
     storage = values.get("storage_dtype")
-    return Wishes(
+    return Bounds(
         adapter=adapter,
         quantization=quantization,
         optimizer=optimizer,

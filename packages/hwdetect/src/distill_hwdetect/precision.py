@@ -31,8 +31,8 @@ def overflows(family: str) -> bool:
 
 
 def pick_dtype(
-    profile: HardwareProfile, target: Target, *, family: str, training: bool, wish: object = "auto"
-) -> Choice:
+    profile: HardwareProfile, target: Target, *, family: str, training: bool, override: object = "auto"
+) -> Choice[str]:
     """Pick the type to compute in.
 
     Args:
@@ -40,7 +40,7 @@ def pick_dtype(
         target: The device.
         family: The model's ``model_type``.
         training: Whether there is a backward pass.
-        wish: ``auto`` or a type.
+        override: ``auto`` or a type.
 
     Raises:
         UnsupportedPolicyError: The type asked for is emulated here, or overflows in this family.
@@ -49,27 +49,27 @@ def pick_dtype(
     refused = dict(verdict.refused)
     if overflows(family):
         refused["float16"] = f"{family} overflows float16 and trains to NaN"
-    if wish not in ("auto", None):
-        return _asked(str(wish), refused, dict(verdict.discouraged))
+    if override not in ("auto", None):
+        return _asked(str(override), refused, dict(verdict.discouraged))
     if verdict.best in refused:
         reason = f"{refused[verdict.best]}; bfloat16 is not computed here."
         return choose("dtype-family-float32", "float32", reason, tuple(refused.items()))
     return choose(verdict.rule, verdict.best, verdict.reason, (*refused.items(), *verdict.discouraged))
 
 
-def _asked(wish: str, refused: dict[str, str], discouraged: dict[str, str]) -> Choice:
-    if wish not in DTYPES:
+def _asked(asked: str, refused: dict[str, str], discouraged: dict[str, str]) -> Choice[str]:
+    if asked not in DTYPES:
         raise UnsupportedPolicyError(
-            f"compute_dtype {wish!r} was asked for; allowed are {', '.join(DTYPES)} and 'auto'."
+            f"compute_dtype {asked!r} was asked for; allowed are {', '.join(DTYPES)} and 'auto'."
         )
-    if wish in refused:
+    if asked in refused:
         allowed = " or ".join(f"'{name}'" for name in DTYPES if name not in refused)
         raise UnsupportedPolicyError(
-            f"{wish} was asked for, but {refused[wish]}. "
+            f"{asked} was asked for, but {refused[asked]}. "
             f"Set hardware.compute_dtype = {allowed}, or 'auto' to let the policy choose."
         )
-    warning = f" Beware: {discouraged[wish]}." if wish in discouraged else ""
-    return choose("override", wish, f"The user asked for it.{warning}", tuple(refused.items()))
+    warning = f" Beware: {discouraged[asked]}." if asked in discouraged else ""
+    return choose("override", asked, f"The user asked for it.{warning}", tuple(refused.items()))
 
 
 def _verdict(profile: HardwareProfile, target: Target, *, training: bool) -> _Verdict:

@@ -5,9 +5,12 @@ Reasons are written where the facts of a machine are known.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from distill_hwdetect.policy import Choice
 from distill_hwdetect.profile import HardwareProfile
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -206,7 +209,7 @@ FLAGS: Mapping[str, Flag] = {
 }
 
 
-def choose(rule: str, value: object, reason: str, rejected: tuple[tuple[str, str], ...] = ()) -> Choice:
+def choose(rule: str, value: T, reason: str, rejected: tuple[tuple[str, str], ...] = ()) -> Choice[T]:
     """Make the choice of a rule; its source comes from the table."""
     return Choice(value=value, rule=rule, reason=reason, source=RULES[rule].source, rejected=rejected)
 

@@ -16,12 +16,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from distill_hwdetect.blocks import Case, blocks_of
+from distill_hwdetect.workload import BYTES_OF, Workload
 
 if TYPE_CHECKING:
-    from distill_hwdetect.memory import Workload
     from distill_hwdetect.models import ModelFacts
 
-BYTES_OF = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
 # Scores of cross-entropy alive at once: logits (causal: and those that have a label), their logarithm, its
 # gradient.
 LOGITS_COPIES = 3
@@ -62,7 +61,7 @@ class Trained:
 
 
 def parts_of(
-    facts: "ModelFacts", work: "Workload", trained: Trained, *, teacher: "ModelFacts | None"
+    facts: "ModelFacts", work: Workload, trained: Trained, *, teacher: "ModelFacts | None"
 ) -> dict[str, float]:
     """Return what each part of a training run takes beside the weights."""
     waiting = trained.gradients if work.accumulating else 0.0
@@ -85,7 +84,7 @@ def parts_of(
 
 def _step(
     facts: "ModelFacts",
-    work: "Workload",
+    work: Workload,
     trained: Trained,
     waiting: float,
     teacher: "ModelFacts | None",
@@ -111,7 +110,7 @@ def _step(
     return found
 
 
-def _loose(facts: "ModelFacts", work: "Workload") -> float:
+def _loose(facts: "ModelFacts", work: Workload) -> float:
     """Return what the heap holds beside activations, as a share of them."""
     if work.device != "cpu":
         return 0.0
@@ -123,7 +122,7 @@ def _loose(facts: "ModelFacts", work: "Workload") -> float:
     return 1.0 if tokens * facts.intermediate_size < HEAP_BYTES else 0.5
 
 
-def _met(facts: "ModelFacts", work: "Workload", teacher: "ModelFacts | None") -> float:
+def _met(facts: "ModelFacts", work: Workload, teacher: "ModelFacts | None") -> float:
     """Return the hidden states of a distillation: the student's, their gradient, twice the teacher's."""
     if work.distillation == "full":
         return 0.0
@@ -131,20 +130,20 @@ def _met(facts: "ModelFacts", work: "Workload", teacher: "ModelFacts | None") ->
     return 4.0 * (own + (2 * scored(work) * teacher.hidden_size if teacher else 0))
 
 
-def _teacher_pass(facts: "ModelFacts", work: "Workload", teacher: "ModelFacts") -> float:
+def _teacher_pass(facts: "ModelFacts", work: Workload, teacher: "ModelFacts") -> float:
     """Return the teacher's forward pass: a block, and its scores where all are made."""
     hidden = 4.0 * sum(_tokens(work)) * teacher.hidden_size
     scores = scored(work) * facts.vocab_size * 4 if work.distillation == "full" else 0
     return hidden + max(_block(teacher, replace(work, adapter="full")), scores)
 
 
-def _tokens(work: "Workload") -> tuple[int, int]:
+def _tokens(work: Workload) -> tuple[int, int]:
     """Return the tokens that pass the first stack, and those that pass the decoder behind an encoder."""
     source = work.micro_batch * work.source_length
     return source, work.micro_batch * work.target_length if work.task == "seq2seq" else 0
 
 
-def layer_bytes(facts: "ModelFacts", work: "Workload") -> tuple[float, float]:
+def layer_bytes(facts: "ModelFacts", work: Workload) -> tuple[float, float]:
     """Return what one encoder block (or the only kind there is) and one decoder block keep."""
     first, second = blocks_of(facts.family, work.task)
     case: Case = (work.adapter, work.lora_dropout)
@@ -158,12 +157,12 @@ def layer_bytes(facts: "ModelFacts", work: "Workload") -> tuple[float, float]:
     return size * encoder, size * decoder
 
 
-def _block(facts: "ModelFacts", work: "Workload") -> float:
+def _block(facts: "ModelFacts", work: Workload) -> float:
     encoder, decoder = layer_bytes(facts, work)
     return max(encoder, decoder if work.task == "seq2seq" else 0.0)
 
 
-def _passing(facts: "ModelFacts", work: "Workload") -> float:
+def _passing(facts: "ModelFacts", work: Workload) -> float:
     """Return what the backward pass of a block holds for a moment: gradients, a dequantized weight."""
     source, target = _tokens(work)
     size = BYTES_OF[work.compute_dtype]
@@ -173,7 +172,7 @@ def _passing(facts: "ModelFacts", work: "Workload") -> float:
     return size * (max(feed, pairs) + weight)
 
 
-def activation_bytes(facts: "ModelFacts", work: "Workload") -> int:
+def activation_bytes(facts: "ModelFacts", work: Workload) -> int:
     """Return what autograd keeps for the backward pass, the scores left out."""
     source, target = _tokens(work)
     encoder, decoder = layer_bytes(facts, work)
@@ -186,7 +185,7 @@ def activation_bytes(facts: "ModelFacts", work: "Workload") -> int:
     return int(ends + encoder * (facts.layers - behind) + decoder * behind)
 
 
-def scored(work: "Workload") -> int:
+def scored(work: Workload) -> int:
     """Return the positions that get scores: all in training, the last of a prompt when a model is run."""
     source, target = _tokens(work)
     if not work.training and work.task != "masked":
@@ -194,12 +193,12 @@ def scored(work: "Workload") -> int:
     return target if work.task == "seq2seq" else source
 
 
-def _learnt(work: "Workload") -> float:
+def _learnt(work: Workload) -> float:
     """Return the positions that have a label."""
     return scored(work) * (MASKED_SHARE if work.task == "masked" else 1.0)
 
 
-def logits_bytes(facts: "ModelFacts", work: "Workload") -> int:
+def logits_bytes(facts: "ModelFacts", work: Workload) -> int:
     """Return the scores over the vocabulary that are alive at once."""
     scores = scored(work) * facts.vocab_size * 4
     if work.distillation == "none":

@@ -1,4 +1,4 @@
-"""What a plan promises: reasons everywhere, wishes honoured or refused, never lossier with more memory."""
+"""What a plan promises: reasons everywhere, overrides honoured or refused, never lossier with more memory."""
 
 import json
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from distill_hwdetect import (
+    POLICY_FIELDS,
     CpuFacts,
     ExecutionPolicy,
     HardwareProfile,
@@ -25,7 +26,6 @@ from distill_hwdetect import (
     read_model_facts,
 )
 from distill_hwdetect.memory import IMPORTS_BYTES
-from distill_hwdetect.policy import POLICY_FIELDS
 from distill_hwdetect.rules import RULES
 
 NAMES = sorted(path.stem for path in (Path(__file__).parent / "profiles").glob("*.json"))
@@ -75,9 +75,7 @@ def test_the_effective_batch_is_kept(
     policy = choose_policy(
         recorded(name), Requirements(task="causal", model=sized("8b"), effective_batch=batch)
     )
-    micro, steps = policy.value("micro_batch"), policy.value("accumulation")
-    assert isinstance(micro, int)
-    assert isinstance(steps, int)
+    micro, steps = policy.micro_batch.value, policy.accumulation.value
     assert micro * steps == batch
 
 
@@ -96,7 +94,7 @@ def test_more_memory_is_never_lossier(
         choose_policy(cpu("avx2", gib=gib), needs),
         choose_policy(cpu("avx2", gib=gib + more), needs),
     )
-    assert LOSS[str(large.value("quantization"))] <= LOSS[str(small.value("quantization"))]
+    assert LOSS[large.quantization.value] <= LOSS[small.quantization.value]
     assert large.memory.fits >= small.memory.fits
 
 
@@ -104,18 +102,18 @@ def test_what_does_not_fit_comes_back_most_frugal(sized: Callable[[str], ModelFa
     """A model far too large gives a policy whose memory says that it does not fit."""
     policy = choose_policy(cpu("avx2", gib=1), Requirements(task="causal", model=sized("70b")))
     assert not policy.memory.fits
-    assert (policy.value("quantization"), policy.value("micro_batch")) == ("nf4", 1)
-    assert policy.value("gradient_checkpointing") is True
+    assert (policy.quantization.value, policy.micro_batch.value) == ("nf4", 1)
+    assert policy.gradient_checkpointing.value is True
 
 
 def test_small_models_are_not_put_into_nf4_unless_asked(sized: Callable[[str], ModelFacts]) -> None:
     """Below half a billion parameters nf4 costs too much to be a rule's choice; a user may ask for it."""
     needs = Requirements(task="causal", model=sized("0.1b"))
-    assert choose_policy(cpu("avx2", gib=0.2), needs).value("quantization") == "int8"
+    assert choose_policy(cpu("avx2", gib=0.2), needs).quantization.value == "int8"
     asked = choose_policy(cpu("avx2"), replace(needs, adapter="qlora"))
-    assert (asked.value("quantization"), asked.value("adapter")) == ("nf4", "qlora")
+    assert (asked.quantization.value, asked.adapter.value) == ("nf4", "qlora")
     # Paged optimizers are not paged on a CPU.
-    assert asked.value("optimizer") == "adamw_torch_fused"
+    assert asked.optimizer.value == "adamw_torch_fused"
 
 
 def test_full_training_keeps_float32_weights(sized: Callable[[str], ModelFacts]) -> None:
@@ -123,9 +121,9 @@ def test_full_training_keeps_float32_weights(sized: Callable[[str], ModelFacts])
     policy = choose_policy(
         cpu("avx2", "avx512_bf16"), Requirements(task="causal", model=sized("0.1b"), adapter="full")
     )
-    assert policy.value("compute_dtype") == "bfloat16"
-    assert policy.value("storage_dtype") == "float32"
-    assert policy.value("quantization") == "none"
+    assert policy.compute_dtype.value == "bfloat16"
+    assert policy.storage_dtype.value == "float32"
+    assert policy.quantization.value == "none"
 
 
 @pytest.mark.parametrize(
@@ -178,7 +176,7 @@ def test_an_override_that_cannot_work_is_refused_with_the_reason(
 
 def test_overrides_that_work_are_honoured_and_named(sized: Callable[[str], ModelFacts]) -> None:
     """A user's value comes out unchanged under the rule ``override``; ``auto`` is left to the rules."""
-    wishes: dict[str, object] = {
+    overrides: dict[str, object] = {
         "threads": 1,
         "workers": 2,
         "micro_batch": 2,
@@ -189,12 +187,12 @@ def test_overrides_that_work_are_honoured_and_named(sized: Callable[[str], Model
         "quantization": "int8",
         "device": "auto",
     }
-    policy = choose_policy(cpu("avx2"), Requirements(task="causal", model=sized("1b"), overrides=wishes))
-    expected = {**wishes, "compile": True, "gradient_checkpointing": True, "device": "cpu"}
-    assert {name: policy.value(name) for name in wishes} == expected
-    assert {policy.choice(name).rule for name in wishes if name != "device"} == {"override"}
+    policy = choose_policy(cpu("avx2"), Requirements(task="causal", model=sized("1b"), overrides=overrides))
+    expected = {**overrides, "compile": True, "gradient_checkpointing": True, "device": "cpu"}
+    assert {name: policy.value(name) for name in overrides} == expected
+    assert {policy.choice(name).rule for name in overrides if name != "device"} == {"override"}
     assert policy.device.rule == "device-cpu"
-    assert policy.value("accumulation") == 4
+    assert policy.accumulation.value == 4
 
 
 def test_missing_bitsandbytes_refuses_quantization_and_keeps_the_rules_away_from_it(
@@ -203,7 +201,7 @@ def test_missing_bitsandbytes_refuses_quantization_and_keeps_the_rules_away_from
     """Without bitsandbytes nothing is quantized, and asking for it names the package to install."""
     bare = cpu("avx2", gib=3, packages={"torch": "2.15.0"})
     needs = Requirements(task="causal", model=sized("1b"))
-    assert choose_policy(bare, needs).value("quantization") == "none"
+    assert choose_policy(bare, needs).quantization.value == "none"
     with pytest.raises(UnsupportedPolicyError, match="pip install bitsandbytes"):
         choose_policy(bare, replace(needs, adapter="qlora"))
 
@@ -216,10 +214,10 @@ def test_ipex_is_used_only_where_it_is_installed_matches_and_helps(
     training = Requirements(task="causal", model=sized("0.1b"))
     running = replace(training, training=False)
     native = cpu("avx2", "avx512_bf16", packages=packages, torch="2.8.0+cpu")
-    assert choose_policy(native, running).value("ipex") is True
-    assert choose_policy(native, training).value("ipex") is False
+    assert choose_policy(native, running).ipex.value is True
+    assert choose_policy(native, training).ipex.value is False
     assert "gains more" in choose_policy(native, training).ipex.reason
-    assert choose_policy(native, replace(training, overrides={"ipex": "on"})).value("ipex") is True
+    assert choose_policy(native, replace(training, overrides={"ipex": "on"})).ipex.value is True
     beside = cpu("avx2", packages=packages, torch="2.15.0")
     assert "needs torch 2.8, found 2.15.0" in choose_policy(beside, training).ipex.reason
     with pytest.raises(UnsupportedPolicyError, match=r"needs torch 2\.8"):
@@ -229,12 +227,11 @@ def test_ipex_is_used_only_where_it_is_installed_matches_and_helps(
 def test_families_without_fused_attention_get_the_eager_one(sized: Callable[[str], ModelFacts]) -> None:
     """``from_pretrained`` refuses sdpa for them; T5 learnt it with transformers 5."""
     facts = replace(sized("bert"), family="deberta-v2")
-    assert choose_policy(cpu("avx2"), Requirements(task="masked", model=facts)).value("attention") == "eager"
+    assert choose_policy(cpu("avx2"), Requirements(task="masked", model=facts)).attention.value == "eager"
     old = cpu("avx2", packages={"transformers": "4.57.6"})
-    assert choose_policy(old, Requirements(task="seq2seq", model=sized("t5"))).value("attention") == "eager"
+    assert choose_policy(old, Requirements(task="seq2seq", model=sized("t5"))).attention.value == "eager"
     assert (
-        choose_policy(cpu("avx2"), Requirements(task="seq2seq", model=sized("t5"))).value("attention")
-        == "sdpa"
+        choose_policy(cpu("avx2"), Requirements(task="seq2seq", model=sized("t5"))).attention.value == "sdpa"
     )
 
 
@@ -244,7 +241,7 @@ def test_a_teacher_is_planned_beside_the_student(sized: Callable[[str], ModelFac
     policy = choose_policy(cpu("avx2"), needs)
     assert policy.teacher is not None
     assert policy.memory.teacher_bytes == 4 * sized("1b").parameters
-    assert policy.teacher.value("micro_batch") == policy.value("micro_batch")
+    assert policy.teacher.micro_batch.value == policy.micro_batch.value
     assert policy.teacher.optimizer.rule == "optimizer-unused"
 
 
@@ -295,9 +292,9 @@ def test_the_estimate_reproduces_measured_peaks(
     content = {"model_type": family, "vocab_size": vocabulary, "max_position_embeddings": 130, **shape}
     facts = read_model_facts(content)
     assert facts.task is not None
-    wishes = {"micro_batch": batch, "gradient_checkpointing": checkpointing}
+    overrides = {"micro_batch": batch, "gradient_checkpointing": checkpointing}
     needs = Requirements(
-        task=facts.task, model=facts, adapter=adapter, effective_batch=batch, overrides=wishes
+        task=facts.task, model=facts, adapter=adapter, effective_batch=batch, overrides=overrides
     )
     above = (choose_policy(cpu("avx2"), needs).memory.total_bytes - IMPORTS_BYTES) / 2**20
     assert 0.92 * measured <= above <= 1.12 * measured
@@ -312,7 +309,7 @@ def test_a_hidden_gpu_is_not_used() -> None:
     }
     facts = ModelFacts(parameters=1000, layers=1, hidden_size=8, vocab_size=16, intermediate_size=16)
     policy = choose_policy(profile_from_recorded(raw), Requirements(task="masked", model=facts))
-    assert policy.value("device") == "cpu"
+    assert policy.device.value == "cpu"
     assert "hidden by CUDA_VISIBLE_DEVICES" in policy.device.reason
 
 
@@ -345,7 +342,7 @@ def test_stages_that_need_not_wait_share_the_cores_of_a_cpu(
         task="seq2seq", model=sized("marian"), adapter="full", side_by_side=asked, overrides=overrides
     )
     policy = choose_policy(cpu("avx2", gib=gib), wish)
-    assert (policy.value("parallel_stages"), policy.value("threads")) == expected
+    assert (policy.parallel_stages.value, policy.threads.value) == expected
 
 
 def test_stages_never_share_an_accelerator(
@@ -353,4 +350,4 @@ def test_stages_never_share_an_accelerator(
 ) -> None:
     """Two trainings on one device only slow each other, and the memory of one is not there for two."""
     wish = Requirements(task="seq2seq", model=sized("marian"), side_by_side=2)
-    assert choose_policy(recorded("nvidia-t4-colab"), wish).value("parallel_stages") == 1
+    assert choose_policy(recorded("nvidia-t4-colab"), wish).parallel_stages.value == 1

@@ -1,8 +1,8 @@
-"""The largest workload that fits a machine, and which knobs were turned to make it fit."""
+"""The largest workload that fits a machine, and which adjustments were turned to make it fit."""
 
 from dataclasses import dataclass, replace
 
-from distill_hwdetect.planning import choose_policy
+from distill_hwdetect.decision import choose_policy
 from distill_hwdetect.policy import ExecutionPolicy, Requirements
 from distill_hwdetect.profile import HardwareProfile
 from distill_hwdetect.rules import gib
@@ -11,7 +11,7 @@ SHORTEST = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class Knob:
+class Adjustment:
     """One thing that is set otherwise than it would be with memory to spare.
 
     Args:
@@ -22,27 +22,27 @@ class Knob:
     """
 
     name: str
-    wanted: object
-    taken: object
+    requested: object
+    chosen: object
     reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fitting:
+class FitResult:
     """A workload that fits, or the smallest one where nothing does.
 
     Args:
         policy: The plan of it; ``policy.memory.fits`` tells whether it fits.
         requirements: What the plan is for: lengths and the kind of distillation may be smaller than asked.
-        turned: The knobs, in the order in which they were turned; empty where all fits as it is.
+        turned: The adjustments, in the order in which they were turned; empty where all fits as it is.
     """
 
     policy: ExecutionPolicy
     requirements: Requirements
-    turned: tuple[Knob, ...]
+    adjustments: tuple[Adjustment, ...]
 
 
-def fit(profile: HardwareProfile, requirements: Requirements) -> Fitting:
+def shrink_to_fit(profile: HardwareProfile, requirements: Requirements) -> FitResult:
     """Choose the largest workload that fits.
 
     Storage, optimizer, checkpointing and micro-batch are turned by ``plan``; where that is not enough, the
@@ -65,14 +65,14 @@ def fit(profile: HardwareProfile, requirements: Requirements) -> Fitting:
         policy = choose_policy(profile, requirements)
     if not policy.memory.fits:
         requirements, policy = _shortened(profile, requirements)
-    knobs = [*_policy_knobs(policy, wanted)]
+    adjustments = [*_policy_adjustments(policy, wanted)]
     budget = policy.memory.budget_bytes
     room = "" if budget is None else f"{gib(budget)} may be used"
     for name in ("distillation", "source_length", "target_length"):
         before, after = getattr(wanted, name), getattr(requirements, name)
         if before != after:
-            knobs.append(Knob(name=name, wanted=before, taken=after, reason=room))
-    return Fitting(policy=policy, requirements=requirements, turned=tuple(knobs))
+            adjustments.append(Adjustment(name=name, requested=before, chosen=after, reason=room))
+    return FitResult(policy=policy, requirements=requirements, adjustments=tuple(adjustments))
 
 
 def _shortened(profile: HardwareProfile, requirements: Requirements) -> tuple[Requirements, ExecutionPolicy]:
@@ -102,7 +102,7 @@ def _cut(requirements: Requirements, share: float) -> Requirements:
     )
 
 
-def _policy_knobs(policy: ExecutionPolicy, wanted: Requirements) -> list[Knob]:
+def _policy_adjustments(policy: ExecutionPolicy, wanted: Requirements) -> list[Adjustment]:
     """Return the fields that the memory search set otherwise than first choice; the user's own are none."""
     first: dict[str, object] = {
         "quantization": "none",
@@ -111,14 +111,19 @@ def _policy_knobs(policy: ExecutionPolicy, wanted: Requirements) -> list[Knob]:
         "micro_batch": wanted.effective_batch,
     }
     rules = ("quantization-to-fit", "optimizer-8bit", "checkpointing-to-fit", "batch-fits")
-    knobs = []
+    adjustments = []
     for (name, value), rule in zip(first.items(), rules, strict=True):
         choice = policy.choice(name)
         if choice.rule == rule and choice.value != value:
-            knobs.append(Knob(name=name, wanted=value, taken=choice.value, reason=choice.reason))
+            adjustments.append(
+                Adjustment(name=name, requested=value, chosen=choice.value, reason=choice.reason)
+            )
     if policy.teacher is not None and policy.teacher.quantization.rule == "quantization-to-fit":
         choice = policy.teacher.quantization
-        knobs.insert(
-            0, Knob(name="teacher.quantization", wanted="none", taken=choice.value, reason=choice.reason)
+        adjustments.insert(
+            0,
+            Adjustment(
+                name="teacher.quantization", requested="none", chosen=choice.value, reason=choice.reason
+            ),
         )
-    return knobs
+    return adjustments

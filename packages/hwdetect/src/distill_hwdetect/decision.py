@@ -1,4 +1,4 @@
-"""From a machine and a wish to a policy: pure, no input or output, every field with its reason."""
+"""Decide how a model runs on a machine: a pure function, every field with its reason."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -6,12 +6,12 @@ from dataclasses import replace
 from distill_hwdetect import overrides
 from distill_hwdetect.devices import Target, pick_device
 from distill_hwdetect.errors import UnsupportedPolicyError
-from distill_hwdetect.fitting import NF4_FLOOR, Fit, find_fit
 from distill_hwdetect.ipex import pick_ipex
 from distill_hwdetect.policy import Choice, ExecutionPolicy, Requirements
 from distill_hwdetect.precision import pick_dtype
 from distill_hwdetect.profile import HardwareProfile
 from distill_hwdetect.rules import choose, gib
+from distill_hwdetect.search import NF4_FLOOR, SearchResult, search_settings
 
 _NO_SDPA = frozenset(
     {"longt5", "deberta", "deberta-v2", "switch_transformers", "prophetnet", "xlnet", "fnet"}
@@ -45,49 +45,51 @@ def choose_policy(profile: HardwareProfile, requirements: Requirements) -> Execu
         target,
         family=family,
         training=requirements.training,
-        wish=values.get("compute_dtype", "auto"),
+        override=values.get("compute_dtype", "auto"),
     )
     teacher_dtype = _teacher_dtype(profile, target, requirements)
-    wishes = overrides.read_wishes(profile, target, requirements, values)
-    fit = find_fit(
+    bounds = overrides.search_bounds(profile, target, requirements, values)
+    found = search_settings(
         profile,
         target,
         requirements,
-        compute_dtype=str(dtype.value),
+        compute_dtype=dtype.value,
         teacher_dtype=teacher_dtype,
-        wishes=wishes,
+        bounds=bounds,
     )
-    stages = _stages(profile, target, requirements, fit, values)
-    threads = _threads(profile, int(str(stages.value)), values)
+    stages = _stages(profile, target, requirements, found, values)
+    threads = _threads(profile, stages.value, values)
     return ExecutionPolicy(
         device=target.choice,
         compute_dtype=dtype,
-        storage_dtype=_storage(fit, values),
-        quantization=_quantization(requirements, fit, values),
-        adapter=_adapter(requirements, fit, values),
-        optimizer=_optimizer(target, fit, values),
-        gradient_checkpointing=_checkpointing(fit, values),
+        storage_dtype=_storage(found, values),
+        quantization=_quantization(requirements, found, values),
+        adapter=_adapter(requirements, found, values),
+        optimizer=_optimizer(target, found, values),
+        gradient_checkpointing=_checkpointing(found, values),
         attention=_attention(profile, target, family, values),
         compile=_compile(values),
-        micro_batch=_micro_batch(requirements, fit, values),
-        accumulation=_accumulation(requirements, fit, values),
+        micro_batch=_micro_batch(requirements, found, values),
+        accumulation=_accumulation(requirements, found, values),
         workers=_workers(profile, requirements, values),
         threads=threads,
         parallel_stages=stages,
         offload=_offload(target, values),
-        ipex=pick_ipex(profile, target, requirements, str(dtype.value), threads, values),
-        memory=fit.memory,
-        teacher=_teacher(profile, requirements, fit),
+        ipex=pick_ipex(profile, target, requirements, dtype.value, threads, values),
+        memory=found.memory,
+        teacher=_teacher(profile, requirements, found),
     )
 
 
 def _teacher_dtype(profile: HardwareProfile, target: Target, requirements: Requirements) -> str:
     """Return the type a teacher is kept in; of no consequence without one."""
     family = requirements.teacher.family if requirements.teacher else ""
-    return str(pick_dtype(profile, target, family=family, training=False).value)
+    return pick_dtype(profile, target, family=family, training=False).value
 
 
-def _teacher(profile: HardwareProfile, requirements: Requirements, fit: Fit) -> ExecutionPolicy | None:
+def _teacher(
+    profile: HardwareProfile, requirements: Requirements, found: SearchResult
+) -> ExecutionPolicy | None:
     """Plan the teacher as a model that is only run, in what the common search left it."""
     if requirements.teacher is None:
         return None
@@ -96,8 +98,8 @@ def _teacher(profile: HardwareProfile, requirements: Requirements, fit: Fit) -> 
     }
     alone = requirements.distillation == "cached"
     if not alone:
-        kept["quantization"] = fit.teacher_quantization
-    batch = fit.workload.micro_batch
+        kept["quantization"] = found.teacher_quantization
+    batch = found.workload.micro_batch
     policy = choose_policy(
         profile,
         replace(
@@ -115,15 +117,15 @@ def _teacher(profile: HardwareProfile, requirements: Requirements, fit: Fit) -> 
     )
     if alone:
         return policy  # it wrote the cache by itself, and has the machine to itself
-    if fit.teacher_quantization == "none":
+    if found.teacher_quantization == "none":
         reason = "Student and teacher fit side by side as they are."
         return replace(policy, quantization=choose("quantization-fits", "none", reason))
     reason = "Student and teacher fit side by side only so."
-    return replace(policy, quantization=choose("quantization-to-fit", fit.teacher_quantization, reason))
+    return replace(policy, quantization=choose("quantization-to-fit", found.teacher_quantization, reason))
 
 
-def _storage(fit: Fit, values: Mapping[str, object]) -> Choice:
-    work = fit.workload
+def _storage(found: SearchResult, values: Mapping[str, object]) -> Choice[str]:
+    work = found.workload
     if "storage_dtype" in values:
         return choose("override", work.storage_dtype, "The user asked for it.")
     if work.training and work.adapter == "full":
@@ -142,22 +144,24 @@ def _storage(fit: Fit, values: Mapping[str, object]) -> Choice:
     )
 
 
-def _quantization(requirements: Requirements, fit: Fit, values: Mapping[str, object]) -> Choice:
-    kind = fit.workload.quantization
-    needed = {name: gib(size) for name, _, _, size in fit.passed_over}
-    budget = "" if fit.memory.budget_bytes is None else gib(fit.memory.budget_bytes)
+def _quantization(
+    requirements: Requirements, found: SearchResult, values: Mapping[str, object]
+) -> Choice[str]:
+    kind = found.workload.quantization
+    needed = {name: gib(size) for name, _, _, size in found.passed_over}
+    budget = "" if found.memory.budget_bytes is None else gib(found.memory.budget_bytes)
     rejected = tuple((name, f"needs {size} of {budget}") for name, size in needed.items() if name != kind)
     if "quantization" in values:
         return choose("override", kind, "The user asked for it.", rejected)
-    if kind == "nf4" and fit.workload.adapter == "qlora" and not rejected:
+    if kind == "nf4" and found.workload.adapter == "qlora" and not rejected:
         return choose(
             "quantization-asked", kind, "QLoRA keeps the frozen weights in nf4 with double quantization."
         )
-    need = gib(fit.memory.total_bytes)
+    need = gib(found.memory.total_bytes)
     if kind != "none":
         reason = (
             f"Fits only so: {need} of {budget}."
-            if fit.memory.fits
+            if found.memory.fits
             else f"Even so it needs {need} of {budget}."
         )
         return choose("quantization-to-fit", kind, reason, rejected)
@@ -166,7 +170,7 @@ def _quantization(requirements: Requirements, fit: Fit, values: Mapping[str, obj
         ("int8", "loses precision, saves nothing needed"),
         ("nf4", "loses precision, saves nothing needed"),
     )
-    if fit.memory.fits:
+    if found.memory.fits:
         room = f"{need} of {budget}" if budget else f"{need}; the device does not say what is free"
         return choose("quantization-fits", "none", f"Fits as it is: {room}.", lossy)
     reason = f"Needs {need} of {budget}, and quantizing is not to be had"
@@ -174,8 +178,8 @@ def _quantization(requirements: Requirements, fit: Fit, values: Mapping[str, obj
     return choose("quantization-fits", "none", reason)
 
 
-def _adapter(requirements: Requirements, fit: Fit, values: Mapping[str, object]) -> Choice:
-    work = fit.workload
+def _adapter(requirements: Requirements, found: SearchResult, values: Mapping[str, object]) -> Choice[str]:
+    work = found.workload
     if not work.training:
         return choose("adapter-none", work.adapter, "The model is only run; nothing is trained.")
     if "adapter" in values:
@@ -194,8 +198,8 @@ def _adapter(requirements: Requirements, fit: Fit, values: Mapping[str, object])
     )
 
 
-def _optimizer(target: Target, fit: Fit, values: Mapping[str, object]) -> Choice:
-    work = fit.workload
+def _optimizer(target: Target, found: SearchResult, values: Mapping[str, object]) -> Choice[str]:
+    work = found.workload
     if "optimizer" in values:
         return choose("override", work.optimizer, "The user asked for it.")
     if not work.training:
@@ -211,7 +215,7 @@ def _optimizer(target: Target, fit: Fit, values: Mapping[str, object]) -> Choice
         )
         reason = "Fused AdamW: four times as fast as the plain loop on a CPU (measured)."
         if target.kind != "cpu":
-            reason = "Fused AdamW: its states fit."
+            reason = "Fused AdamW: its states found."
         return choose("optimizer-fused", work.optimizer, reason, (("paged_adamw_8bit", slow),))
     fused = (("adamw_torch_fused", "8 bytes a trained parameter instead of 2"),)
     if work.quantization == "nf4":
@@ -222,23 +226,25 @@ def _optimizer(target: Target, fit: Fit, values: Mapping[str, object]) -> Choice
     return choose("optimizer-8bit", work.optimizer, "The states of AdamW would not fit in float32.", fused)
 
 
-def _checkpointing(fit: Fit, values: Mapping[str, object]) -> Choice:
-    on = fit.workload.checkpointing
+def _checkpointing(found: SearchResult, values: Mapping[str, object]) -> Choice[bool]:
+    on = found.workload.checkpointing
     if "gradient_checkpointing" in values:
         return choose("override", on, "The user asked for it.")
     if not on:
-        what = "Activations fit" if fit.workload.training else "The model is only run"
+        what = "Activations fit" if found.workload.training else "The model is only run"
         return choose(
             "checkpointing-off", on, f"{what}: nothing needs to be recomputed.", (("True", "a third slower"),)
         )
     sizes = [
-        size for kind, _, step, size in fit.passed_over if kind == fit.workload.quantization and not step
+        size for kind, _, step, size in found.passed_over if kind == found.workload.quantization and not step
     ]
     why = f"needs {gib(sizes[-1])}" if sizes else "does not fit"
     return choose("checkpointing-to-fit", on, "Activations do not fit otherwise.", (("False", why),))
 
 
-def _attention(profile: HardwareProfile, target: Target, family: str, values: Mapping[str, object]) -> Choice:
+def _attention(
+    profile: HardwareProfile, target: Target, family: str, values: Mapping[str, object]
+) -> Choice[str]:
     version = (profile.packages or {}).get("transformers", "5")
     eager = family in _NO_SDPA or (family in _NO_SDPA_BEFORE_5 and version.startswith("4."))
     if "attention" in values:
@@ -266,7 +272,7 @@ def _attention(profile: HardwareProfile, target: Target, family: str, values: Ma
     return choose("attention-sdpa", "sdpa", "torch's own fused attention runs on every device.", rejected)
 
 
-def _compile(values: Mapping[str, object]) -> Choice:
+def _compile(values: Mapping[str, object]) -> Choice[bool]:
     if "compile" in values:
         return choose("override", overrides.switch("compile", values["compile"]), "The user asked for it.")
     reason = "Texts of many lengths would compile again and again."
@@ -278,26 +284,34 @@ def _compile(values: Mapping[str, object]) -> Choice:
     )
 
 
-def _micro_batch(requirements: Requirements, fit: Fit, values: Mapping[str, object]) -> Choice:
-    size, batch = fit.workload.micro_batch, requirements.effective_batch
+def _micro_batch(
+    requirements: Requirements, found: SearchResult, values: Mapping[str, object]
+) -> Choice[int]:
+    size, batch = found.workload.micro_batch, requirements.effective_batch
     if "micro_batch" in values or "accumulation" in values:
         return choose("override", size, "The user asked for it.")
     if size == batch:
-        reason = f"The whole effective batch of {batch} fits: {gib(fit.memory.total_bytes)}."
+        reason = f"The whole effective batch of {batch} fits: {gib(found.memory.total_bytes)}."
         return choose("batch-fits", size, reason)
     reason = f"The largest part of the effective batch of {batch} that fits."
     return choose("batch-fits", size, reason, ((str(batch), "does not fit at once"),))
 
 
-def _accumulation(requirements: Requirements, fit: Fit, values: Mapping[str, object]) -> Choice:
-    steps = requirements.effective_batch // fit.workload.micro_batch
+def _accumulation(
+    requirements: Requirements, found: SearchResult, values: Mapping[str, object]
+) -> Choice[int]:
+    steps = requirements.effective_batch // found.workload.micro_batch
     if "accumulation" in values:
         return choose("override", steps, "The user asked for it.")
-    reason = f"{fit.workload.micro_batch} x {steps} is the effective batch of {requirements.effective_batch}."
+    reason = (
+        f"{found.workload.micro_batch} x {steps} is the effective batch of {requirements.effective_batch}."
+    )
     return choose("accumulation", steps, reason)
 
 
-def _workers(profile: HardwareProfile, requirements: Requirements, values: Mapping[str, object]) -> Choice:
+def _workers(
+    profile: HardwareProfile, requirements: Requirements, values: Mapping[str, object]
+) -> Choice[int]:
     if "workers" in values:
         return choose(
             "override", overrides.count("workers", values["workers"], least=0), "The user asked for it."
@@ -310,7 +324,7 @@ def _workers(profile: HardwareProfile, requirements: Requirements, values: Mappi
     return choose("workers", min(4, cores // 2), f"Tokenizing while training, on {cores} usable CPUs.")
 
 
-def _threads(profile: HardwareProfile, stages: int, values: Mapping[str, object]) -> Choice:
+def _threads(profile: HardwareProfile, stages: int, values: Mapping[str, object]) -> Choice[int]:
     cpu = profile.cpu
     if "threads" in values:
         number = overrides.count("threads", values["threads"], least=1)
@@ -334,9 +348,9 @@ def _stages(
     profile: HardwareProfile,
     target: Target,
     requirements: Requirements,
-    fit: Fit,
+    found: SearchResult,
     values: Mapping[str, object],
-) -> Choice:
+) -> Choice[int]:
     if "parallel_stages" in values:
         number = overrides.count("parallel_stages", values["parallel_stages"], least=1)
         return choose("override", number, "The user asked for it.")
@@ -348,7 +362,7 @@ def _stages(
     if asked == 1:
         return choose("stages-one", 1, "No other stage can run beside this one.")
     cores = profile.cpu.usable_cores // max(1, overrides.count("threads", values.get("threads", 1), least=1))
-    budget, need = fit.memory.budget_bytes, fit.memory.total_bytes
+    budget, need = found.memory.budget_bytes, found.memory.total_bytes
     room = asked if budget is None else max(1, budget // max(1, need))
     number = max(1, min(asked, cores, room))
     if number == 1:
@@ -358,7 +372,7 @@ def _stages(
     return choose("stages-side-by-side", number, reason, (("1", "more threads on one stage gain less"),))
 
 
-def _offload(target: Target, values: Mapping[str, object]) -> Choice:
+def _offload(target: Target, values: Mapping[str, object]) -> Choice[bool]:
     if "offload" in values:
         on = overrides.switch("offload", values["offload"])
         if on and target.kind in ("cpu", "mps"):

@@ -4,17 +4,18 @@ import itertools
 from dataclasses import dataclass, replace
 
 from distill_hwdetect.devices import Target
-from distill_hwdetect.memory import USABLE_SHARE, MemoryEstimate, Workload, estimate, weight_bytes
+from distill_hwdetect.memory import USABLE_SHARE, MemoryEstimate, estimate, weight_bytes
 from distill_hwdetect.models import ModelFacts
 from distill_hwdetect.policy import Requirements
 from distill_hwdetect.profile import HardwareProfile
+from distill_hwdetect.workload import Workload
 
 # Below half a billion parameters nf4 costs too much: measured 0.54 nats on a 135M model.
 NF4_FLOOR = 500_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wishes:
+class Bounds:
     """The user's overrides that bound the search; None leaves a field to the rules."""
 
     adapter: str | None = None
@@ -26,7 +27,7 @@ class Wishes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fit:
+class SearchResult:
     """The settings that were found, and what stood before them in the order and did not fit."""
 
     workload: Workload
@@ -40,15 +41,15 @@ def budget_of(target: Target) -> int | None:
     return None if target.free_bytes is None else int(target.free_bytes * USABLE_SHARE)
 
 
-def find_fit(
+def search_settings(
     profile: HardwareProfile,
     target: Target,
     requirements: Requirements,
     *,
     compute_dtype: str,
     teacher_dtype: str,
-    wishes: Wishes,
-) -> Fit:
+    bounds: Bounds,
+) -> SearchResult:
     """Return the first settings, from least to most lossy, that fit, with the largest batch that does.
 
     When nothing fits, the most frugal settings come back with ``memory.fits`` False.
@@ -56,11 +57,11 @@ def find_fit(
     budget = budget_of(target)
     passed: list[tuple[str, str, bool, int]] = []
     least: tuple[Workload, MemoryEstimate, str] | None = None
-    for workload, teacher_quantization in _candidates(profile, target, requirements, compute_dtype, wishes):
+    for workload, teacher_quantization in _candidates(profile, target, requirements, compute_dtype, bounds):
         teacher = _teacher_bytes(requirements, teacher_dtype, teacher_quantization)
         tried = [
             (sized, _needs(requirements, sized, teacher, budget), teacher_quantization)
-            for sized in _sizes(workload, requirements, wishes)
+            for sized in _sizes(workload, requirements, bounds)
         ]
         # The largest batch that fits; else the most frugal, which is not always the smallest: its gradients
         # wait for the rest of the effective batch.
@@ -74,7 +75,7 @@ def find_fit(
     if least is None:
         raise AssertionError("the candidates are never empty")
     workload, memory, teacher_quantization = least
-    return Fit(
+    return SearchResult(
         workload=workload, memory=memory, teacher_quantization=teacher_quantization, passed_over=tuple(passed)
     )
 
@@ -125,13 +126,13 @@ def _may_quantize(profile: HardwareProfile, target: Target) -> bool:
 
 
 def _candidates(
-    profile: HardwareProfile, target: Target, requirements: Requirements, compute_dtype: str, wishes: Wishes
+    profile: HardwareProfile, target: Target, requirements: Requirements, compute_dtype: str, bounds: Bounds
 ) -> list[tuple[Workload, str]]:
-    asked = wishes.adapter or requirements.adapter
+    asked = bounds.adapter or requirements.adapter
     training = requirements.training
     kinds = quantizations(profile, target, requirements.model, adapter=asked, training=training)
-    if wishes.quantization is not None:
-        kinds = (wishes.quantization,)
+    if bounds.quantization is not None:
+        kinds = (bounds.quantization,)
     teacher_kinds: tuple[str, ...] = ("none",)
     if requirements.teacher is not None and requirements.distillation != "cached":
         teacher_kinds = quantizations(profile, target, requirements.teacher, adapter="auto", training=False)
@@ -141,10 +142,10 @@ def _candidates(
     for kind, teacher_kind in pairs:
         adapter = _adapter(asked, kind, training=training)
         names = optimizers(target, quantization=kind, adapter=adapter, training=training)
-        if wishes.optimizer is not None:
-            names = (wishes.optimizer,)
+        if bounds.optimizer is not None:
+            names = (bounds.optimizer,)
         steps = (
-            ((False, True) if wishes.checkpointing is None else (wishes.checkpointing,))
+            ((False, True) if bounds.checkpointing is None else (bounds.checkpointing,))
             if training
             else (False,)
         )
@@ -155,7 +156,7 @@ def _candidates(
                 source_length=requirements.source_length,
                 target_length=requirements.target_length,
                 device=target.kind,
-                storage_dtype=wishes.storage_dtype
+                storage_dtype=bounds.storage_dtype
                 or storage_dtype(compute_dtype, adapter, training=training),
                 compute_dtype=compute_dtype,
                 quantization=kind,
@@ -187,12 +188,12 @@ def _teacher_bytes(requirements: Requirements, dtype: str, quantization: str) ->
     return weight_bytes(requirements.teacher, storage_dtype=dtype, quantization=quantization)
 
 
-def _sizes(workload: Workload, requirements: Requirements, wishes: Wishes) -> list[Workload]:
+def _sizes(workload: Workload, requirements: Requirements, bounds: Bounds) -> list[Workload]:
     """Return the micro-batches that divide the effective batch, largest first; or the one asked for."""
     batch = requirements.effective_batch
     sizes = [size for size in range(batch, 0, -1) if batch % size == 0]
-    if wishes.micro_batch is not None:
-        sizes = [wishes.micro_batch]
+    if bounds.micro_batch is not None:
+        sizes = [bounds.micro_batch]
     training = workload.training
     return [replace(workload, micro_batch=size, accumulating=training and size < batch) for size in sizes]
 

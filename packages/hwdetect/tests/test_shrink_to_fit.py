@@ -1,4 +1,4 @@
-"""The largest workload that fits, and the knobs that were turned for it."""
+"""The largest workload that fits, and what was adjusted for it."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,8 +14,8 @@ from distill_hwdetect import (
     TorchFacts,
     choose_policy,
     estimate_memory,
-    fit,
     read_model_facts,
+    shrink_to_fit,
 )
 
 GIB = 2**30
@@ -30,21 +30,25 @@ def machine(gib: float) -> HardwareProfile:
     )
 
 
-def test_what_fits_turns_no_knob(sized: Callable[[str], ModelFacts]) -> None:
+def test_what_fits_is_not_adjusted(sized: Callable[[str], ModelFacts]) -> None:
     """With room to spare the plan is the plan."""
     needs = Requirements(task="causal", model=sized("0.1b"))
-    found = fit(machine(64), needs)
-    assert (found.turned, found.requirements, found.policy) == ((), needs, choose_policy(machine(64), needs))
+    found = shrink_to_fit(machine(64), needs)
+    assert (found.adjustments, found.requirements, found.policy) == (
+        (),
+        needs,
+        choose_policy(machine(64), needs),
+    )
 
 
-def test_each_knob_is_named_with_what_it_would_have_been(sized: Callable[[str], ModelFacts]) -> None:
+def test_each_adjustment_names_what_was_requested(sized: Callable[[str], ModelFacts]) -> None:
     """A model of 1.1 billion parameters on 3 GiB: quantized, recomputed, in parts, whatever it takes."""
-    found = fit(machine(3), Requirements(task="causal", model=sized("1b"), effective_batch=16))
+    found = shrink_to_fit(machine(3), Requirements(task="causal", model=sized("1b"), effective_batch=16))
     assert found.policy.memory.fits
-    turned = {knob.name: (knob.wanted, knob.taken) for knob in found.turned}
-    assert turned["quantization"] == ("none", found.policy.value("quantization"))
-    assert turned["micro_batch"] == (16, found.policy.value("micro_batch"))
-    assert all(knob.reason for knob in found.turned)
+    made = {one.name: (one.requested, one.chosen) for one in found.adjustments}
+    assert made["quantization"] == ("none", found.policy.quantization.value)
+    assert made["micro_batch"] == (16, found.policy.micro_batch.value)
+    assert all(one.reason for one in found.adjustments)
 
 
 def test_texts_are_cut_to_the_longest_that_fit(sized: Callable[[str], ModelFacts]) -> None:
@@ -52,9 +56,9 @@ def test_texts_are_cut_to_the_longest_that_fit(sized: Callable[[str], ModelFacts
     needs = Requirements(
         task="causal", model=sized("0.1b"), source_length=8192, effective_batch=1, adapter="full"
     )
-    found = fit(machine(4), needs)
+    found = shrink_to_fit(machine(4), needs)
     assert found.policy.memory.fits
-    assert "source_length" in {knob.name for knob in found.turned}
+    assert "source_length" in {one.name for one in found.adjustments}
     longer = replace(found.requirements, source_length=found.requirements.source_length + 1)
     assert not choose_policy(machine(4), longer).memory.fits
 
@@ -71,8 +75,8 @@ def test_full_scores_give_way_to_chunks_before_texts_are_cut(sized: Callable[[st
         effective_batch=1,
         adapter="full",
     )
-    found = fit(machine(4.2), needs)
-    assert [knob.name for knob in found.turned][-1] == "distillation"
+    found = shrink_to_fit(machine(4.2), needs)
+    assert [one.name for one in found.adjustments][-1] == "distillation"
     assert found.requirements.source_length == 1024
     assert found.policy.memory.fits
 
@@ -88,7 +92,7 @@ SMALL = {
 
 def test_where_nothing_fits_the_smallest_comes_back(sized: Callable[[str], ModelFacts]) -> None:
     """The verdict is in the memory, not an exception."""
-    found = fit(machine(1), Requirements(task="causal", model=sized("70b")))
+    found = shrink_to_fit(machine(1), Requirements(task="causal", model=sized("70b")))
     assert not found.policy.memory.fits
     assert found.requirements.source_length == 16
 
@@ -97,7 +101,7 @@ def test_where_nothing_fits_the_smallest_comes_back(sized: Callable[[str], Model
 def test_what_comes_back_uses_the_memory_that_is_there(gib: int, sized: Callable[[str], ModelFacts]) -> None:
     """More memory never gives a smaller workload."""
     needs = Requirements(task="causal", model=sized("0.1b"), source_length=4096, effective_batch=8)
-    small, large = fit(machine(gib), needs), fit(machine(2 * gib), needs)
+    small, large = shrink_to_fit(machine(gib), needs), shrink_to_fit(machine(2 * gib), needs)
     assert large.requirements.source_length >= small.requirements.source_length
 
 
@@ -165,10 +169,10 @@ def test_waiting_gradients_cost_what_a_part_of_the_batch_saves(sized: Callable[[
     )
     whole = choose_policy(machine(64), needs)
     apart = choose_policy(machine(64), replace(needs, overrides={"micro_batch": 1}))
-    assert (whole.value("micro_batch"), apart.value("accumulation")) == (4, 4)
+    assert (whole.micro_batch.value, apart.accumulation.value) == (4, 4)
     assert whole.memory.total_bytes < apart.memory.total_bytes
     between = (whole.memory.total_bytes + apart.memory.total_bytes) / 2 / 0.85 / GIB
-    assert choose_policy(machine(between), needs).value("micro_batch") == 4
+    assert choose_policy(machine(between), needs).micro_batch.value == 4
 
 
 def test_the_peak_is_named(sized: Callable[[str], ModelFacts]) -> None:
