@@ -43,7 +43,7 @@ PROSE = (  # pathspecs of git
     ":!apps",
     ":!docs/hardware-rules.md",
     ":!docs/run-file.md",
-    ":!tools/mistakes.py",
+    ":!tools/mistakes.*",
 )
 WHEELS = ROOT / ".nox" / "wheels"
 ENVIRONMENT = {

@@ -1,8 +1,8 @@
 """Find private idioms in the project's prose; ``tools/vocabulary.toml`` names each with its replacement.
 
 ``python tools/vocabulary.py [PATH ...]`` prints ``file:line: found: say instead`` for each finding and exits
-with 1 if there is any. Prose is the text of a Markdown page outside code, and the comments, docstrings and
-other strings of a Python file. Names in code are not looked at.
+with 1 if there is any. Prose is the text of a page, a template or a TOML file outside code spans, and the
+comments, docstrings and other strings of a Python file. Names in code are not looked at.
 """
 
 from __future__ import annotations
@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 VOCABULARY = Path(__file__).with_suffix(".toml")
-NEVER_READ = ("CHANGELOG.md", "test_vocabulary.py")  # they name idioms in order to replace or to find them
+READ = (".jinja", ".md", ".py", ".toml")
+NEVER_READ = (
+    "CHANGELOG.md",
+    "test_vocabulary.py",
+    "vocabulary.toml",
+)  # they name idioms in order to replace or to find them
 CODE = re.compile(r"^ *```.*?^ *```|``.*?``|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 GAP = "\0"  # stands for code between two pieces of prose, so that no idiom spans it
 FSTRING_PART = getattr(tokenize, "FSTRING_MIDDLE", None)  # from Python 3.12 on
@@ -98,7 +103,7 @@ def prose(path: Path) -> str:
 
 
 def files(paths: Iterable[str]) -> list[Path]:
-    """The Markdown and Python files of the project below ``paths``, all if there are none."""
+    """The files with prose below ``paths``, or in the whole project if there are none."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *paths],
         cwd=ROOT,
@@ -106,7 +111,7 @@ def files(paths: Iterable[str]) -> list[Path]:
         capture_output=True,
         text=True,
     )
-    found = (ROOT / name for name in listed.stdout.split("\0") if name.endswith((".md", ".py", ".pyi")))
+    found = (ROOT / name for name in listed.stdout.split("\0") if name.endswith(READ))
     return [path for path in found if path.name not in NEVER_READ and path.is_file()]
 
 
