@@ -1,6 +1,7 @@
 """The trainer that fine-tuning and distillation share: transformers' Trainer with safeguards."""
 
 import hashlib
+import itertools
 import json
 import logging
 import math
@@ -108,7 +109,7 @@ class SafeTrainer(Trainer):
         self, epoch_iterator: Iterator[dict[str, Tensor]], num_batches: int, device: torch.device
     ) -> tuple[list[dict[str, Tensor]], Tensor]:
         """The micro-batches of one step, and the number of their labelled tokens over all processes."""
-        samples, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        samples = list(itertools.islice(epoch_iterator, num_batches))
         self.step_loss, self.step_tokens, self.step_parts = 0.0, sum(map(self._tokens, samples)), {}
         tokens = torch.tensor([self.step_tokens], device=device)
         return samples, (self.accelerator.gather(tokens) if self.args.world_size > 1 else tokens).sum()

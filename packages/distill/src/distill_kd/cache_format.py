@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distill_adapters import Task
+from distill_adapters import IGNORE_INDEX, Task
 from distill_kd.errors import CacheError
-from distill_kd.objective import IGNORE_INDEX
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

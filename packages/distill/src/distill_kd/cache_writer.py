@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill_adapters import Task
-from distill_adapters.inspection import decoder_inputs
+from distill_adapters import Task, decoder_inputs
 from distill_kd.cache_config import CacheConfig, bytes_of, default_k
 from distill_kd.cache_format import FORMAT, Columns, encode_top_k, kl_error, row_facts, top_k_of
 from distill_kd.cache_survey import Collate, Entries, Rows, set_epoch

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from distill_adapters import Task
+from distill_adapters import IGNORE_INDEX, Task
 from distill_kd import closed_forms
 from distill_kd.config import (
     DistillConfig,
@@ -27,8 +27,6 @@ from distill_kd.registry import Divergence, DivergenceFunction
 
 if TYPE_CHECKING:
     from distill_kd.teachers import Target
-
-IGNORE_INDEX = -100  # the label that transformers' losses skip
 
 
 @dataclass(frozen=True)

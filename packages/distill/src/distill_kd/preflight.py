@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from distill_adapters import NonFiniteError, SafeTrainer
+from distill_adapters import IGNORE_INDEX, NonFiniteError, SafeTrainer
 from distill_kd import closed_forms
 from distill_kd.fused_divergence import rows_of
-from distill_kd.objective import IGNORE_INDEX, Objective
+from distill_kd.objective import Objective
 from distill_kd.teachers import Teacher
 
 if TYPE_CHECKING:

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from distill_adapters import SafeTrainer
-from distill_adapters.inspection import decoder_inputs
+from distill_adapters import SafeTrainer, decoder_inputs
 from distill_kd.errors import HeadError, WorseTeacherError
 from distill_kd.lm_head import OutputHead, check_head, head_of, stopped_at_head
 from distill_kd.objective import LossParts, Objective

@@ -160,7 +160,7 @@ def _vocabulary(file: Path) -> Mapping[str, int]:
 
 def check_hardware(config: RunConfig) -> None:
     """Refuse a key of ``[hardware]`` that is not a field of an execution policy."""
-    from distill_hwdetect.policy import POLICY_FIELDS
+    from distill_hwdetect import POLICY_FIELDS
 
     for name in config.hardware:
         if name not in POLICY_FIELDS:

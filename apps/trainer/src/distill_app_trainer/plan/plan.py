@@ -47,7 +47,7 @@ class RunPlan:
     def slots(self) -> int:
         """Jobs that run at once: what the policies of those allow that can."""
         allowed = [
-            int(str(policy.value("parallel_stages")))
+            policy.parallel_stages.value
             for name, policy in self.policies.items()
             if side_by_side(self.config, name) > 1
         ]

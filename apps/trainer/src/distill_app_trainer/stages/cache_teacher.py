@@ -24,7 +24,7 @@ def run(context: RunContext, job: Job, stage: CacheTeacherStage) -> str:
         collator_of(context, loaded, context.plan.config.run.seed),
         context.folder.cache(job.stage),
         task=context.plan.task,
-        settings=stage.cache,
+        config=stage.cache,
         data_fingerprint=data.fingerprint,
         on_progress=lambda facts: context.display.progress(job.stage, facts),
     )

@@ -57,14 +57,14 @@ def _trainer(
     result: TrainResult,
 ) -> "DistillationTrainer":
     from distill_adapters import training_arguments
-    from distill_kd import DistillationTrainer
+    from distill_kd import DistillationTrainer, Objective
 
     policy, task = context.plan.policies[job.stage], context.plan.task
     collate = collator_of(context, loaded, job.seed)
     return DistillationTrainer(
         loaded.model,
         teacher=_teacher(context, job, stage, data, collate),
-        objective=stage.objective.objective(task),
+        objective=Objective.from_config(stage.objective, task),
         args=training_arguments(train_config(context, job), policy, work, task=task, seed=job.seed),
         train_dataset=data.data["train"],
         eval_dataset=data.data.get("validation"),

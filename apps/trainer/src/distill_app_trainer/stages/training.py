@@ -96,7 +96,7 @@ def student(context: RunContext, job: Job, stage: TrainingStage) -> "LoadedModel
         return new_model(source.config, tokenizer, task=task, seed=job.seed)
     path = context.path_of(stage.model)
     loaded = load_model(path, policy, task, training=True)
-    kind = str(policy.value("adapter"))
+    kind = policy.adapter.value
     if kind == "full" or (path / "adapter_config.json").is_file():
         return loaded
     return attach(loaded, AdapterConfig(kind=kind))
