@@ -22,7 +22,7 @@ from distill_kd import (
     reverse_kl,
     top_k_kl,
 )
-from distill_kd.divergences import BUILT_IN
+from distill_kd.built_in import BUILT_IN
 
 BATCH, SEQ, WIDTH, RANK, VOCAB = 3, 5, 6, 2, 17
 each = pytest.mark.parametrize("name", BUILT_IN)

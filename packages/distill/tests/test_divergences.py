@@ -25,7 +25,7 @@ from distill_kd import (
     top_k_kl,
     total_variation,
 )
-from distill_kd.divergences import BUILT_IN, resolve
+from distill_kd.built_in import BUILT_IN, resolve
 from distill_kd.registry import BUILT_IN_NAMES
 
 DIVERGENCES: dict[str, DivergenceFunction] = {

@@ -1,4 +1,4 @@
-"""Ask a teacher once and write down what it says; a kill at any moment loses little and harms nothing."""
+"""Run a teacher once and cache its distributions; a kill at any moment loses little and damages nothing."""
 
 import logging
 import shutil
@@ -22,19 +22,19 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CacheReport:
-    """What was written; as text, one line that says it.
+    """What was written; as text, a summary in one line.
 
     Attributes:
         folder: The cache.
-        rows: Rows in one epoch.
-        tokens: Positions, in all epochs.
-        size_bytes: Of all its files.
-        bytes_per_token: ``size_bytes`` of positions and index, a position.
-        k: Tokens kept at each position; None if dense.
-        vocab_size: Of how many.
-        kl_error: Mean KL(teacher || stored), nats a token; 0 if dense, None if the
-            teacher told its likeliest tokens only.
-        seconds: This call took.
+        rows: Number of rows in one epoch.
+        tokens: Number of positions in all epochs.
+        size_bytes: Size of all its files.
+        bytes_per_token: Bytes of one position, its share of the index included.
+        k: Number of tokens kept separate at each position; None if the cache is dense.
+        vocab_size: Number of tokens that the teacher scores.
+        kl_error: Mean KL(teacher || cached) in nats per token; 0 if dense, None if the teacher gave only its
+            likeliest tokens.
+        seconds: Duration of the call.
     """
 
     folder: Path
@@ -69,22 +69,23 @@ def write_cache(
     validation_score: float | None = None,
     on_progress: Progress | None = None,
 ) -> CacheReport:
-    """Ask ``teacher`` about every row once; :class:`distill_kd.CachedTeacher` answers from then on.
+    """Run ``teacher`` over every row once; :class:`distill_kd.CachedTeacher` serves the result from then on.
 
-    Killed at any moment, it goes on after the last whole shard when it is called again: until ``folder`` is
-    there, whole and sealed, they stand in ``FOLDER.unfinished``, each sealed by itself. A finished cache of
-    the same things is left as it is.
+    If the process is killed, the next call continues after the last complete shard. Until the cache is
+    complete, its shards are in ``FOLDER.unfinished``, each with a manifest of its own. A complete cache of
+    the same data, teacher and configuration is left as it is.
 
     Args:
-        teacher: Asked in batches sorted by length; anything that is one.
-        rows: Tokenized, each with a ``row_id`` of its own: all splits that a training will read.
-        collator: As in training. For masked models its masks must be fixed by row and epoch.
-        folder: Where it shall stand.
+        teacher: Any teacher; it is given batches sorted by length.
+        rows: Tokenized rows, each with a unique ``row_id``: all splits that the training will read.
+        collator: The collator of the training. For masked models its masks must be fixed by row and epoch.
+        folder: Where the cache is written.
         task: "causal", "seq2seq" or "masked".
         config: How much is kept.
         data_fingerprint: distill-datakit's, or further fields to be compared when the cache is used.
-        validation_score: The teacher's, for whoever reads the cache.
-        on_progress: Told after each batch: ``step`` and ``total_steps`` in rows, ``tokens``,
+        validation_score: The teacher's cross-entropy on validation; a training that uses the cache compares
+            it with the student's.
+        on_progress: Called after each batch with ``step`` and ``total_steps`` in rows, ``tokens``,
             ``tokens_per_second``.
 
     Returns:
@@ -94,8 +95,25 @@ def write_cache(
         CacheError: Rows, collator or teacher cannot be cached, or the cache would be larger than
             ``max_bytes`` or the disk; nothing is written then.
         CacheMismatchError: ``folder``, or the unfinished one, was made from something else.
-        NonFiniteLogitsError: The teacher says NaN.
+        ConfigError: The task is unknown.
+        NonFiniteLogitsError: The teacher's logits hold NaN or infinity.
         VocabularyError: The teacher scores fewer tokens than its tokenizer has.
+
+    Example:
+        >>> import torch
+        >>> from transformers import AutoModelForCausalLM
+        >>> from distill_kd import CacheConfig, LiveTeacher, write_cache
+        >>> rows = [{"input_ids": [5, 6, 7, 8], "row_id": number} for number in range(4)]
+        >>> def collate(rows):
+        ...     ids = torch.tensor([row["input_ids"] for row in rows])
+        ...     numbers = torch.tensor([row["row_id"] for row in rows])
+        ...     return {"input_ids": ids, "labels": ids, "row_id": numbers}
+        >>> teacher = LiveTeacher(AutoModelForCausalLM.from_pretrained("writer"))
+        >>> report = write_cache(
+        ...     teacher, rows, collate, "writer-cache", task="causal", config=CacheConfig(k=8)
+        ... )
+        >>> report.rows, report.tokens, report.k
+        (4, 12, 8)
     """
     check_task(task)
     config = config or CacheConfig()
@@ -104,7 +122,8 @@ def write_cache(
     if entries.rows != len(rows):
         raise CacheError(
             f"{len(rows)} packed rows were given, of {entries.rows} texts. Write the cache over the rows as "
-            "they were before they were packed: it serves packed batches as well."
+            "they were before they were packed: it serves packed batches as well.",
+            field="rows",
         )
     fingerprint = {**cache_fingerprint(teacher, collator, data_fingerprint), "rows": entries.digest()}
     writer = Writer(teacher, rows, collator, task, entries, Path(folder).absolute(), on_progress)

@@ -1,10 +1,11 @@
-"""What a run file may say about a teacher's cache. Loads no torch."""
+"""Configuration of a teacher's cache. Loads no torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from distill_kd.config import check_temperature
+from distill_kd.config import check_positive, check_temperature
+from distill_kd.errors import ConfigError
 
 BYTES_PER_TOKEN = 146  # with a row's 16 bytes of index, at most 150 for rows of four tokens or more
 DENSE_VOCABULARY = 128  # up to here all float32 scores take no more than 512 bytes a token
@@ -12,23 +13,25 @@ DENSE_VOCABULARY = 128  # up to here all float32 scores take no more than 512 by
 
 @dataclass(frozen=True, kw_only=True)
 class CacheConfig:
-    """How much of the teacher's distribution is kept.
+    """How much of the teacher's distribution is cached.
 
     Attributes:
-        k: Tokens kept at each position, the likeliest ones, beside the probability of all others together;
-            as many as the vocabulary has, or more, keep its scores as they are ("dense"). None is dense for
-            vocabularies of up to 128 tokens, else as many as fit 150 bytes a token (47, or 35 beyond 65,536
-            tokens), unless ``max_kl_error`` is given.
-        max_kl_error: Choose the smallest k whose KL(teacher || stored) is at most this, nats a token, on up
-            to 2,048 positions of 64 rows; dense where no smaller k reaches it.
-        temperature: Softens the stored distribution, > 0; a truncated cache serves no other. A dense one
-            serves all.
-        epochs: How many epochs' masks to store; more than 1 only for masked models.
-        shard_tokens: Positions in a file: what a kill can cost, and what is verified at once.
-        max_bytes: Refuse, before anything is written, a cache that would be larger.
+        k: Number of most likely teacher tokens that are kept separate at each position. The probability of
+            all others is kept as one number. A ``k`` of the vocabulary's size or more keeps all scores as
+            they are (a dense cache). By default, vocabularies of up to 128 tokens are dense, and larger ones
+            keep as many tokens as fit 150 bytes a position: 47, or 35 beyond 65,536 tokens.
+        max_kl_error: Largest KL divergence of the cached from the teacher's distribution, in nats per token.
+            The smallest ``k`` that stays below it is chosen, on up to 2,048 positions of 64 rows; the cache
+            is dense where no smaller ``k`` does. Give either this or ``k``.
+        temperature: Number above 0 that the teacher's logits are divided by before they are cached. A
+            truncated cache serves only this temperature; a dense one serves all.
+        epochs: Number of epochs whose masks are cached. More than 1 is for masked models only.
+        shard_tokens: Number of positions in one file. A killed run loses at most this much work.
+        max_bytes: Largest size of the cache in bytes. A cache that would be larger is refused before anything
+            is written.
 
     Raises:
-        ValueError: A value is outside its range, or ``k`` and ``max_kl_error`` are both given.
+        ConfigError: A value is outside its range, or ``k`` and ``max_kl_error`` are both given.
     """
 
     __pydantic_config__: ClassVar[Mapping[str, str]] = {"extra": "forbid"}
@@ -45,12 +48,20 @@ class CacheConfig:
         check_temperature(self.temperature)
         for name in ("k", "epochs", "shard_tokens", "max_bytes"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} = {value} was asked for; it must be at least 1.")
+            if value is not None:
+                check_positive(name, value)
         if self.max_kl_error is not None and self.max_kl_error <= 0:
-            raise ValueError(f"max_kl_error = {self.max_kl_error} was asked for; it must be above 0 nats.")
+            raise ConfigError(
+                f"max_kl_error = {self.max_kl_error} was asked for; it must be above 0 nats.",
+                field="max_kl_error",
+                found=self.max_kl_error,
+            )
         if self.k is not None and self.max_kl_error is not None:
-            raise ValueError("k and max_kl_error were both given; max_kl_error chooses k, so give one.")
+            raise ConfigError(
+                "k and max_kl_error were both given; max_kl_error chooses k, so give one.",
+                field="k",
+                found=self.k,
+            )
 
 
 def bytes_of(k: int, vocab_size: int) -> int:

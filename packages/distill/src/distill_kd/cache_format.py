@@ -1,4 +1,4 @@
-"""How a teacher's view of a row is written down: which positions, under which key, in which bytes."""
+"""The format of cached distributions: which positions of a row, under which key, in which bytes."""
 
 import math
 import zlib
@@ -55,13 +55,17 @@ def row_facts(batch: Mapping[str, Tensor], task: Task) -> RowFacts:
     if "row_id" not in batch:
         raise CacheError(
             f"the batch has no row_id, only {', '.join(batch)}; a cache is addressed by it. Keep the column "
-            "(TrainingArguments(remove_unused_columns=False)) and use a collator that keeps it."
+            "(TrainingArguments(remove_unused_columns=False)) and use a collator that keeps it.",
+            field="row_id",
+            found=tuple(batch),
         )
     packed = "position_ids" in batch and batch["row_id"].ndim == 2
     if not packed and batch["row_id"].shape != batch["labels"].shape[:1]:
         raise CacheError(
-            f"row_id is {tuple(batch['row_id'].shape)} for {len(batch['labels'])} rows; a cache needs one a "
-            "row, or, where rows are packed, position_ids and the row_id of each text."
+            f"row_id is {tuple(batch['row_id'].shape)} for {len(batch['labels'])} rows; a cache needs one "
+            "for each row, or, where rows are packed, position_ids and the row_id of each text.",
+            field="row_id",
+            found=tuple(batch["row_id"].shape),
         )
     labels, ids = (batch[name].cpu().long().numpy() for name in ("labels", "input_ids"))
     labelled = labels != IGNORE_INDEX
@@ -186,7 +190,7 @@ def decode_top_k(columns: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]
 
 
 def kl_error(truth: Likeliest, columns: Mapping[str, Tensor]) -> Tensor:
-    """KL(teacher || stored) of each position, nats, where the tail is spread evenly over the tokens left out.
+    """KL(teacher || cached) of each position, nats, where the tail is spread evenly over the tokens left out.
 
     Args:
         truth: What the teacher says.
@@ -195,7 +199,7 @@ def kl_error(truth: Likeliest, columns: Mapping[str, Tensor]) -> Tensor:
     Returns:
         ``(positions,)``, float64.
     """
-    _, stored, tail = decode_top_k(columns)
+    _, cached, tail = decode_top_k(columns)
     spread = tail.double() - math.log(truth.vocab_size - truth.ids.shape[1])
-    kept = (truth.log_probs.exp() * stored).sum(1, dtype=torch.float64)
+    kept = (truth.log_probs.exp() * cached).sum(1, dtype=torch.float64)
     return truth.information.double() - kept - truth.tail.double().exp() * spread

@@ -1,4 +1,4 @@
-"""What a cache will hold, found out before the teacher is asked: rows, their keys, their positions."""
+"""What a cache will hold, determined before the teacher runs: rows, their keys, their positions."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -77,7 +77,7 @@ class Entries:
 
 
 def set_epoch(collator: Collate, epoch: int) -> None:
-    """Tell the collator, where it wants to know."""
+    """Set the epoch of a collator whose masks depend on it."""
     tell = getattr(collator, "set_epoch", None)
     if tell is not None:
         tell(epoch)
@@ -91,11 +91,20 @@ def survey(rows: Rows, collator: Collate, task: Task, epochs: int) -> Entries:
             when it is collated again: its mask is not a function of row and epoch.
     """
     if epochs > 1 and task != "masked":
-        raise CacheError(f"epochs = {epochs} is for masked models; the rows of others never change.")
+        raise CacheError(
+            f"epochs = {epochs} is for masked models; the rows of others never change.",
+            field="epochs",
+            found=epochs,
+            allowed=(1,),
+            suggestion=1,
+        )
     if not len(rows):
-        raise CacheError("there are no rows to ask the teacher about.")
+        raise CacheError("there are no rows to run the teacher on.", field="rows")
     if epochs > 1 and not hasattr(collator, "set_epoch"):
-        raise CacheError(f"{epochs} epochs were asked for, but the collator has no set_epoch to tell it.")
+        raise CacheError(
+            f"epochs = {epochs} was asked for, but the collator has no set_epoch(epoch) to change its masks.",
+            field="collator",
+        )
     found: list[tuple[list[int], list[int], list[int], list[int]]] = []
     for epoch in range(epochs):
         set_epoch(collator, epoch)
@@ -112,11 +121,15 @@ def survey(rows: Rows, collator: Collate, task: Task, epochs: int) -> Entries:
     ids, times = np.unique(entries.row_ids[: entries.rows], return_counts=True)
     if len(ids) != entries.rows:
         raise CacheError(
-            f"row_id {ids[times > 1][0]} stands {times.max()} times; a cache needs one a row. Tokenize all "
-            "splits together, or number the rows anew."
+            f"row_id {ids[times > 1][0]} occurs {times.max()} times; a cache needs a unique one for each "
+            "row. Tokenize all splits together, or number the rows again.",
+            field="row_id",
+            found=int(ids[times > 1][0]),
         )
     if not entries.tokens:
-        raise CacheError(f"none of the {len(rows)} rows has a label; there is nothing to ask about.")
+        raise CacheError(
+            f"none of the {len(rows)} rows has a label; there is nothing to cache.", field="labels"
+        )
     return entries
 
 
@@ -126,9 +139,10 @@ def _refuse_random(rows: list[Row], checks: list[int], collator: Collate, task: 
     again = [check for part in reversed(parts) for check in part]
     if again != checks[: len(again)]:
         raise CacheError(
-            "the collator gives the same rows other inputs or labels the second time, so what the teacher "
-            "says today will not fit tomorrow. A cache needs masks that are fixed by row and epoch, as "
-            "distill_datakit.collator makes them; or use the live teacher."
+            "the collator gives the same rows other inputs or labels the second time, so a cached "
+            "distribution would not fit them. A cache needs masks that are fixed by row and epoch, as "
+            "distill_datakit.collator makes them; or use the live teacher.",
+            field="collator",
         )
 
 
@@ -152,7 +166,7 @@ def vocabulary_digest(tokenizer: Any) -> str:
 def cache_fingerprint(
     teacher: object, collator: object = None, data_fingerprint: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """What a cache of this teacher over this data is made from: field -> SHA-256 or text.
+    """What a cache of this teacher over this data is made from, as a mapping from field to SHA-256 or text.
 
     Args:
         teacher: ``model``, ``dtype`` and ``vocabulary`` come from its ``model`` and ``tokenizer``, or from
@@ -163,6 +177,14 @@ def cache_fingerprint(
 
     Returns:
         The fields; :func:`distill_kd.write_cache` adds ``rows``.
+
+    Example:
+        >>> from transformers import AutoModelForCausalLM
+        >>> from distill_kd import LiveTeacher, cache_fingerprint
+        >>> teacher = LiveTeacher(AutoModelForCausalLM.from_pretrained("writer"))
+        >>> fields = cache_fingerprint(teacher, data_fingerprint={"data": "0123abcd"})
+        >>> sorted(fields), fields["dtype"]
+        (['data', 'dtype', 'model'], 'torch.float32')
     """
     fields = dict(data_fingerprint or {})
     for one in (collator, teacher):

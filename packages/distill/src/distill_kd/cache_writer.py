@@ -1,4 +1,4 @@
-"""Writing a cache: a plan, then shard after shard, each sealed by itself, then all under one manifest."""
+"""Writing a cache: a plan, then shard after shard, each with its own manifest, then all under one."""
 
 import json
 import logging
@@ -48,7 +48,11 @@ def refuse_other(
         if asked[name] != value:
             raise CacheMismatchError(
                 f"{folder} was made with {name} = {value} and {asked[name]} is asked for. Ask for {value}, "
-                "or choose another folder."
+                "or choose another folder.",
+                field=name,
+                found=asked[name],
+                allowed=(value,),
+                suggestion=value,
             )
 
 
@@ -138,7 +142,9 @@ class Writer:
         scored = probe[0].shape[1] if len(probe) == 1 else None
         if tokenizer is None:
             if scored is None:
-                raise CacheError("a teacher that gives its likeliest tokens only must have a tokenizer.")
+                raise CacheError(
+                    "a teacher that gives only its likeliest tokens must have a tokenizer.", field="teacher"
+                )
             return scored, scored
         shared = check_vocabularies(tokenizer, tokenizer, teacher_size=scored)
         if shared.message:
@@ -150,11 +156,20 @@ class Writer:
         what = f"{self.entries.tokens:,} positions take {needed:,} bytes"
         less = "Ask for a smaller k, or a larger max_kl_error."
         if config.max_bytes is not None and needed > config.max_bytes:
-            raise CacheError(f"{what}, and max_bytes = {config.max_bytes:,}. {less}")
+            raise CacheError(
+                f"{what}, and max_bytes = {config.max_bytes:,}. {less}",
+                field="max_bytes",
+                found=config.max_bytes,
+                suggestion=needed,
+            )
         place = next(path for path in self.folder.parents if path.exists())
         free = shutil.disk_usage(place).free
         if needed > free:
-            raise CacheError(f"{what}, and {place} has {free:,} free. {less} Or choose another disk.")
+            raise CacheError(
+                f"{what}, and {place} has {free:,} free. {less} Or choose another disk.",
+                field="folder",
+                found=self.folder,
+            )
 
     def write(self, header: dict[str, Any]) -> None:
         """Write what is missing, then put all together."""
@@ -163,15 +178,15 @@ class Writer:
         spans = self.entries.shards(header["settings"]["shard_tokens"])
         errors = [self._sealed(number, span, header) for number, span in enumerate(spans)]
         known = [error for error in errors if error is not None]
-        stored = {**header, "kl_error": sum(known) / header["tokens"] if known == errors else None}
+        cached = {**header, "kl_error": sum(known) / header["tokens"] if known == errors else None}
         with staged(self.folder) as staging:
             payload = 0
             for number in range(len(spans)):
                 name = shard_name(number)
                 _link(self._place(number) / name, staging / name)
                 payload += (staging / name).stat().st_size
-            stored["bytes_per_token"] = payload / header["tokens"]
-            (staging / HEADER).write_text(json.dumps(stored, indent=1), "utf-8")
+            cached["bytes_per_token"] = payload / header["tokens"]
+            (staging / HEADER).write_text(json.dumps(cached, indent=1), "utf-8")
             tokenizer: Any = getattr(self.teacher, "tokenizer", None)
             if tokenizer is not None:
                 tokenizer.save_pretrained(staging / TOKENIZER)
@@ -191,7 +206,7 @@ class Writer:
             try:
                 error = json.loads(verify(place, require_manifest=True).metadata["kl_error"])
             except IntegrityError as broken:
-                _LOG.warning("%s; it is written anew.", broken)
+                _LOG.warning("%s; it is written again.", broken)
                 shutil.rmtree(place)
             else:
                 self.done += len(span)
@@ -239,7 +254,9 @@ class Writer:
         """What the teacher says about the positions that count, and the decoder's first id."""
         facts = row_facts(batch, self.task)
         if facts.checks != self.entries.checks[group].tolist():
-            raise CacheError("the rows changed while they were read; is somebody else writing the data?")
+            raise CacheError(
+                "the rows changed while they were read; is another process writing the data?", field="rows"
+            )
         first = None
         if self.task == "seq2seq":
             model: Any = getattr(self.teacher, "model", None)
@@ -254,11 +271,14 @@ class Writer:
         highest = answer[0].amax(1)  # NaN is passed on
         if len(answer) == 1 and not torch.isfinite(highest).all():
             raise NonFiniteLogitsError(
-                f"the teacher's scores hold NaN or infinity in the rows {facts.row_ids[:8]}. Look at its "
+                f"the teacher's logits hold NaN or infinity in the rows {facts.row_ids[:8]}. Look at its "
                 "weights and its dtype (float16 overflows in T5)."
             )
         if isinstance(target, TopKTarget) and target.temperature != 1:
-            raise CacheError("a teacher that was softened before cannot be stored again.")
+            raise CacheError(
+                "a teacher that is a truncated cache of another temperature than 1 cannot be cached again.",
+                field="teacher",
+            )
         return answer, first
 
 
@@ -289,10 +309,16 @@ def _chosen_k(config: CacheConfig, probe: Answer, size: int) -> int | None:
     """The k that was asked for, or that the budget needs; None for dense."""
     if len(probe) == 3:
         k = probe[0].shape[1]
-        if config.max_kl_error is not None or config.temperature != 1 or config.k not in (None, k):
+        defaults = {"max_kl_error": (None,), "temperature": (1,), "k": (None, k)}
+        wrong = [name for name, allowed in defaults.items() if getattr(config, name) not in allowed]
+        if wrong:
             raise CacheError(
                 f"the teacher gives its {k} likeliest tokens at temperature 1, and nothing else: leave k, "
-                "max_kl_error and temperature as they are, and ask the teacher for another k."
+                "max_kl_error and temperature as they are, and ask the teacher for another k.",
+                field=wrong[0],
+                found=getattr(config, wrong[0]),
+                allowed=defaults[wrong[0]],
+                suggestion=defaults[wrong[0]][0],
             )
         return k
     scores = probe[0][:, :size]
@@ -310,7 +336,7 @@ def _chosen_k(config: CacheConfig, probe: Answer, size: int) -> int | None:
 
 
 def _link(source: Path, target: Path) -> None:
-    """A second name for the same bytes, or a copy where the disk knows no such thing."""
+    """A hard link to the same bytes, or a copy where the file system has no links."""
     try:
         os.link(source, target)
     except OSError:

@@ -1,4 +1,4 @@
-"""A teacher that was asked before: its answers are read from disk."""
+"""A teacher whose distributions were cached: they are read from disk."""
 
 import json
 from collections.abc import Mapping
@@ -27,22 +27,22 @@ TOKENIZER = "tokenizer"
 class CachedTeacher:
     """What :func:`distill_kd.write_cache` wrote, as a :class:`distill_kd.Teacher` like the live one.
 
-    Every byte is verified on opening; then files are mapped, not read, so that rows come in any order and
-    several processes share one copy in memory. It can be pickled, and opens its files anew where it arrives.
+    Every byte is verified on opening. After that the files are mapped, not read, so that rows may come in any
+    order and several processes share one copy in memory. A pickled teacher opens its files again.
 
     Args:
         folder: The cache.
-        expected: What it has to be made from, as :func:`distill_kd.cache_fingerprint` gives it, or any part
-            of that, such as distill-datakit's fingerprint.
+        expected: The fingerprint that the cache must have, as :func:`distill_kd.cache_fingerprint` returns
+            it, or any part of that, such as distill-datakit's fingerprint.
 
     Attributes:
-        header: All that the cache says about itself: ``task``, ``vocab_size``, ``k`` (None: dense),
+        header: The description of the cache: ``task``, ``vocab_size``, ``k`` (None: dense),
             ``temperature``, ``epochs``, ``rows``, ``tokens``, ``bytes_per_token``, ``kl_error``,
             ``validation_score``, ``fingerprint``.
         config: The teacher's ``vocab_size`` (shared tokens) and ``decoder_start_token_id``.
 
     Raises:
-        IntegrityError: A file was changed, or is not sealed.
+        IntegrityError: A file was changed, or has no manifest.
         CacheMismatchError: A field of ``expected`` differs; or the format is another version's.
         NotADirectoryError: There is no such folder.
     """
@@ -99,7 +99,7 @@ class CachedTeacher:
         return tokenizer
 
     def target(self, batch: Mapping[str, Tensor]) -> DenseTarget | TopKTarget:
-        """Read what the teacher said about the rows of ``batch``.
+        """Read the teacher's distributions for the rows of ``batch``.
 
         Args:
             batch: ``row_id``, ``(batch,)``, and the student's inputs and labels, ``(batch, seq)``.
@@ -133,7 +133,7 @@ class CachedTeacher:
         for row_id, check, low, high in zip(facts.row_ids, facts.checks, first, last, strict=True):
             place = next((at for at in range(low, high) if self._checks[at] == check), None)
             if place is None:
-                raise CacheError(self._why(row_id, there=high > low))
+                raise CacheError(self._why(row_id, there=high > low), field="row_id", found=row_id)
             places.append(place)
         return places
 
@@ -148,12 +148,12 @@ class CachedTeacher:
         if header["task"] == "masked":
             return (
                 f"row {row_id} is masked in another way than in the {header['epochs']} epoch(s) that "
-                f"{self.folder} holds: another seed or probability, or a later epoch. Store more epochs "
+                f"{self.folder} holds: another seed or probability, or a later epoch. Cache more epochs "
                 "(CacheConfig.epochs), or let the collator's set_epoch begin again after the last."
             )
         return (
             f"row {row_id} is in {self.folder}, but the teacher read other inputs or labels there. Tokenize "
-            "with the same limits, or write the cache anew."
+            "with the same limits, or write the cache again."
         )
 
     def check_objective(self, objective: "Objective") -> None:
@@ -217,14 +217,17 @@ def read_header(folder: Path) -> dict[str, Any]:
     """What a cache says about itself.
 
     Raises:
-        CacheMismatchError: It is none, or in another format.
+        CacheMismatchError: It is not a cache, or is in another format.
     """
     path = folder / HEADER
     header: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     if header.get("format") != FORMAT:
         raise CacheMismatchError(
-            f"{folder} has format {header.get('format')!r}, and this version reads {FORMAT}: it is no cache "
-            "of a teacher, or one of another version. Write it anew."
+            f"{folder} has format {header.get('format')!r}, and this version reads {FORMAT}: it is not the "
+            "cache of a teacher, or one of another version. Write it again.",
+            field="format",
+            found=header.get("format"),
+            allowed=(FORMAT,),
         )
     return header
 
@@ -238,6 +241,9 @@ def compare_fingerprints(folder: Path, found: Mapping[str, str], expected: Mappi
     for name in sorted(found.keys() & expected.keys()):
         if found[name] != expected[name]:
             raise CacheMismatchError(
-                f"{folder} was made from another {name}: {found[name][:16]} is stored and "
-                f"{expected[name][:16]} is asked for. Use the {name} it was made from, or write it anew."
+                f"{folder} was made from another {name}: {found[name][:16]} is cached and "
+                f"{expected[name][:16]} is asked for. Use the {name} it was made from, or write it again.",
+                field=name,
+                found=expected[name],
+                allowed=(found[name],),
             )

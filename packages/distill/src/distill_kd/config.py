@@ -1,4 +1,4 @@
-"""What a run file may say about distillation. Loads no torch."""
+"""Configuration of a distillation. Loads no torch."""
 
 import math
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ Labels = Literal["data", "teacher"]
 
 @dataclass(frozen=True, kw_only=True)
 class DistillConfig:
-    """How strongly, and by which measure, the student follows the teacher.
+    """How strongly, and by which divergence, the student follows the teacher.
 
     Attributes:
         kd_weight: Share of the divergence in the loss, from 0 to 1. The cross-entropy on the labels has the

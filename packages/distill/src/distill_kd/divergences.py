@@ -7,8 +7,6 @@ without effect. What each computes is in :mod:`distill_kd.closed_forms`, with it
 are not offered.
 """
 
-from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 
 import torch
@@ -19,7 +17,6 @@ from distill_kd.closed_forms import ClosedForm
 from distill_kd.config import check_alpha, check_beta, check_exponents, check_positive, check_temperature
 from distill_kd.errors import ShapeError
 from distill_kd.fused_loss import chunked_value_and_grad, wide_dtype
-from distill_kd.registry import Divergence, DivergenceFunction, check_divergence_name, installed_divergence
 
 
 def forward_kl(
@@ -47,6 +44,14 @@ def forward_kl(
 
     Source:
         Hinton et al. 2015, section 2, arXiv:1503.02531.
+
+    Example:
+        >>> import torch
+        >>> from distill_kd import forward_kl
+        >>> student, teacher = torch.zeros(1, 1, 2), torch.tensor([[[0.75, 0.25]]]).log()
+        >>> mask = torch.ones(1, 1, dtype=torch.bool)
+        >>> f"{forward_kl(student, teacher, mask=mask):.4f}"
+        '0.1308'
     """
     return _summed(closed_forms.forward_kl, student_logits, teacher_logits, mask, temperature)
 
@@ -60,6 +65,14 @@ def reverse_kl(
 
     Source:
         Gu et al. 2024, section 2.1, arXiv:2306.08543.
+
+    Example:
+        >>> import torch
+        >>> from distill_kd import reverse_kl
+        >>> student, teacher = torch.zeros(1, 1, 2), torch.tensor([[[0.75, 0.25]]]).log()
+        >>> mask = torch.ones(1, 1, dtype=torch.bool)
+        >>> f"{reverse_kl(student, teacher, mask=mask):.4f}"
+        '0.1438'
     """
     return _summed(closed_forms.reverse_kl, student_logits, teacher_logits, mask, temperature)
 
@@ -90,6 +103,14 @@ def jensen_shannon(
 
     Source:
         Agarwal et al. 2024, section 2, arXiv:2306.13649.
+
+    Example:
+        >>> import torch
+        >>> from distill_kd import jensen_shannon
+        >>> student, teacher = torch.zeros(1, 1, 2), torch.tensor([[[0.75, 0.25]]]).log()
+        >>> mask = torch.ones(1, 1, dtype=torch.bool)
+        >>> f"{jensen_shannon(student, teacher, mask=mask, beta=0.5):.4f}"
+        '0.0338'
     """
     check_beta(beta)
     form = partial(closed_forms.jensen_shannon, beta=beta)
@@ -120,6 +141,14 @@ def skew_kl(
 
     Source:
         Ko et al. 2024 (DistiLLM), section 3.1, arXiv:2402.03898.
+
+    Example:
+        >>> import torch
+        >>> from distill_kd import skew_kl
+        >>> student, teacher = torch.zeros(1, 1, 2), torch.tensor([[[0.75, 0.25]]]).log()
+        >>> mask = torch.ones(1, 1, dtype=torch.bool)
+        >>> f"{skew_kl(student, teacher, mask=mask, alpha=0.1):.4f}"
+        '0.1070'
     """
     check_alpha(alpha)
     form = partial(closed_forms.skew_kl, alpha=alpha)
@@ -140,6 +169,14 @@ def skew_reverse_kl(
 
     Source:
         Ko et al. 2024 (DistiLLM), section 3.1, arXiv:2402.03898.
+
+    Example:
+        >>> import torch
+        >>> from distill_kd import skew_reverse_kl
+        >>> student, teacher = torch.zeros(1, 1, 2), torch.tensor([[[0.75, 0.25]]]).log()
+        >>> mask = torch.ones(1, 1, dtype=torch.bool)
+        >>> f"{skew_reverse_kl(student, teacher, mask=mask, alpha=0.1):.4f}"
+        '0.1131'
     """
     check_alpha(alpha)
     form = partial(closed_forms.skew_reverse_kl, alpha=alpha)
@@ -175,6 +212,14 @@ def alpha_beta(
 
     Source:
         Cichocki et al. 2011, equation 18, doi:10.3390/e13010134; Wang et al. 2025 (ABKD), arXiv:2505.04560.
+
+    Example:
+        >>> import torch
+        >>> from distill_kd import alpha_beta
+        >>> student, teacher = torch.zeros(1, 1, 2), torch.tensor([[[0.75, 0.25]]]).log()
+        >>> mask = torch.ones(1, 1, dtype=torch.bool)
+        >>> f"{alpha_beta(student, teacher, mask=mask):.4f}"
+        '0.1520'
     """
     check_exponents(alpha, beta)
     form = partial(closed_forms.alpha_beta, alpha=alpha, beta=beta)
@@ -190,6 +235,14 @@ def total_variation(
 
     Source:
         Wen et al. 2023, section 3, arXiv:2307.15190.
+
+    Example:
+        >>> import torch
+        >>> from distill_kd import total_variation
+        >>> student, teacher = torch.zeros(1, 1, 2), torch.tensor([[[0.75, 0.25]]]).log()
+        >>> mask = torch.ones(1, 1, dtype=torch.bool)
+        >>> f"{total_variation(student, teacher, mask=mask):.4f}"
+        '0.2500'
     """
     return _summed(closed_forms.total_variation, student_logits, teacher_logits, mask, temperature)
 
@@ -204,6 +257,14 @@ def logit_mse(
 
     Source:
         Kim et al. 2021, section 3, arXiv:2105.08919 (without centring).
+
+    Example:
+        >>> import torch
+        >>> from distill_kd import logit_mse
+        >>> student, teacher = torch.zeros(1, 1, 2), torch.tensor([[[0.75, 0.25]]]).log()
+        >>> mask = torch.ones(1, 1, dtype=torch.bool)
+        >>> f"{logit_mse(student, teacher, mask=mask):.4f}"
+        '0.3017'
     """
     return _summed(closed_forms.logit_mse, student_logits, teacher_logits, mask, temperature)
 
@@ -233,75 +294,18 @@ def top_k_kl(
 
     Source:
         The data-processing inequality for f-divergences: Cover and Thomas 2006, section 2.8.
+
+    Example:
+        >>> import torch
+        >>> from distill_kd import top_k_kl
+        >>> student, teacher = torch.zeros(1, 1, 2), torch.tensor([[[0.75, 0.25]]]).log()
+        >>> mask = torch.ones(1, 1, dtype=torch.bool)
+        >>> f"{top_k_kl(student, teacher, mask=mask, k=1):.4f}"
+        '0.1308'
     """
     check_positive("k", k)
     form = partial(closed_forms.top_k_kl, k=k)
     return _summed(form, student_logits, teacher_logits, mask, temperature)
-
-
-BUILT_IN: Mapping[str, Divergence] = {
-    one.name: one
-    for one in (
-        Divergence(
-            name="alpha_beta",
-            function=alpha_beta,
-            closed_form=closed_forms.alpha_beta,
-            arguments=("alpha", "beta"),
-        ),
-        Divergence(name="forward_kl", function=forward_kl, closed_form=closed_forms.forward_kl),
-        Divergence(
-            name="jensen_shannon",
-            function=jensen_shannon,
-            closed_form=closed_forms.jensen_shannon,
-            arguments=("beta",),
-        ),
-        Divergence(
-            name="logit_mse", function=logit_mse, closed_form=closed_forms.logit_mse, needs_all_logits=True
-        ),
-        Divergence(name="reverse_kl", function=reverse_kl, closed_form=closed_forms.reverse_kl),
-        Divergence(name="skew_kl", function=skew_kl, closed_form=closed_forms.skew_kl, arguments=("alpha",)),
-        Divergence(
-            name="skew_reverse_kl",
-            function=skew_reverse_kl,
-            closed_form=closed_forms.skew_reverse_kl,
-            arguments=("alpha",),
-        ),
-        Divergence(name="top_k_kl", function=top_k_kl, closed_form=closed_forms.top_k_kl, arguments=("k",)),
-        Divergence(
-            name="total_variation", function=total_variation, closed_form=closed_forms.total_variation
-        ),
-    )
-}
-
-
-def resolve(divergence: str | Divergence | DivergenceFunction) -> Divergence:
-    """A divergence given by name, as a function or as it is, with what a loss has to know about it.
-
-    Raises:
-        ConfigError: The name is unknown, or an argument that a ``partial`` fixes is outside its range.
-        TypeError: The function has no such argument.
-    """
-    if isinstance(divergence, str):
-        check_divergence_name(divergence)
-        return BUILT_IN.get(divergence) or installed_divergence(divergence)
-    if not isinstance(divergence, Divergence):
-        divergence = _described(divergence)
-    if isinstance(divergence.function, partial):
-        nothing = torch.zeros(1, 1, 2)
-        mask = torch.ones(1, 1, dtype=torch.bool)
-        divergence.function(nothing, nothing, mask=mask, temperature=1.0)  # checks its arguments
-    return divergence
-
-
-def _described(function: DivergenceFunction) -> Divergence:
-    """A function with what is known about it: everything where it is of this package, bound or not."""
-    bound = function if isinstance(function, partial) else partial(function)
-    for known in BUILT_IN.values():
-        if known.function is bound.func and known.closed_form is not None:
-            if not bound.keywords:
-                return known
-            return replace(known, function=function, closed_form=partial(known.closed_form, **bound.keywords))
-    return Divergence(name=str(getattr(bound.func, "__name__", bound.func)), function=function)
 
 
 def check_shapes(student_logits: Tensor, teacher_logits: Tensor, mask: Tensor) -> None:
@@ -314,7 +318,11 @@ def check_shapes(student_logits: Tensor, teacher_logits: Tensor, mask: Tensor) -
     if student_logits.ndim != 3 or student_logits.shape != teacher_logits.shape:  # (batch, seq, vocab)
         raise ShapeError(
             f"the student's logits are {tuple(student_logits.shape)} and the teacher's "
-            f"{tuple(teacher_logits.shape)}; both must be the same (batch, seq, vocab). Nothing is broadcast."
+            f"{tuple(teacher_logits.shape)}; both must be the same (batch, seq, vocab). Nothing is "
+            "broadcast.",
+            field="teacher_logits",
+            found=tuple(teacher_logits.shape),
+            allowed=(tuple(student_logits.shape),),
         )
     check_mask(mask, tuple(student_logits.shape[:-1]))
 
@@ -322,7 +330,12 @@ def check_shapes(student_logits: Tensor, teacher_logits: Tensor, mask: Tensor) -
 def check_mask(mask: Tensor, shape: tuple[int, ...]) -> None:
     """Refuse a mask that is not boolean and ``(batch, seq)``."""
     if tuple(mask.shape) != shape:
-        raise ShapeError(f"mask is {tuple(mask.shape)}; it must be {shape}, (batch, seq).")
+        raise ShapeError(
+            f"mask is {tuple(mask.shape)}; it must be {shape}, (batch, seq).",
+            field="mask",
+            found=tuple(mask.shape),
+            allowed=(shape,),
+        )
     if mask.dtype != torch.bool:
         raise TypeError(f"mask is {mask.dtype}; it must be torch.bool: pass labels != -100, for instance.")
 

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from distill_kd import closed_forms
+from distill_kd.built_in import resolve
 from distill_kd.config import check_positive, check_temperature
-from distill_kd.divergences import check_mask, resolve
+from distill_kd.divergences import check_mask
 from distill_kd.errors import ConfigError, ShapeError
 from distill_kd.fused_loss import (
     DEFAULT_BUDGET_BYTES,
@@ -63,6 +64,15 @@ def chunked_divergence(
     Source:
         The method of chunks with fused gradients: Hsu et al. 2024 (Liger Kernel), section 3.2,
         arXiv:2410.10989; here for any divergence, in place.
+
+    Example:
+        >>> import torch
+        >>> from distill_kd import DenseTarget, OutputHead, chunked_divergence
+        >>> hidden, head = torch.zeros(1, 1, 3, requires_grad=True), OutputHead((torch.ones(2, 3),))
+        >>> target = DenseTarget(torch.tensor([[[0.75, 0.25]]]).log())
+        >>> loss = chunked_divergence(hidden, head, target, mask=torch.ones(1, 1, dtype=torch.bool))
+        >>> f"{loss:.4f}"
+        '0.1308'
     """
     shape = tuple(student_hidden.shape[:-1])
     check_mask(mask, shape)
@@ -96,7 +106,10 @@ def _value_and_grad(divergence: Divergence, temperature: float) -> ValueAndGrad:
         if len(teacher) == 1 and teacher[0].shape[-1] != scores.shape[-1]:
             raise ShapeError(
                 f"the student scores {scores.shape[-1]} tokens and the teacher {teacher[0].shape[-1]}; both "
-                "must be the same. If one is padded, use Objective(vocab_size=...) of check_vocabularies."
+                "must be the same. If one is padded, use Objective(vocab_size=...) of check_vocabularies.",
+                field="target",
+                found=teacher[0].shape[-1],
+                allowed=(scores.shape[-1],),
             )
         loss, gradient = measure(scores, teacher)
         return loss[None], gradient
@@ -137,7 +150,10 @@ def check_target(target: Target, shape: tuple[int, ...], divergence: Divergence,
     if tuple(target.shape) != shape:
         raise ShapeError(
             f"the student's positions are {shape} and the teacher's {tuple(target.shape)}; batch and seq "
-            "must be equal, nothing is broadcast. Give both the same inputs."
+            "must be equal, nothing is broadcast. Give both the same inputs.",
+            field="target",
+            found=tuple(target.shape),
+            allowed=(shape,),
         )
     if not isinstance(target, TopKTarget):
         return
@@ -166,7 +182,10 @@ def check_width(hidden: Tensor, head: OutputHead) -> None:
     if hidden.shape[-1] != sum(head.widths):
         raise ShapeError(
             f"the hidden states are {hidden.shape[-1]} wide, and the head reads {sum(head.widths)}; take "
-            "both from hidden_and_head(model, inputs)."
+            "both from hidden_and_head(model, inputs).",
+            field="student_hidden",
+            found=hidden.shape[-1],
+            allowed=(sum(head.widths),),
         )
 
 

@@ -1,11 +1,11 @@
-"""A teacher's own texts, as rows to train on."""
+"""Texts that a teacher generates, as rows to train on."""
 
 from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, TypedDict
 
 from distill_adapters import Task
-from distill_kd.config import check_task
+from distill_kd.config import check_positive, check_task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class GeneratedRow(TypedDict):
-    """One input and what the teacher made of it, with the score that ``distill_adapters.predict`` gives."""
+    """One input and the teacher's answer, with the score that ``distill_adapters.predict`` gives."""
 
     id: int | str
     input: str
@@ -34,8 +34,8 @@ def generate_teacher(
 ) -> Iterator[GeneratedRow]:
     """Let the teacher answer every input; sequence-level distillation trains on the answers.
 
-    Rows come in their own order and are read ``chunk_rows`` at a time, so that a writer can save as they come
-    and a second run, told through ``skip`` what is there, goes on where the first ended.
+    Rows are yielded in the order of the inputs and read ``chunk_rows`` at a time, so that they can be saved
+    one by one, and a second run that is given their ids as ``skip`` continues where the first one ended.
 
     Args:
         model: The teacher.
@@ -43,23 +43,31 @@ def generate_teacher(
         rows: Pairs of id and input text; may be endless.
         task: "causal", "seq2seq" or "masked".
         decoding: How to generate; None is ``distill_adapters.DecodingConfig()``, greedy.
-        skip: Ids that need no answer any more.
+        skip: Ids that already have an answer.
         chunk_rows: Inputs given to ``distill_adapters.predict`` at once, which sorts them by length; > 0.
 
     Yields:
         One row for each input whose id is not in ``skip``.
 
     Raises:
-        ValueError: The task is unknown, or ``chunk_rows`` is below 1.
+        ConfigError: The task is unknown, or ``chunk_rows`` is below 1.
 
     Source:
         Kim and Rush 2016, section 3.2, arXiv:1606.07947.
+
+    Example:
+        >>> from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+        >>> from distill_kd import generate_teacher
+        >>> model = AutoModelForSeq2SeqLM.from_pretrained("translator")
+        >>> tokenizer = AutoTokenizer.from_pretrained("translator")
+        >>> inputs = [(0, "w1 w2"), (1, "w3 w4")]
+        >>> [row["id"] for row in generate_teacher(model, tokenizer, inputs, task="seq2seq", skip=[0])]
+        [1]
     """
     from distill_adapters import DecodingConfig, predict
 
     check_task(task)
-    if chunk_rows < 1:
-        raise ValueError(f"chunk_rows = {chunk_rows} was asked for; it must be at least 1.")
+    check_positive("chunk_rows", chunk_rows)
     done = frozenset(skip)
     pending = (row for row in rows if row[0] not in done)
     while chunk := list(islice(pending, chunk_rows)):

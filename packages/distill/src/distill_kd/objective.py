@@ -9,6 +9,7 @@ from torch import Tensor
 
 from distill_adapters import IGNORE_INDEX, Task
 from distill_kd import closed_forms
+from distill_kd.built_in import resolve
 from distill_kd.config import (
     DistillConfig,
     Labels,
@@ -18,7 +19,6 @@ from distill_kd.config import (
     check_task,
     check_temperature,
 )
-from distill_kd.divergences import resolve
 from distill_kd.errors import ConfigError, ShapeError
 from distill_kd.fused_divergence import check_target, chosen_rows, divergence_value_and_grad, rows_of
 from distill_kd.fused_loss import DEFAULT_BUDGET_BYTES, ValueAndGrad, chunked_value_and_grad
@@ -186,7 +186,12 @@ class Objective:
         """Both ways in one: ``student`` is what the head reads, or logits without one."""
         shape = tuple(student.shape[:-1])
         if tuple(labels.shape) != shape:
-            raise ShapeError(f"labels are {tuple(labels.shape)}; they must be {shape}, (batch, seq).")
+            raise ShapeError(
+                f"labels are {tuple(labels.shape)}; they must be {shape}, (batch, seq).",
+                field="labels",
+                found=tuple(labels.shape),
+                allowed=(shape,),
+            )
         check_target(target, shape, self.resolved, self.temperature)
         index, wanted = self.labelled(labels)
         tokens = len(index)
@@ -253,12 +258,16 @@ class Objective:
             raise ShapeError(
                 f"the student scores {student} tokens and the teacher {scored}. If they share a tokenizer "
                 "and one is padded, pass Objective(vocab_size=check_vocabularies(...).tokens); if not, they "
-                "cannot be compared."
+                "cannot be compared.",
+                field="vocab_size",
             )
         if self.vocab_size is not None and min(student, scored) < self.vocab_size:
             raise ShapeError(
                 f"vocab_size = {self.vocab_size} tokens are shared, but the student scores {student} and "
-                f"the teacher {scored}."
+                f"the teacher {scored}.",
+                field="vocab_size",
+                found=self.vocab_size,
+                suggestion=min(student, scored),
             )
         return self.vocab_size or student
 

@@ -1,4 +1,4 @@
-"""A teacher behind an HTTP server, which tells its likeliest tokens."""
+"""A teacher behind an HTTP server, which gives its likeliest tokens."""
 
 import json
 import logging
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from distill_kd.errors import ServedTeacherError
+from distill_kd.config import check_positive
+from distill_kd.errors import ConfigError, ServedTeacherError, unknown
 from distill_kd.teachers import TopKTarget
 
 if TYPE_CHECKING:
@@ -27,24 +28,25 @@ INTERFACES: tuple[str, ...] = get_args(Interface)
 class ServedTeacher:
     """A causal model of vLLM or SGLang, as a :class:`distill_kd.Teacher` to be written into a cache.
 
-    Ids are sent and ids come back, so nothing is tokenized twice. "vllm" asks the OpenAI-compatible
-    ``/v1/completions`` for ``prompt_logprobs``; a server of that interface that does not know them is refused
-    by its answer. SGLang names tokens by their text there, which is ambiguous, so "sglang" asks its own
+    Token ids are sent and received, so nothing is tokenized twice. "vllm" uses the OpenAI-compatible
+    ``/v1/completions`` with ``prompt_logprobs``; a server of that interface that does not support them is
+    refused. SGLang names tokens by their text there, which is ambiguous, so "sglang" uses its own
     ``/generate``.
 
     Args:
-        url: Of the server, such as ``http://localhost:8000``.
-        model: The name that it serves the model by.
-        tokenizer: The model's; ids that it does not have are refused.
-        k: Likeliest tokens to ask for at each position; vLLM allows 20 unless started with a larger
-            ``--max-logprobs``.
+        url: Address of the server, such as ``http://localhost:8000``.
+        model: The name under which the server offers the model.
+        tokenizer: The tokenizer of the model; ids that it does not have are refused.
+        k: Number of likeliest tokens to request at each position. vLLM allows 20 unless it was started with a
+            larger ``--max-logprobs``.
         interface: "vllm" or "sglang".
-        api_key: Sent as a bearer token, kept nowhere.
-        timeout_s: Of one request.
-        retries: How often a request is repeated when the server is busy or away, after 1, 2, 4 ... seconds.
+        api_key: Sent as a bearer token; it is not written anywhere.
+        timeout_s: Timeout of one request in seconds.
+        retries: How often a request is repeated when the server is busy or unreachable, after 1, 2, 4 ...
+            seconds.
 
     Raises:
-        ValueError: The interface is unknown, or ``k`` is below 1.
+        ConfigError: The interface is unknown, ``k`` is below 1, or the URL is not one of HTTP.
     """
 
     def __init__(
@@ -60,11 +62,15 @@ class ServedTeacher:
         retries: int = 5,
     ) -> None:
         if interface not in INTERFACES:
-            raise ValueError(f"interface = {interface!r} is unknown; there are {', '.join(INTERFACES)}.")
-        if k < 1:
-            raise ValueError(f"k = {k} was asked for; it must be at least 1.")
+            raise unknown("interface", interface, INTERFACES)
+        check_positive("k", k)
         if not url.startswith(("http://", "https://")):
-            raise ValueError(f"url = {url!r} is no address of a server; it begins with http:// or https://.")
+            raise ConfigError(
+                f"url = {url!r} is not a valid address of a server; it begins with http:// or https://.",
+                field="url",
+                found=url,
+                suggestion=f"http://{url}",
+            )
         self.url, self.name, self.tokenizer, self.k = url.rstrip("/").removesuffix("/v1"), model, tokenizer, k
         self.interface, self.timeout_s, self.retries = interface, timeout_s, retries
         self.fingerprint = {"model": f"{model}, served by {interface}", "dtype": "the server's"}
@@ -109,13 +115,17 @@ class ServedTeacher:
         if len(best) < self.k:
             raise ServedTeacherError(
                 f"{self.k} tokens were asked for at each position and {self.url} gave {len(best)}. Ask for "
-                f"k = {len(best)}, or start vLLM with --max-logprobs {self.k}."
+                f"k = {len(best)}, or start vLLM with --max-logprobs {self.k}.",
+                field="k",
+                found=self.k,
+                suggestion=len(best),
             )
         beyond = max(token for token, _ in best)
         if beyond >= self._size:
             raise ServedTeacherError(
                 f"{self.url} gave the id {beyond}, and the tokenizer has {self._size}: it serves a model of "
-                "another tokenizer. Give ServedTeacher that of the model."
+                "another tokenizer. Give ServedTeacher the tokenizer of that model.",
+                field="tokenizer",
             )
         return best
 
@@ -128,7 +138,10 @@ class ServedTeacher:
             if not choice.get("prompt_logprobs"):
                 raise ServedTeacherError(
                     f"{self.url} gave no prompt_logprobs: it is not vLLM, or too old. For SGLang pass "
-                    "interface='sglang'."
+                    "interface='sglang'.",
+                    field="interface",
+                    found=self.interface,
+                    suggestion="sglang",
                 )
             answers.append(
                 [
@@ -164,13 +177,17 @@ class ServedTeacher:
             except urllib.error.HTTPError as error:
                 why = f"HTTP {error.code}: {error.read(500).decode('utf-8', 'replace')}"
                 if error.code not in _AGAIN:
-                    raise ServedTeacherError(f"{self.url}{path} refused: {why}") from error
+                    raise ServedTeacherError(
+                        f"{self.url}{path} refused: {why}", field="url", found=self.url
+                    ) from error
             except (OSError, ValueError) as error:
                 why = str(error)
             if attempt < self.retries:
                 _LOG.warning("%s%s: %s; again in %d s", self.url, path, why, 2**attempt)
                 time.sleep(2**attempt)
-        raise ServedTeacherError(f"{self.url}{path} did not answer {self.retries + 1} times: {why}")
+        raise ServedTeacherError(
+            f"{self.url}{path} did not answer {self.retries + 1} times: {why}", field="url", found=self.url
+        )
 
 
 def _rest(pairs: list[tuple[int, float]]) -> float:

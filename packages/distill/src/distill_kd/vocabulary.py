@@ -49,6 +49,14 @@ def check_vocabularies(
 
     Raises:
         VocabularyError: The maps differ, or a model scores fewer tokens than its tokenizer has.
+
+    Example:
+        >>> from transformers import AutoTokenizer
+        >>> from distill_kd import check_vocabularies
+        >>> tokenizer = AutoTokenizer.from_pretrained("writer")
+        >>> shared = check_vocabularies(tokenizer, tokenizer, teacher_size=len(tokenizer) + 4)
+        >>> shared.tokens == len(tokenizer), "the teacher model" in shared.message
+        (True, True)
     """
     student, teacher = student_tokenizer.get_vocab(), teacher_tokenizer.get_vocab()
     if student != teacher:
