@@ -24,11 +24,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 VOCABULARY = Path(__file__).with_suffix(".toml")
 READ = (".jinja", ".md", ".py", ".toml")
-NEVER_READ = (
-    "CHANGELOG.md",
-    "test_vocabulary.py",
-    "vocabulary.toml",
-)  # they name idioms in order to replace or to find them
+NEVER_READ = ("CHANGELOG.md", "test_vocabulary.py", "vocabulary.toml")  # they have to name idioms
 CODE = re.compile(r"^ *```.*?^ *```|``.*?``|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 GAP = "\0"  # stands for code between two pieces of prose, so that no idiom spans it
 FSTRING_PART = getattr(tokenize, "FSTRING_MIDDLE", None)  # from Python 3.12 on
