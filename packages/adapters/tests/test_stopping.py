@@ -139,10 +139,11 @@ def test_other_data_is_refused(make_trainer: Any) -> None:
         make_trainer(
             "gpt2", on_progress=at(1, signal.SIGTERM), data_fingerprint={"data": "a", "masking": "m"}
         ).train()
-    with pytest.raises(ResumeError, match=r"data\.masking = m, and this run has n"):
+    with pytest.raises(ResumeError) as caught:
         make_trainer("gpt2", data_fingerprint={"data": "a", "masking": "n"}).train(
             resume_from_checkpoint=True
         )
+    assert (caught.value.field, caught.value.found, caught.value.suggestion) == ("data.masking", "n", "m")
 
 
 def test_the_error_can_be_caught_as_either_and_pickled() -> None:
