@@ -11,7 +11,7 @@ def plan(arguments: argparse.Namespace) -> None:
 
     made = prepare(arguments.run_file, arguments.overrides)
     from distill_adapters.quiet import quieten
-    from distill_app_trainer.commands import timing
+    from distill_app_trainer.commands.timing import describe, measure
     from distill_app_trainer.run.data import load_texts
     from distill_app_trainer.run.display import plan_text
 
@@ -22,12 +22,12 @@ def plan(arguments: argparse.Namespace) -> None:
     if not arguments.as_json:
         print(plan_text(made, rows).rstrip("\n"))
     made.refuse_if_too_big()
-    rates = timing.measure(made, texts) if arguments.measure else {}
+    rates = measure(made, texts) if arguments.measure else {}
     if arguments.as_json:
         seconds = {job.system: rate for job, rate in rates.items()}
         print(json.dumps({**made.to_dict(), "rows": rows, "seconds_per_step": seconds}, default=str))
     elif arguments.measure:
-        print(timing.describe(made, rows, rates))
+        print(describe(made, rows, rates))
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:

@@ -138,8 +138,8 @@ class EvaluateStage(Stage):
     Attributes:
         systems: The models to score; a stage with seeds stands for all of them.
         data: The name of the data.
-        metrics: Names of ``distill_metrics.metric_names()``, ``accuracy`` (the share of answers that are right
-            as a whole) or, for masked models, ``nll``.
+        metrics: Names of ``distill_metrics.metric_names()``, ``accuracy`` (the share of answers that are
+            right as a whole) or, for masked models, ``nll``.
         compare: Pairs of systems; the further seeds of a stage are ``NAME_seedN``.
         max_new_tokens: The length of the longest answer, in tokens.
         beams: The beams of the search; 1 is greedy.
