@@ -182,7 +182,7 @@ _BY_HAND: Mapping[str, Mistake] = {
         (("encoder_layers = 1", "encoder_layers = 4000000"),), ("GB",), code=3
     ),
     "runs of nowhere": Mistake((), ("'runs'",), _folder("runs"), "list rusn"),
-    "a store that is not there": Mistake(
+    "a teacher cache that is not there": Mistake(
         (), ("cache_teacher",), _until("[stages.labels]"), "cache tiny.toml"
     ),
 }

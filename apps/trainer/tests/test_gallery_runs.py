@@ -1,4 +1,4 @@
-"""The mistakes that show only when models are trained or read: each is mended by the command that is printed.
+"""The mistakes that show only when models are trained or read: each is fixed by the command that is printed.
 
 Six by default; ``nox -s gallery`` runs all of them.
 """
@@ -67,8 +67,8 @@ UNLEARNT = (("stages.teacher.train.learning_rate=0.5",), "nothing to teach", 1)
 RESUMED: dict[str, tuple[Work, str]] = {
     "data that has changed": (rows_added, "begun with other data"),
     "a state that was cut off": (cut_off("state.json"), "is damaged"),
-    "a store that was cut off": (cut_off("data/stored/*.safetensors"), "stored"),
-    "a store that was damaged": (flipped("data/stored/*.safetensors"), "stored"),
+    "a teacher cache that was cut off": (cut_off("data/stored/*.safetensors"), "stored"),
+    "a teacher cache that was damaged": (flipped("data/stored/*.safetensors"), "stored"),
 }
 MORE: dict[str, tuple[Work, str]] = {
     "answers that were cut off": (cut_off("data/labels.jsonl"), "stored"),
@@ -78,7 +78,7 @@ MORE: dict[str, tuple[Work, str]] = {
 
 
 def said(capsys: pytest.CaptureFixture[str]) -> tuple[str, list[str]]:
-    """The error, and the command that mends it, which are the last two lines."""
+    """The error, and the command that fixes it, which are the last two lines."""
     lines = capsys.readouterr().err.strip().splitlines()
     assert not any("Traceback" in line for line in lines)
     assert lines[-2].startswith("error: "), lines
@@ -91,7 +91,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> tuple[str, list[str]]:
 def test_what_fails_in_training_is_mended_by_the_printed_command(
     mistake: tuple[tuple[str, ...], str, int], workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The same run anew, with the setting that helps: a rate that trains, an export or teacher accepted."""
+    """The same run again, with the setting that helps: a rate that trains, an export or teacher accepted."""
     settings, expected, code = mistake
     assert main(["run", "tiny.toml", *SHORT, *(word for one in settings for word in ("--set", one))]) == code
     error, fix = said(capsys)
@@ -114,7 +114,7 @@ def resumed(work: Work, expected: str, workplace: Path, capsys: pytest.CaptureFi
 def test_what_is_wrong_with_an_unfinished_run_is_mended_by_the_printed_command(
     mistake: str, workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What was damaged is never believed; its run file is run anew."""
+    """What was damaged is never believed; its run file is run again."""
     resumed(*RESUMED[mistake], workplace, capsys)
 
 

@@ -189,13 +189,16 @@ def test_an_interrupted_run_exits_with_130_says_how_to_go_on_and_ends_as_if_it_n
     assert process.returncode == 130
     (partial,) = workplace.glob("runs/*.partial")
     assert said.strip().splitlines()[-1] == (
-        f"error: interrupted. Go on with: distill-train resume runs/{partial.name}"
+        f"error: interrupted. Resume with: distill-train resume runs/{partial.name}"
     )
     assert "Traceback" not in said
     assert not (partial / "models" / "teacher").exists()
 
     assert main(["run", "teacher.toml"]) == 0
-    assert f"An unfinished run of the same lies in runs/{partial.name}" in capfd.readouterr().err
+    assert (
+        f"There is an unfinished run of the same. Resume it with: distill-train resume runs/{partial.name}"
+        in capfd.readouterr().err
+    )
     assert main(["resume", str(partial)]) == 0
     first, second = sorted(workplace.glob("runs/*/models/teacher/model.safetensors"))
     assert first.read_bytes() == second.read_bytes()

@@ -93,7 +93,7 @@ def test_a_folder_that_is_not_an_adapter_is_refused(tmp_path: Path) -> None:
 def test_a_moved_run_folder_still_loads(
     make: Callable[..., LoadedModel], make_policy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Base and adapter in one folder refer to each other by a relative path, and again once saved anew."""
+    """Base and adapter in one folder refer to each other by a relative path, and again once saved again."""
     run, policy = tmp_path / "run.partial", make_policy("llama")
     save_model(make("llama"), run / "models" / "base")
     adapted = attach(load_model(run / "models" / "base", policy), AdapterConfig(rank=2, dropout=0.0))

@@ -84,7 +84,7 @@ def test_what_the_hub_does_not_have_is_told_from_a_missing_network(
     from huggingface_hub.errors import RepositoryNotFoundError
 
     def unknown(*_given: object, **_options: object) -> None:
-        raise RepositoryNotFoundError.__new__(RepositoryNotFoundError)  # its constructor wants a response
+        raise RepositoryNotFoundError.__new__(RepositoryNotFoundError)  # its constructor needs a response
 
     monkeypatch.setattr(HfApi, "model_info", unknown)
     with pytest.raises(HubError) as caught:

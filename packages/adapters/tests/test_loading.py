@@ -1,4 +1,4 @@
-"""What is made, saved and loaded is the same model, and what is no model says so."""
+"""What is made, saved and loaded is the same model, and a folder without a model is refused."""
 
 import json
 import shutil
@@ -212,7 +212,7 @@ def test_embeddings_grow_with_the_tokenizer(
 
 
 def test_missing_tensors_are_refused(make: Any, make_policy: Any, tmp_path: Path) -> None:
-    """Transformers would fill them at random; a folder without a manifest is no excuse."""
+    """Transformers would fill them at random; also in a folder without a manifest."""
     from safetensors.torch import load_file, save_file
 
     folder = save_model(make("bert"), tmp_path / "model")

@@ -79,7 +79,7 @@ def test_batches_say_what_texts_alone_say(family: str, task: Any, beams: int, ma
 
 @pytest.mark.parametrize("family", ["bert", "distilbert"])
 def test_every_mask_is_filled(family: str, make: Any) -> None:
-    """With the likeliest token of one pass; other words stay, and a text without a mask is itself."""
+    """With the most likely token of one pass; other words stay, and a text without a mask is itself."""
     loaded = make(family)
     loaded.model.eval()
     mask = loaded.tokenizer.mask_token_id
@@ -255,7 +255,7 @@ def test_scores_are_finite_and_no_probability_above_one(make: Any) -> None:
 def test_generating_ends_where_positions_do(family: str, make: Any) -> None:
     """A model with learnt positions has no more of them; one with relative ones goes on."""
     loaded = make(family, seed=4)
-    loaded.model.generation_config.eos_token_id = 22  # a token that is hardly ever likeliest
+    loaded.model.generation_config.eos_token_id = 22  # a token that is hardly ever most likely
     found = predict(
         loaded.model,
         loaded.tokenizer,

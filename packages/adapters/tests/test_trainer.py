@@ -145,7 +145,7 @@ def test_gradients_are_watched_without_a_limit_too(make: Any, make_trainer: Any)
 
 @pytest.mark.parametrize("family", THREE)
 def test_data_without_labels_is_refused(family: str, make_trainer: Any, make_rows: Any) -> None:
-    """When every label is -100, naming how many rows were seen; a causal first token is no label."""
+    """When every label is -100, naming how many rows were seen; the first causal token does not count."""
     rows = make_rows(make_trainer(family).task)
     empty = rows.map(lambda row: {"labels": [row["labels"][0]] + [-100] * (len(row["labels"]) - 1)})
     if family != "gpt2":

@@ -62,7 +62,7 @@ def test_a_path_that_is_not_there_suggests_one() -> None:
     ],
 )
 def test_a_wrong_decoding_suggests_a_value(given: dict[str, float], field: str, suggestion: float) -> None:
-    """The suggested value in the place of the wrong one is accepted."""
+    """The suggested value in place of the wrong one is accepted."""
     with pytest.raises(ArgumentError) as refused:
         Decoding(**given)  # type: ignore[arg-type]  # of two types
     assert (refused.value.field, refused.value.suggestion) == (field, suggestion)

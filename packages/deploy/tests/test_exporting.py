@@ -51,7 +51,7 @@ def torch_texts(folder: Path, texts: list[str]) -> list[object]:
 
 
 def torch_best(folder: Path, text: str) -> int:
-    """The likeliest token of the only mask, by transformers."""
+    """The most likely token of the only mask, by transformers."""
     from transformers import AutoModelForMaskedLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)

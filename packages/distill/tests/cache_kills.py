@@ -132,7 +132,7 @@ def campaign(root: Path, kills: int, seed: int = 0) -> str:
     assert contents(folder) == truth
     return (
         f"{hit} kills ({events} file operations, {took:.2f} s a writing), {finished} finished in between, "
-        f"{resumed} of them from whole shards: every cache equal byte for byte, nothing half believed"
+        f"{resumed} of them from whole shards: every cache equal byte for byte, nothing partly accepted"
     )
 
 

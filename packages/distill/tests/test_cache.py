@@ -164,7 +164,7 @@ def test_a_truncated_cache_holds_the_likeliest_tokens_and_the_tail(
 
 
 def packed(rows: Any, width: int) -> Batch:
-    """Two packed rows, the second one shorter: positions begin anew, a block mask keeps the texts apart."""
+    """Two packed rows, the second one shorter: positions begin again, a block mask keeps the texts apart."""
     batch: dict[str, list[Any]] = {"input_ids": [], "labels": [], "position_ids": [], "row_id": []}
     for group in (rows[:3], rows[3:5]):
         ids = [token for row in group for token in row["input_ids"]]

@@ -25,7 +25,7 @@ from distill_kd.cache_format import decode_top_k, encode_top_k, kl_error, top_k_
 
 
 class Masks:
-    """Masks a row as a function of its number and the epoch, or, ``moving``, anew each time."""
+    """Masks a row as a function of its number and the epoch, or, ``moving``, again each time."""
 
     def __init__(self, collate: Any, *, moving: bool = False) -> None:
         self.collate, self.moving, self.epoch, self.calls = collate, moving, 0, 0
@@ -81,7 +81,7 @@ def test_each_stored_epoch_has_its_own_masks(
 def test_masks_that_move_cannot_be_cached(
     make_model: Any, make_rows: Any, collate: Any, tmp_path: Any
 ) -> None:
-    """A collator that masks anew each time is refused with that reason, and nothing is written."""
+    """A collator that masks again each time is refused with that reason, and nothing is written."""
     teacher, rows = LiveTeacher(make_model("Bert")), make_rows("causal")
     with pytest.raises(CacheError, match="masks that are fixed by row and epoch"):
         write_cache(teacher, rows, Masks(collate, moving=True), tmp_path / "cache", task="masked")

@@ -12,7 +12,7 @@ SCRIPT = Path(__file__).with_name("cache_kills.py")
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills processes that are forked")
 def test_five_kills_lose_nothing_and_leave_nothing_half(tmp_path: Path) -> None:
-    """Whole shards survive, half ones are made anew, the end is byte for byte that of a quiet writing."""
+    """Whole shards survive, half ones are made again, the end is byte for byte that of a quiet writing."""
     done = subprocess.run(
         [sys.executable, str(SCRIPT), str(tmp_path), "5"],
         env={**os.environ, "OMP_NUM_THREADS": "1"},

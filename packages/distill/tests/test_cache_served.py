@@ -194,7 +194,7 @@ def test_what_a_server_cannot_give_is_refused(
     with pytest.raises(ServedTeacherError, match=r"refused: HTTP 400: .*maximum is 20"):
         served(k=21).target(collate(rows))
     for config in (CacheConfig(max_kl_error=0.1), CacheConfig(temperature=2), CacheConfig(k=3)):
-        with pytest.raises(CacheError, match="its 6 likeliest tokens at temperature 1, and nothing else"):
+        with pytest.raises(CacheError, match="its 6 most likely tokens at temperature 1, and nothing else"):
             write_cache(served(), rows, collate, tmp_path / "cache", task="causal", config=config)
     for options, message in (({"k": 0}, "k = 0"), ({"interface": "tgi"}, "there are vllm, sglang")):
         with pytest.raises(ValueError, match=message):

@@ -174,7 +174,7 @@ def test_no_tensor_of_all_logits_ever_exists(name: str) -> None:
 
 
 def top_k(teacher: Tensor, k: int, temperature: float) -> TopKTarget:
-    """The ``k`` likeliest tokens of each position, and the rest."""
+    """The ``k`` most likely tokens of each position, and the rest."""
     log_probs = (teacher / temperature).log_softmax(-1)
     kept, ids = log_probs.topk(k, dim=-1)
     tail = log_probs.scatter(-1, ids, float("-inf")).logsumexp(-1)

@@ -88,7 +88,7 @@ def squared(s: list[float], t: list[float]) -> float:
 
 
 def bucketed(s: list[float], t: list[float]) -> float:
-    """KL(t || s) over the three likeliest tokens of ``t`` and the sum of the others."""
+    """KL(t || s) over the three most likely tokens of ``t`` and the sum of the others."""
     order = sorted(range(len(t)), key=lambda token: -t[token])
     teacher, student = ([p[token] for token in order] for p in (t, s))
     return kl([*teacher[:3], math.fsum(teacher[3:])], [*student[:3], math.fsum(student[3:])])

@@ -1,4 +1,4 @@
-"""A head taken apart gives the model's own logits, or is refused and left whole."""
+"""A head applied separately gives the model's own logits, or is refused and left whole."""
 
 from typing import Any
 

@@ -79,7 +79,7 @@ def test_live_and_cached_teachers_train_alike(
 def test_a_truncated_cache_trains_as_well(
     make: Any, make_rows: Any, make_arguments: Any, collate: Any, tmp_path: Any
 ) -> None:
-    """With the k likeliest tokens and the tail the loss falls too."""
+    """With the k most likely tokens and the tail the loss falls too."""
     rows = rows_of(make_rows)
     config = CacheConfig(k=8)
     write_cache(LiveTeacher(make(1)), rows, collate, tmp_path / "cache", task="seq2seq", config=config)

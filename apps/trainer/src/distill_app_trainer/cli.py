@@ -84,7 +84,7 @@ def _arguments(given: Sequence[str]) -> argparse.Namespace:
 
 
 def _instead(given: Sequence[str], wrong: str, allowed: Iterable[str]) -> str | None:
-    """The command line with the nearest right word in the place of a wrong one."""
+    """The command line with the nearest right word in place of a wrong one."""
     right = nearest(wrong, allowed)
     if right is None:
         return None

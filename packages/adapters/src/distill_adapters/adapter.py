@@ -129,7 +129,7 @@ def _ia3(loaded: LoadedModel, chosen: AdapterConfig, report: TargetReport) -> An
 
     options = {
         **_common(loaded, chosen, report),
-        "target_modules": list(report.names),  # PEFT wants the others among these, word for word
+        "target_modules": list(report.names),  # PEFT needs the others among these, word for word
         "feedforward_modules": [n for n in report.names if not ATTENTION.search(n.rpartition(".")[0])],
         "fan_in_fan_out": _transposed(loaded, report),
     }

@@ -74,7 +74,7 @@ def with_ipex(model: "PreTrainedModel", policy: "ExecutionPolicy", *, training: 
     if training:
         import torch
 
-        # In training mode it wants an optimizer, and the Trainer makes its own later: hence a stand-in, and
+        # In training mode it needs an optimizer, and the Trainer makes its own later: hence a stand-in, and
         # no prepacking, which would tie the layout of the weights to it.
         stand_in = torch.optim.SGD(model.parameters(), lr=0.0)
         optimized, _ = ipex.optimize(

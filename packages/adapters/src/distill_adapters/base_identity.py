@@ -13,7 +13,7 @@ _WINDOW_BYTES = 256
 def weights_fingerprint(source: Path | str | None) -> str | None:
     """Fingerprint of the weights of a model folder, a GGUF file, or a hub name that was downloaded.
 
-    Names, types and shapes of all tensors, and of each 1 KB spread over it: enough to tell models apart in
+    Names, types and shapes of all tensors, and of each 1 KB spread over it: enough to distinguish models in
     milliseconds, however they are cut into files. Damage is what manifests are for.
 
     Args:

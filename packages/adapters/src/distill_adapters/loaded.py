@@ -19,7 +19,7 @@ class LoadedModel:
 
     Args:
         model: A transformers model, or a PEFT model around one.
-        tokenizer: Its tokenizer.
+        tokenizer: The tokenizer of the model.
         task: ``causal``, ``seq2seq`` or ``masked``.
         path: The folder or hub name; None for a newly made model.
         base_fingerprint: Fingerprint of the weights: of an adapter's base, or of the model itself. None if

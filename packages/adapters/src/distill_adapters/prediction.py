@@ -119,7 +119,7 @@ def mask_log_probs(
 
     Args:
         model: A masked model. Its training mode is restored afterwards.
-        tokenizer: Its tokenizer.
+        tokenizer: The tokenizer of the model.
         hidden: Texts with mask tokens.
         whole: The same texts without masks. Each has as many tokens, and differs only where a mask stands.
         batch_size: Number of texts in one forward pass.

@@ -66,7 +66,7 @@ def quieten() -> None:
 
 
 def quieten_libraries() -> None:
-    """Import torch and transformers, and quieten what they set up themselves."""
+    """Import torch and transformers, and silence what they set up themselves."""
     import logging
 
     quieten()

@@ -30,7 +30,7 @@ def save_model(
         folder: The folder to make.
         metadata: Further texts for the manifest.
         overwrite: Replace an existing folder.
-        relative_within: A folder that may later be moved as a whole. An adapter in it whose base lies in it
+        relative_within: A folder that may later be moved as a whole. An adapter in it whose base is in it
             too refers to the base by a relative path, which :func:`adapter_base` reads.
 
     Raises:

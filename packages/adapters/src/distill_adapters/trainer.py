@@ -200,7 +200,7 @@ class SafeTrainer(Trainer):
         return float(torch.nn.utils.get_total_norm(gradients)) if gradients else 0.0
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        """Six for each parameter and token; transformers would count the parameters anew in each batch."""
+        """Six for each parameter and token; transformers would count the parameters again in each batch."""
         if self._parameters is None:
             self._parameters = sum(part.numel() for part in self.model.parameters())
         ids = inputs.get("input_ids")

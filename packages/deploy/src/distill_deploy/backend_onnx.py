@@ -84,7 +84,7 @@ class OnnxTranslator(TextGenerator):
             yield token
 
     def _columns(self, prompts: list[list[int]], limit: int) -> Generator[list[int], None, None]:
-        """The likeliest token of every row, step by step."""
+        """The most likely token of every row, step by step."""
         state = self._encode(prompts)
         forced, least = self._facts["forced_bos_token_id"], self._facts["generation"]["min_new_tokens"]
         column = [self._facts["decoder_start_token_id"]] * len(prompts)

@@ -56,9 +56,9 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--temperature", type=float, default=0.0, help="of sampling; 0 (the default) is greedy"
     )
-    parser.add_argument("--top-k", type=int, default=0, help="draw from the K likeliest tokens; 0: from all")
+    parser.add_argument("--top-k", type=int, default=0, help="draw from the K most likely tokens; 0: all")
     parser.add_argument(
-        "--top-p", type=float, default=1.0, help="draw from the likeliest tokens with this probability"
+        "--top-p", type=float, default=1.0, help="draw from the most likely tokens with this probability"
     )
     parser.add_argument("--seed", type=int, help="makes what is drawn repeatable")
     parser.add_argument("--stop", action="append", default=[], help="end an output at this text (repeatable)")

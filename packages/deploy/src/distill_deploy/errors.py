@@ -15,7 +15,7 @@ class DeployError(Exception):
         field: The argument that is wrong, as a caller writes it; None where no argument is.
         found: The value that was given for it.
         allowed: The values that would be accepted; empty where they cannot be listed.
-        suggestion: A value that would be accepted in the place of ``found``; None where there is none.
+        suggestion: A value that would be accepted in place of ``found``; None where there is none.
     """
 
     def __init__(

@@ -102,7 +102,7 @@ class Exporter(ABC):
             folder: The export, whose manifest has been checked.
             facts: The content of its runtime.json.
             threads: Number of threads to compute with.
-            seed: Makes what the runtime draws repeatable; None draws anew.
+            seed: Makes what the runtime draws repeatable; None draws again.
 
         Raises:
             MissingExtraError: The library that runs it is not installed.

@@ -32,7 +32,7 @@ class ExportedModel:
     """An export that stands at its place.
 
     Attributes:
-        path: Its folder.
+        path: The folder of the export.
         format: The format of its files.
         precision: The precision of its weights.
         files: Name and bytes of each of its files.

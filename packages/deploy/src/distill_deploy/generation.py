@@ -39,9 +39,9 @@ class Decoding:
 
     Attributes:
         beams: Number of beams. 1 is greedy; more is beam search that stops early.
-        temperature: Divides the scores before a token is drawn. 0 takes the likeliest token.
-        top_k: Number of likeliest tokens to draw from. 0 draws from all of them.
-        top_p: Probability that the likeliest tokens to draw from have together.
+        temperature: Divides the scores before a token is drawn. 0 takes the most likely token.
+        top_k: Number of most likely tokens to draw from. 0 draws from all of them.
+        top_p: Probability that the most likely tokens to draw from have together.
 
     Raises:
         ArgumentError: A number is out of its range, or beams are asked for with sampling.
@@ -72,7 +72,7 @@ class Decoding:
             )  # fmt: skip
         if self.beams > 1 and self.temperature > 0:
             raise ArgumentError(
-                "beams choose the likeliest text and a temperature draws one; ask for one of both",
+                "beams choose the most likely text and a temperature draws one; ask for one of both",
                 field="beams", found=self.beams, suggestion=1,
             )  # fmt: skip
         if self.temperature == 0 and (self.top_k or self.top_p < 1):
@@ -169,9 +169,9 @@ class TextGenerator(ABC):
             max_new_tokens: Most tokens to add to each; None takes what the export was made with.
             beams: 1 is greedy; more is beam search that stops early.
             batch_size: Most texts computed together.
-            temperature: 0 takes the likeliest token; above, tokens are drawn from the scores over it.
-            top_k: Draw from so many likeliest tokens; 0 from all.
-            top_p: Draw from the likeliest tokens that together have this probability.
+            temperature: 0 takes the most likely token; above, tokens are drawn from the scores over it.
+            top_k: Draw from so many most likely tokens; 0 from all.
+            top_p: Draw from the most likely tokens that together have this probability.
             stop: Texts at which an output ends; they are left out.
 
         Raises:

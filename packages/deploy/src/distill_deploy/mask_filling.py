@@ -64,7 +64,7 @@ class MaskFiller(ABC):
     def fill(
         self, texts: Sequence[str], *, top_k: int = 1, batch_size: int = 32
     ) -> list[list[tuple[Fill, ...]]]:
-        """The ``top_k`` likeliest tokens, best first, for every mask of every text.
+        """The ``top_k`` most likely tokens, best first, for every mask of every text.
 
         Raises:
             ArgumentError: ``top_k`` or ``batch_size`` is not positive, or a text has no mask.
@@ -98,7 +98,7 @@ class MaskFiller(ABC):
         return tuple(Fill(self.tokenizer.decode([int(i)]), int(i), float(weights[i])) for i in order)
 
     def complete(self, texts: Sequence[str], *, batch_size: int = 32) -> list[str]:
-        """Each text with every mask replaced by its likeliest token."""
+        """Each text with every mask replaced by its most likely token."""
         mask = self._facts["mask_token_id"]
         completed = []
         for text, fills in zip(texts, self.fill(texts, batch_size=batch_size), strict=True):

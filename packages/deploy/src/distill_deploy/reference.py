@@ -29,7 +29,7 @@ TIMED_EXAMPLES = 16
 class Recorded:
     """Rows of ids and the model's answers to them.
 
-    ``answers`` are greedy continuations with their end token (causal, seq2seq), or the likeliest token at
+    ``answers`` are greedy continuations with their end token (causal, seq2seq), or the most likely token at
     each mask. ``logits`` holds, for as many first rows as MIN_POSITIONS needs, the scores that predict each
     id of the answer, ``(len(answer), vocab)``. ``beams`` are the outputs of beam search for the first rows,
     empty where the model's generation defaults search no beams; ``early`` are the same with early stopping.
@@ -95,7 +95,7 @@ def mask_rows(
 
 
 def record_fills(model: PreTrainedModel, rows: list[list[int]], *, mask: int) -> Recorded:
-    """Scores and likeliest tokens of the model at every mask of ``rows``."""
+    """Scores and most likely tokens of the model at every mask of ``rows``."""
     import torch
 
     logits, began = [], time.perf_counter()

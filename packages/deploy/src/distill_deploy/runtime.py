@@ -26,7 +26,7 @@ def load_runtime(
     Args:
         folder: What :func:`distill_deploy.export` wrote.
         threads: Number of threads to compute with; None takes every usable core.
-        seed: Makes what this runtime draws, call after call, repeatable; None draws anew.
+        seed: Makes what this runtime draws, call after call, repeatable; None draws again.
 
     Returns:
         What answers texts: ``answer`` serves every task. A causal or seq2seq export gives a

@@ -40,7 +40,7 @@ class Source:
     """The saved model that is exported.
 
     Attributes:
-        path: Its folder.
+        path: The folder of the model.
         task: Its task: "causal", "seq2seq" or "masked".
         config: Its configuration, as transformers reads it.
         tokenizer: Its tokenizer, which is a fast one.

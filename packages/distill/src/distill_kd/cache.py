@@ -33,7 +33,7 @@ class CacheReport:
         k: Number of tokens kept separate at each position; None if the cache is dense.
         vocab_size: Number of tokens that the teacher scores.
         kl_error: Mean KL(teacher || cached) in nats per token; 0 if dense, None if the teacher gave only its
-            likeliest tokens.
+            most likely tokens.
         seconds: Duration of the call.
     """
 

@@ -46,7 +46,7 @@ def row_facts(batch: Mapping[str, Tensor], task: Task) -> RowFacts:
     Args:
         batch: ``input_ids``, ``labels`` and, where there is padding, ``attention_mask``: ``(batch, seq)``;
             ``row_id``: ``(batch,)``. Packed: ``row_id`` ``(batch, texts)``, -1 where there are fewer, and
-            ``position_ids`` that begin anew with each text.
+            ``position_ids`` that begin again with each text.
         task: Says which positions meet a label.
 
     Raises:
@@ -116,10 +116,10 @@ def _packed_facts(
 
 @dataclass(frozen=True)
 class Likeliest:
-    """The likeliest tokens of some positions.
+    """The most likely tokens of some positions.
 
     Attributes:
-        ids: ``(positions, k)``, int64, the likeliest first.
+        ids: ``(positions, k)``, int64, the most likely first.
         log_probs: Theirs, ``(positions, k)``, float32.
         tail: Log-probability of all others together, ``(positions,)``.
         information: Sum of p log p over all tokens, ``(positions,)``, nats.
@@ -134,7 +134,7 @@ class Likeliest:
 
 
 def top_k_of(scores: Tensor, k: int) -> Likeliest:
-    """The ``k`` likeliest tokens of each position, in one softmax and one search.
+    """The ``k`` most likely tokens of each position, in one softmax and one search.
 
     Args:
         scores: ``(positions, vocab)``, float32; need not be normalised.
@@ -151,14 +151,14 @@ def top_k_of(scores: Tensor, k: int) -> Likeliest:
 def encode_top_k(ids: Tensor, log_probs: Tensor, tail: Tensor, *, vocab_size: int) -> Columns:
     """Eight bits for a probability, two or three bytes for its id.
 
-    A code is the root of the distance to the likeliest token, in 255ths of the root of the k-th's: fine where
-    the probability is. Only distances are kept; what the k tokens share is 1 less the tail.
+    A code is the root of the distance to the most likely token, in 255ths of the root of the k-th's: fine
+    where the probability is. Only distances are kept; what the k tokens share is 1 less the tail.
 
     Args:
         ids: ``(positions, k)``, int64.
         log_probs: Theirs, ``(positions, k)``, the largest first.
         tail: Log-probability of all others together, ``(positions,)``.
-        vocab_size: Of how many tokens.
+        vocab_size: The number of tokens of the vocabulary.
 
     Returns:
         ``ids`` uint16 (and ``high`` uint8 above 65,536 tokens) and ``codes`` uint8, all ``(positions, k)``;

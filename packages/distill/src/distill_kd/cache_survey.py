@@ -21,7 +21,7 @@ Row = dict[str, Any]  # tokenized: lists of ids, and the row's number
 Rows = Sequence[Row]
 Collate = Callable[[list[Row]], Mapping[str, Tensor]]
 _AT_ONCE = 256  # rows collated together while nothing but their labels is looked at
-_TRIED = 8  # rows collated anew, to see whether they come out the same
+_TRIED = 8  # rows collated again, to see whether they come out the same
 
 
 @dataclass(frozen=True)

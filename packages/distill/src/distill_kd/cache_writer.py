@@ -143,7 +143,7 @@ class Writer:
         if tokenizer is None:
             if scored is None:
                 raise CacheError(
-                    "a teacher that gives only its likeliest tokens must have a tokenizer.", field="teacher"
+                    "a teacher that gives only its most likely tokens must have a tokenizer.", field="teacher"
                 )
             return scored, scored
         shared = check_vocabularies(tokenizer, tokenizer, teacher_size=scored)
@@ -299,7 +299,7 @@ def _encoded(answer: Answer, header: Mapping[str, Any]) -> tuple[Columns, float 
 
 
 def _truncated(scores: Tensor, k: int, temperature: float) -> tuple[Columns, Tensor]:
-    """Columns of the k likeliest tokens, and the KL error of each position."""
+    """Columns of the k most likely tokens, and the KL error of each position."""
     truth = top_k_of(scores.float() if temperature == 1 else scores.float() / temperature, k)
     columns = encode_top_k(truth.ids, truth.log_probs, truth.tail, vocab_size=truth.vocab_size)
     return columns, kl_error(truth, columns)
@@ -313,7 +313,7 @@ def _chosen_k(config: CacheConfig, probe: Answer, size: int) -> int | None:
         wrong = [name for name, allowed in defaults.items() if getattr(config, name) not in allowed]
         if wrong:
             raise CacheError(
-                f"the teacher gives its {k} likeliest tokens at temperature 1, and nothing else: leave k, "
+                f"the teacher gives its {k} most likely tokens at temperature 1, and nothing else: leave k, "
                 "max_kl_error and temperature as they are, and ask the teacher for another k.",
                 field=wrong[0],
                 found=getattr(config, wrong[0]),

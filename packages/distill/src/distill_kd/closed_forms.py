@@ -84,7 +84,7 @@ def logit_mse(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def top_k_kl(student: Tensor, teacher: Tensor, *, k: int = 64) -> tuple[Tensor, Tensor]:
-    """KL(p || q) over the ``k`` likeliest tokens of the teacher, and the rest as one token."""
+    """KL(p || q) over the ``k`` most likely tokens of the teacher, and the rest as one token."""
     if k >= student.shape[-1]:
         return forward_kl(student, teacher)
     log_probs, ids = teacher.topk(k, dim=-1)

@@ -277,7 +277,7 @@ def top_k_kl(
     temperature: float = 1.0,
     k: int = 64,
 ) -> Tensor:
-    """Sum of KL(teacher || student) over the teacher's ``k`` likeliest tokens and all others as one.
+    """Sum of KL(teacher || student) over the teacher's ``k`` most likely tokens and all others as one.
 
     Never above :func:`forward_kl`, and equal to it where ``k`` is the vocabulary or more. Further arguments,
     result and errors are those of :func:`forward_kl`.
@@ -287,7 +287,7 @@ def top_k_kl(
         teacher_logits: Same shape.
         mask: True where a position counts, ``(batch, seq)``.
         temperature: Softening, > 0.
-        k: Tokens that are told apart at each position, > 0.
+        k: Number of teacher tokens kept separate at each position, > 0.
 
     Raises:
         ValueError: ``k`` is below 1.

@@ -13,7 +13,7 @@ class DistillError(Exception):
         field: Name of the argument or configuration field that is wrong.
         found: The value that was given.
         allowed: The values that would be accepted; empty where they cannot be listed.
-        suggestion: A value that would be accepted in the place of ``found``.
+        suggestion: A value that would be accepted in place of ``found``.
     """
 
     def __init__(

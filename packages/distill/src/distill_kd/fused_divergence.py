@@ -160,7 +160,7 @@ def check_target(target: Target, shape: tuple[int, ...], divergence: Divergence,
     if target.temperature != temperature:
         raise ConfigError(
             f"the cached teacher was softened with temperature {target.temperature:g}, and {temperature:g} "
-            "was asked for; what is left of it cannot be softened anew. Use its own, or write the "
+            "was asked for; what is left of it cannot be softened again. Use its own, or write the "
             "cache again.",
             field="temperature",
             found=temperature,

@@ -44,7 +44,7 @@ def chunked_value_and_grad(
     Args:
         value_and_grad: Loss and gradient of a block of rows.
         hidden: What the head reads, ``(rows, width)``; the logits themselves, ``(rows, vocab)``, without one.
-        head: Makes logits; what it holds gets a gradient where it wants one.
+        head: Makes logits; what it holds gets a gradient where it needs one.
         teacher: The teacher's view of some of the rows.
         coefficients: Of the parts in the total; ``value_and_grad``'s gradient has them already.
         budget_bytes: For the scores of both models; a chunk of one row is the least there can be.

@@ -65,7 +65,7 @@ class Objective:
             embedding and stay out of the divergence; None takes all and requires equal sizes.
         label_smoothing: Share of the labels' probability that is spread over all tokens, 0 to below 1. It
             changes the cross-entropy only.
-        labels: "data", or "teacher" for hard labels: where there is a label, the teacher's likeliest token
+        labels: "data", or "teacher" for hard labels: where there is a label, the teacher's most likely token
             takes its place.
         budget_bytes: Memory for the scores of both models, where they are computed chunk by chunk.
         resolved: The divergence with all that is known about it.
@@ -273,7 +273,7 @@ class Objective:
 
 
 def likeliest(teacher: tuple[Tensor, ...]) -> Tensor:
-    """The teacher's likeliest token in each of some rows: hard labels."""
+    """The teacher's most likely token in each of some rows: hard labels."""
     if len(teacher) == 1:
         return teacher[0].argmax(-1)
     ids, log_probs, _ = teacher

@@ -1,4 +1,4 @@
-"""A teacher behind an HTTP server, which gives its likeliest tokens."""
+"""A teacher behind an HTTP server, which gives its most likely tokens."""
 
 import json
 import logging
@@ -37,8 +37,8 @@ class ServedTeacher:
         url: Address of the server, such as ``http://localhost:8000``.
         model: The name under which the server offers the model.
         tokenizer: The tokenizer of the model; ids that it does not have are refused.
-        k: Number of likeliest tokens to request at each position. vLLM allows 20 unless it was started with a
-            larger ``--max-logprobs``.
+        k: Number of most likely tokens to request at each position. vLLM allows 20 unless it was started with
+            a larger ``--max-logprobs``.
         interface: "vllm" or "sglang".
         api_key: Sent as a bearer token; it is not written anywhere.
         timeout_s: Timeout of one request in seconds.
@@ -110,7 +110,7 @@ class ServedTeacher:
         return TopKTarget(tokens.to(ids.device), log_probs.to(ids.device), tail.to(ids.device))
 
     def _likeliest(self, pairs: list[tuple[int, float]]) -> list[tuple[int, float]]:
-        """The k likeliest of what came for a position: the token that is there may have come as well."""
+        """The k most likely of what came for a position: the token that is there may have come as well."""
         best = sorted(pairs, key=lambda pair: -pair[1])[: self.k]
         if len(best) < self.k:
             raise ServedTeacherError(

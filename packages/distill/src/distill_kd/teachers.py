@@ -42,14 +42,14 @@ class DenseTarget:
 
 @dataclass(frozen=True)
 class TopKTarget:
-    """What the teacher says about its likeliest tokens, and about all others together.
+    """What the teacher says about its most likely tokens, and about all others together.
 
     Attributes:
         ids: The tokens, ``(batch, seq, k)``, int64; in no order, none twice at one position.
         log_probs: Their log-probabilities at ``temperature``, ``(batch, seq, k)``, float32.
         tail: Log-probability of all other tokens together, ``(batch, seq)``, float32; with those of the k
             tokens it makes 1. Positions without a label hold k zeros in all three: nothing reads them.
-        temperature: What the distribution was softened with; it cannot be softened anew.
+        temperature: What the distribution was softened with; it cannot be softened again.
     """
 
     ids: Tensor
@@ -77,7 +77,7 @@ Target: TypeAlias = HiddenTarget | DenseTarget | TopKTarget
 
 @runtime_checkable
 class Teacher(Protocol):
-    """Anything that has an opinion about a batch."""
+    """Produces teacher targets for a batch."""
 
     def target(self, batch: Mapping[str, Tensor]) -> Target:
         """The teacher's view of the positions in ``batch``, one for each of the student's logits."""
@@ -86,7 +86,7 @@ class Teacher(Protocol):
 class LiveTeacher:
     """A model that is asked on the spot, without gradients, in evaluation mode, in its own dtype and place.
 
-    It is no part of the student: nothing of it is trained or saved.
+    It does not belong to the student: nothing of it is trained or saved.
 
     Args:
         model: A transformers model of the student's task, or one that takes and returns the same names.
@@ -107,7 +107,8 @@ class LiveTeacher:
 
         Returns:
             What its output head would read, and the head, so that logits are made where they are needed and
-            as many as fit; its logits, where it has no head that can be told apart. On its own device.
+            as many as fit; its logits, where it has no head that can be applied separately. On its own
+            device.
 
         Raises:
             KeyError: The model is an encoder-decoder and the batch has no ``decoder_input_ids``.

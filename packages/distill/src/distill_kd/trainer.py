@@ -47,7 +47,7 @@ class DistillationTrainer(SafeTrainer):
         baseline: Validation cross-entropy of the same student trained without the teacher, nats a token.
             None measures it, on a copy of the student and labels alone, for a tenth of the steps and 100 at
             most. Without ``eval_dataset`` the teacher is not judged.
-        accept_worse_teacher: Go on with a teacher that is no better than that.
+        accept_worse_teacher: Continue with a teacher that is no better than that.
         scores: Called with the student at each evaluation; what it returns is logged as ``eval_NAME``: let
             the student generate here.
         **options: Those of :class:`SafeTrainer`: ``args``, ``train_dataset``, ``eval_dataset``,
@@ -82,7 +82,7 @@ class DistillationTrainer(SafeTrainer):
         self.loss_is_scaled_for_ga = True
         self.baseline, self.accept_worse_teacher, self.scores = baseline, accept_worse_teacher, scores
         self._sums = {True: torch.zeros(4), False: torch.zeros(4)}  # training or not: ce, kd, total, share
-        self._chunks: bool | None = None  # whether the student's head can be taken apart, once known
+        self._chunks: bool | None = None  # whether the student's head can be applied separately, once known
         self._wants_logits = False
 
     def compute_loss(

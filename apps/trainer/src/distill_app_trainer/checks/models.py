@@ -107,7 +107,7 @@ def _folder(keys: tuple[str, ...], path: str, *, hint: str = "", fix: Fix | None
 def missing(
     path: Path, suffixes: tuple[str, ...] = (), wanted: str = ""
 ) -> tuple[str, tuple[str, str] | None]:
-    """What is there in the place of a path that is not: a hint, and the wrong and the right part."""
+    """What is there in place of a path that is not: a hint, and the wrong and the right part."""
     wrong = path
     while not wrong.parent.exists():
         wrong = wrong.parent
@@ -218,7 +218,7 @@ def task_of(config: RunConfig) -> Task:
 
 
 def _sizeless(name: str, source: ModelSource) -> Fix | None:
-    """Another model in the place of one whose configuration says too little."""
+    """Another model in place of one whose configuration says too little."""
     if source.path is not None and not is_hub_name(source.path):
         return _another_model(("models", name, "path"), Path(source.path))
     kind = str((source.config or {}).get("model_type"))
@@ -229,7 +229,7 @@ def _sizeless(name: str, source: ModelSource) -> Fix | None:
 
 
 def _same_task(config: RunConfig, found: Mapping[str, Task]) -> Fix | None:
-    """A model of the task that most others have, in the place of the one that differs."""
+    """A model of the task that most others have, in place of the one that differs."""
     tasks = list(found.values())
     common = max(dict.fromkeys(tasks), key=tasks.count)
     name = next(one for one, task in found.items() if task != common)

@@ -68,7 +68,7 @@ class SystemResult:
         bytes: Size of the weights, or of the export.
         metrics: By name.
         ms_per_example: Milliseconds an example, in batches.
-        health: Rates of degenerate answers, as of ``distill_metrics.degeneration_rates``.
+        health: Rates of degenerate answers, those of ``distill_metrics.degeneration_rates``.
         distribution: Calibration and distance from the teacher.
     """
 
@@ -187,7 +187,7 @@ class ExportResult:
         format: The format.
         precision: The precision.
         size_bytes: Size of the export.
-        certificate: The certificate that lies in the export.
+        certificate: The certificate that is in the export.
         ms_alone: Milliseconds for a text alone: ``export`` and ``pytorch``.
     """
 
@@ -258,7 +258,7 @@ class RunReport:
     Attributes:
         schema_version: The version of this schema.
         run: Name, task, seed and durations.
-        plan: Machine, models and execution policies, as of ``RunPlan.to_dict``.
+        plan: Machine, models and execution policies, those of ``RunPlan.to_dict``.
         data: Facts of each name of data.
         systems, evaluations, comparisons, stages, exports, samples: What the stages found, as in
         ``RunResults``.

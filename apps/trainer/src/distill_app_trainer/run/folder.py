@@ -113,7 +113,7 @@ class RunPaths:
             return from_dict(RunState, json.loads(file.read_text(encoding="utf-8")))
         except ValueError as error:
             raise RunFolderError(
-                f"{file} is damaged: {error}. What this run had done is not known any more; run it anew.",
+                f"{file} is damaged: {error}. What this run had done is not known any more; run it again.",
                 fix=f"distill-train run {self.path / RUN_FILE}",
             ) from None
 
@@ -168,14 +168,14 @@ class RunFolder(RunPaths):
         final = path.with_name(path.name.removesuffix(PARTIAL))
         if final == path:
             raise RunFolderError(
-                f"{path} is finished. See its report.html, or run its run.toml anew.",
+                f"{path} is finished. See its report.html, or run its run.toml again.",
                 fix=f"distill-train report {path}",
             )
         identity = f"{config.run.name}-{run_identity(config)}"
         if not final.name.startswith(identity):
             raise RunFolderError(
                 f"{path} was begun with other data, and would now be called {identity}. "
-                f"Run {path / RUN_FILE} anew.",
+                f"Run {path / RUN_FILE} again.",
                 fix=f"distill-train run {path / RUN_FILE}",
             )
         return cls(path, final, identity)

@@ -100,7 +100,7 @@ def for_value(keys: tuple[str, ...], found: object, owner: object, options: Sequ
 
 
 def _of_another_model(name: str, field: str, raw: Mapping[str, object]) -> object:
-    """What another model of the file has in the place of a field that is missing."""
+    """What another model of the file has in place of a field that is missing."""
     others = [one for one in _names(raw, "models") if one != name]
     if field == "tokenizer":
         return others[0] if others else None
