@@ -77,6 +77,18 @@ def check_data(
         on_disk = isinstance(source, str | Path)
         rows = CheckedRows(source, columns, name=None if on_disk else name)
         looked.append(_Part(name, rows, tokenizer, settings, examples, previews=0 if looked else examples))
+    leaks = _leaks(looked)
+    return DataReport(
+        task=task,
+        parts=tuple(part.report() for part in looked),
+        leaks=leaks,
+        problems=tuple(problem for part in looked for problem in part.problems),
+        previews=tuple(looked[0].previews) if looked else (),
+    )
+
+
+def _leaks(looked: "list[_Part]") -> tuple[Leak, ...]:
+    """Those of each part into the earlier ones, whose first rows are noted."""
     leaks = []
     for index, second in enumerate(looked):
         for first in looked[:index]:
@@ -86,13 +98,7 @@ def check_data(
                     Leak(first=first.name, second=second.name, rows=count, share=count / second.rows)
                 )
                 second.name_leaks(first)
-    return DataReport(
-        task=task,
-        parts=tuple(part.report() for part in looked),
-        leaks=tuple(leaks),
-        problems=tuple(problem for part in looked for problem in part.problems),
-        previews=tuple(looked[0].previews) if looked else (),
-    )
+    return tuple(leaks)
 
 
 def _name(source: "Source") -> str:

@@ -72,10 +72,9 @@ def collator(
             ``"position_ids"`` leaves it out, as FlashAttention requires and models with sliding windows
             shorter than a text need; both keep texts apart only with ``use_cache=False``, and only in
             models that hand positions on to their mask: ``packing_error`` tells.
-        model: A seq2seq model whose ``decoder_input_ids`` are added to each batch, so that losses that are
-            computed outside the model have them. They are made by the model's own method; for a model
-            without one (M2M100, NLLB), the labels are shifted by one behind its
-            ``config.decoder_start_token_id``.
+        model: A seq2seq model whose ``decoder_input_ids`` are added to each batch, for losses outside the
+            model. They are made by its own method; for a model without one (M2M100, NLLB), labels are
+            shifted by one behind its ``config.decoder_start_token_id``.
         decoder_inputs: Instead of ``model``: a function from labels to ``decoder_input_ids``, both
             ``(batch, seq)``, or the token behind which labels are shifted.
 
@@ -83,8 +82,7 @@ def collator(
         A picklable callable with ``set_epoch``.
 
     Raises:
-        OptionError: An unknown task, masking, probability or multiple out of range; a model from which no
-            decoder inputs can be made; both ``model`` and ``decoder_inputs``.
+        OptionError: A value is unknown or out of range, or ``model`` is not for ``decoder_input_ids``.
         TokenizerError: No padding and no end-of-text token; masking that the tokenizer cannot do.
 
     Example:
@@ -92,27 +90,43 @@ def collator(
         >>> from distill_datakit import collator, load_data, tokenize
         >>> tokenizer = AutoTokenizer.from_pretrained("writer")
         >>> rows = tokenize(load_data([{"text": "w1 w2 w3"}, {"text": "w1"}]), tokenizer, "causal").data
-        >>> batch = collator(tokenizer, "causal")(list(rows))
-        >>> batch["labels"].tolist()
+        >>> collator(tokenizer, "causal")(list(rows))["labels"].tolist()
         [[6, 7, 8, 1], [6, 1, -100, -100]]
     """
     _check_settings(task, masking, masking_probability, span_length, pad_to_multiple_of, packed_attention)
+    pad = _padding(tokenizer)
+    noise = _noise(tokenizer, task, masking, seed, masking_probability, span_length)
+    shift, block_mask = _shift(task, model, decoder_inputs), packed_attention == "mask"
+    return _PaddingCollator(pad, pad_to_multiple_of or 1, noise, shift, block_mask=block_mask)
+
+
+def _noise(
+    tokenizer: "PreTrainedTokenizerBase", task: Task, masking: Masking | None, seed: int,
+    probability: float, span_length: float,
+) -> Masker | Corrupter | None:  # fmt: skip
+    if task == "masked":
+        return Masker(tokenizer, masking or "token", seed=seed, probability=probability)
+    if masking:
+        return Corrupter(tokenizer, seed=seed, probability=probability, span_length=span_length)
+    return None
+
+
+def _padding(tokenizer: "PreTrainedTokenizerBase") -> int:
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     if pad is None:
         raise TokenizerError(
             "the tokenizer has neither a padding nor an end-of-text token. Set tokenizer.pad_token.",
             field="tokenizer.pad_token",
         )
-    noise: Masker | Corrupter | None = None
-    if task == "masked":
-        noise = Masker(tokenizer, masking or "token", seed=seed, probability=masking_probability)
-    elif masking:
-        noise = Corrupter(tokenizer, seed=seed, probability=masking_probability, span_length=span_length)
+    return int(pad)
+
+
+def _shift(
+    task: Task, model: "nn.Module | None", decoder_inputs: "DecoderInputs | None"
+) -> "DecoderInputs | None":
     if model is not None and decoder_inputs is not None:
         raise OptionError("model and decoder_inputs exclude each other: give one.", field="decoder_inputs")
-    shift = _shift_of(model) if model is not None and task == "seq2seq" else decoder_inputs
-    return _PaddingCollator(
-        int(pad), pad_to_multiple_of or 1, noise, shift, block_mask=packed_attention == "mask")  # fmt: skip
+    return _shift_of(model) if model is not None and task == "seq2seq" else decoder_inputs
 
 
 def _check_settings(

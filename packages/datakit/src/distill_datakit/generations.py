@@ -127,17 +127,7 @@ def read_generations(
     check_on_error(on_error)
     path = Path(path)
     file_format(path)
-    rows: list[Row] = []
-    dropped: list[DataError] = []
-    for number, found in _converted(path, inputs, tokenizer):
-        try:
-            if isinstance(found, DataError):
-                raise found.at(str(path), number)
-            rows.append(_checked(found, str(path), number))
-        except DataError as error:
-            if on_error == "refuse":
-                raise
-            dropped.append(error)
+    rows, dropped = _sorted(path, _converted(path, inputs, tokenizer), on_error)
     if dropped:
         warn_of_dropped(dropped[0], len(dropped), len(dropped) + len(rows))
     kept = [row for row in rows if str(row["output"]).strip()]
@@ -147,6 +137,24 @@ def read_generations(
     if scores:
         columns |= {"id": [str(row["id"]) for row in kept], "score": [row["score"] for row in kept]}
     return Dataset.from_dict(columns)
+
+
+def _sorted(
+    path: Path, converted: Iterable[tuple[int, Row | DataError]], on_error: OnError
+) -> tuple[list[Row], list[DataError]]:
+    """The generations, and what is wrong with the other rows."""
+    rows: list[Row] = []
+    dropped: list[DataError] = []
+    for number, found in converted:
+        try:
+            if isinstance(found, DataError):
+                raise found.at(str(path), number)
+            rows.append(_checked(found, str(path), number))
+        except DataError as error:
+            if on_error == "refuse":
+                raise
+            dropped.append(error)
+    return rows, dropped
 
 
 def _converted(

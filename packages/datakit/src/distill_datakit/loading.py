@@ -64,6 +64,16 @@ def load_data(
     """
     check_on_error(on_error)
     checked = CheckedRows(source, columns, split=split, quotes=quotes)
+    rows, dropped = _sorted(checked, on_error)
+    if dropped:
+        warn_of_dropped(dropped[0], len(dropped), len(dropped) + len(rows))
+    if not rows:
+        raise DataError("holds no usable row.", file=checked.name)
+    return _dataset(rows, checked.name)
+
+
+def _sorted(checked: CheckedRows, on_error: OnError) -> tuple[list[Row], list[DataError]]:
+    """The rows that can be used, and what is wrong with the others."""
     rows: list[Row] = []
     dropped: list[DataError] = []
     for _, row in checked:
@@ -73,11 +83,7 @@ def load_data(
             raise row
         else:
             dropped.append(row)
-    if dropped:
-        warn_of_dropped(dropped[0], len(dropped), len(dropped) + len(rows))
-    if not rows:
-        raise DataError("holds no usable row.", file=checked.name)
-    return _dataset(rows, checked.name)
+    return rows, dropped
 
 
 def check_on_error(on_error: str) -> None:

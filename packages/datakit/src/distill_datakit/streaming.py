@@ -57,15 +57,14 @@ def tokenize_to_disk(
     """Load, split and tokenize data in one pass, in memory that does not grow with the data.
 
     The rows, their parts and the fingerprint are those of ``load_data``, ``split`` and ``tokenize``, but
-    ``row_id`` counts rows in the order of the source. A stored result is used again if the content of the
-    source and every setting are the same and the stored files are unchanged, wherever the source lies and
-    whenever it was written.
+    ``row_id`` counts rows in the order of the source. A stored result is used again if its files are
+    unchanged and the content of the source and every setting are the same, whatever its path and time.
 
     Args:
         source: Anything that ``load_data`` reads.
         tokenizer: Any transformers tokenizer; ``messages`` need a fast one with a chat template.
         task: ``"causal"``, ``"seq2seq"`` or ``"masked"``.
-        folder: The folder of the results, each in a folder of its own; it is made if it is missing.
+        folder: The folder of all results; it is made if it is missing.
         columns: A mapping from column names of this package to those of the source.
         on_error: ``"drop"`` leaves wrong rows out and warns with their number.
         fractions: The shares of train, validation and test; None makes one dataset of all rows.
@@ -79,35 +78,38 @@ def tokenize_to_disk(
 
     Raises:
         DataError: The data cannot be used, a part would be empty, or no row has a token to learn.
-        OptionError: An option is out of range or belongs to another task.
-        TokenizerError: The tokenizer does not suit the task.
+        OptionError, TokenizerError: An option is out of range, or it or the tokenizer suits another task.
 
     Warns:
-        DroppedRowsWarning: Rows were dropped.
-        SpecialTokensWarning: Special tokens were written in texts and were escaped.
+        DroppedRowsWarning, SpecialTokensWarning: As ``load_data`` and ``tokenize`` warn.
 
     Example:
-        >>> from transformers import AutoTokenizer
-        >>> from distill_datakit import tokenize_to_disk
-        >>> tokenizer = AutoTokenizer.from_pretrained("translator")
-        >>> rows = tokenize_to_disk("pairs.jsonl", tokenizer, "seq2seq", "on-disk", fractions=None).data
-        >>> len(rows), rows[0]["labels"]
-        (40, [8, 7, 6, 5, 1])
+        >>> from distill_datakit import tokenize_to_disk, train_tokenizer
+        >>> tokenizer = train_tokenizer(["w 1 2"])
+        >>> len(tokenize_to_disk("pairs.jsonl", tokenizer, "seq2seq", "on-disk", fractions=None).data)
+        40
     """
     check_on_error(on_error)
     if fractions is not None:
         check_fractions(fractions)
-    encoder = Encoder(
-        tokenizer, TokenizeConfig(task=task, **how), _first_columns(source, columns, on_error))  # fmt: skip
-    recipe = {
-        "content": _content(source, columns), "columns": dict(columns or {}), "on_error": on_error,
-        "seed": seed, "fractions": fractions, "key": key, "encoder": encoder.fingerprint,
-        "format": _FORMAT}  # fmt: skip
-    target = Path(folder) / digest(recipe)[:16]
+    names = _first_columns(source, columns, on_error)
+    encoder = Encoder(tokenizer, TokenizeConfig(task=task, **how), names)
+    settings = {"on_error": on_error, "seed": seed, "fractions": fractions, "key": key}
+    target = Path(folder) / _name(source, columns, encoder, settings)
     if not _is_whole(target):
         pass_ = _Pass(CheckedRows(source, columns), encoder, on_error, fractions, seed, key)
         _replace(target, pass_, workers)
     return _opened(target)
+
+
+def _name(
+    source: "Source", columns: Mapping[str, str] | None, encoder: Encoder, settings: Mapping[str, object]
+) -> str:
+    """The folder of a result: another content, setting or format has another one."""
+    recipe = {
+        "content": _content(source, columns), "columns": dict(columns or {}), **settings,
+        "encoder": encoder.fingerprint, "format": _FORMAT}  # fmt: skip
+    return digest(recipe)[:16]
 
 
 class _Pass:

@@ -55,8 +55,7 @@ def tokenize(
     masked rows keep their closing tokens.
 
     Args:
-        data: Raw rows, as ``load_data`` or ``split`` give them. Columns that the task does not read are
-            dropped.
+        data: Raw rows, as ``load_data`` or ``split`` give them. Columns that are not read are dropped.
         tokenizer: Any transformers tokenizer; ``messages`` need a fast one with a chat template.
         task: ``"causal"``, ``"seq2seq"`` or ``"masked"``.
         workers: The number of processes; any number gives the same rows.
@@ -70,8 +69,7 @@ def tokenize(
         DataError: The columns do not suit the task, a conversation cannot be rendered, or no row has a
             token to learn.
         OptionError: An unknown task, a limit or number of workers below 1, or an option for another task.
-        TokenizerError: A causal or seq2seq task without an end token; ``messages`` without a template;
-            languages that are missing or unknown.
+        TokenizerError: An end token, chat template or language is needed and missing, or unknown.
 
     Warns:
         SpecialTokensWarning: Special tokens were written in texts and were escaped.
@@ -84,16 +82,12 @@ def tokenize(
         >>> tokenized.data[0]["input_ids"], tokenized.data[0]["labels"]
         ([6, 7, 8, 1], [-100, -100, 8, 1])
     """
-    from datasets import Dataset, DatasetDict
+    from datasets import DatasetDict
 
     parts: Mapping[str, Dataset] = data if isinstance(data, DatasetDict) else {"data": data}
     encoder = Encoder(tokenizer, TokenizeConfig(task=task, **how), next(iter(parts.values())).column_names)
     tally = Tally()
-    done: dict[str, Dataset] = {}
-    for name, part in parts.items():
-        tables = _tokenized(part, encoder, workers, tally, first_id=sum(len(made) for made in done.values()))
-        done[name] = Dataset(tables)
-        tally.refuse_nothing_learnt(name)
+    done = _tokenized_parts(parts, encoder, workers, tally)
     tally.warn_of_escaped()
     columns = (*encoder.fields, "row_id")
     return TokenizedData(
@@ -199,6 +193,20 @@ def shown(batches: Iterable[Columns], total: int | None = None) -> Iterator[Colu
         for batch in batches:
             yield batch
             bar.update(len(batch["input_ids"]))
+
+
+def _tokenized_parts(
+    parts: "Mapping[str, Dataset]", encoder: Encoder, workers: int, tally: Tally
+) -> "dict[str, Dataset]":
+    """Each part tokenized, with rows numbered through all parts."""
+    from datasets import Dataset
+
+    done: dict[str, Dataset] = {}
+    for name, part in parts.items():
+        tables = _tokenized(part, encoder, workers, tally, first_id=sum(len(made) for made in done.values()))
+        done[name] = Dataset(tables)
+        tally.refuse_nothing_learnt(name)
+    return done
 
 
 def _tokenized(part: "Dataset", encoder: Encoder, workers: int, tally: Tally, *, first_id: int) -> "pa.Table":

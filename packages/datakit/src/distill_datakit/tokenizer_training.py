@@ -77,25 +77,13 @@ def train_tokenizer(
     """
     from transformers import PreTrainedTokenizerFast as Fast
 
-    if kind not in KINDS:
-        raise TokenizerError(
-            f"kind={kind!r}: allowed are {', '.join(KINDS)}.",
-            field="kind", found=kind, allowed=KINDS, suggestion=nearest(kind, KINDS) or KINDS[0])  # fmt: skip
+    _check_kind(kind, size)
     sources, goals = list(texts), list(targets or ())
     if not any(text.strip() for text in sources):
         raise TokenizerError("there is no text to train a tokenizer from.", field="texts")
     specials = tuple(special_tokens) if special_tokens is not None else _SPECIALS[kind]
-    unknown = [token for token in specials if token not in _ROLES]
-    if unknown:
-        raise TokenizerError(
-            f"special token {unknown[0]!r} has no known role; known are {', '.join(_ROLES)}.",
-            field="special_tokens", found=unknown[0], allowed=tuple(_ROLES),
-            suggestion=nearest(unknown[0], _ROLES))  # fmt: skip
+    _check_known(specials)
     if kind == "symbols":
-        if size is not None:
-            raise TokenizerError(
-                "kind='symbols' takes no size: its vocabulary is the symbols that occur.",
-                field="size", found=size, allowed=(None,))  # fmt: skip
         backend = _symbols(sources, goals, specials)
     else:
         backend = _subwords([*sources, *goals], kind, size or 8000, specials)
@@ -107,6 +95,26 @@ def train_tokenizer(
         clean_up_tokenization_spaces=False,
         **{"padding_side": "right", "truncation_side": "right", **roles},
     )
+
+
+def _check_kind(kind: str, size: int | None) -> None:
+    if kind not in KINDS:
+        raise TokenizerError(
+            f"kind={kind!r}: allowed are {', '.join(KINDS)}.",
+            field="kind", found=kind, allowed=KINDS, suggestion=nearest(kind, KINDS) or KINDS[0])  # fmt: skip
+    if kind == "symbols" and size is not None:
+        raise TokenizerError(
+            "kind='symbols' takes no size: its vocabulary is the symbols that occur.",
+            field="size", found=size, allowed=(None,))  # fmt: skip
+
+
+def _check_known(specials: tuple[str, ...]) -> None:
+    unknown = [token for token in specials if token not in _ROLES]
+    if unknown:
+        raise TokenizerError(
+            f"special token {unknown[0]!r} has no known role; known are {', '.join(_ROLES)}.",
+            field="special_tokens", found=unknown[0], allowed=tuple(_ROLES),
+            suggestion=nearest(unknown[0], _ROLES))  # fmt: skip
 
 
 def _check_roles(kind: str, needed: tuple[str, ...], specials: tuple[str, ...]) -> None:
