@@ -103,8 +103,6 @@ class SafeTrainer(Trainer):
         self._evaluated = torch.zeros(2, dtype=torch.float64)  # sum of losses, tokens
         self.log_memory("made")
 
-    # ---- loss
-
     def get_batch_samples(
         self, epoch_iterator: Iterator[dict[str, Tensor]], num_batches: int, device: torch.device
     ) -> tuple[list[dict[str, Tensor]], Tensor]:
