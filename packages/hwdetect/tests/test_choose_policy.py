@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from distill_hwdetect import (
     POLICY_FIELDS,
+    ArgumentError,
     CpuFacts,
     ExecutionPolicy,
     HardwareProfile,
@@ -19,6 +20,7 @@ from distill_hwdetect import (
     ModelFacts,
     Requirements,
     TorchFacts,
+    UnknownFieldError,
     UnsupportedPolicyError,
     choose_policy,
     estimate_memory,
@@ -127,51 +129,111 @@ def test_full_training_keeps_float32_weights(sized: Callable[[str], ModelFacts])
 
 
 @pytest.mark.parametrize(
-    ("name", "overrides", "words"),
+    ("name", "overrides", "words", "field", "suggestion"),
     [
         (
             "cpu-avx2-zen2-2c-24g",
             {"compute_dtype": "bfloat16"},
             "only emulates it (AVX2; measured 10 times slower",
+            "compute_dtype",
+            "float32",
         ),
-        ("cpu-avx2-zen2-2c-24g", {"compute_dtype": "float16"}, "only emulates"),
-        ("cpu-avx2-zen2-2c-24g", {"compute_dtype": "int4"}, "allowed are float32, bfloat16, float16"),
-        ("cpu-avx2-zen2-2c-24g", {"device": "cuda"}, "this machine has cpu"),
-        ("cpu-avx2-zen2-2c-24g", {"optimizer": "paged_adamw_8bit"}, "22 times slower"),
-        ("cpu-avx2-zen2-2c-24g", {"attention": "flash_attention_2"}, "NVIDIA"),
-        ("cpu-avx2-zen2-2c-24g", {"offload": "on"}, "nowhere to offload"),
-        ("cpu-avx2-zen2-2c-24g", {"ipex": "on"}, "not installed"),
-        ("cpu-avx2-zen2-2c-24g", {"micro_batch": 3}, "effective batch of 8"),
-        ("cpu-avx2-zen2-2c-24g", {"micro_batch": 4, "accumulation": 4}, "effective batch of 8"),
-        ("cpu-avx2-zen2-2c-24g", {"micro_batch": 0}, "at least 1"),
-        ("cpu-avx2-zen2-2c-24g", {"compile": "maybe"}, "'on', 'off' or 'auto'"),
-        ("cpu-avx2-zen2-2c-24g", {"quantisation": "nf4"}, "Did you mean 'quantization'?"),
-        ("cpu-avx2-zen2-2c-24g", {"quantization": "nf"}, "Did you mean 'nf4'?"),
-        ("cpu-avx2-zen2-2c-24g", {"adapter": "full", "quantization": "int8"}, "cannot be trained"),
-        ("cpu-avx2-zen2-2c-24g", {"adapter": "qlora", "quantization": "none"}, "LoRA over nf4"),
-        ("cpu-avx2-zen2-2c-24g", {"adapter": "qlora", "quantization": "int8"}, "QLoRA stores nf4"),
-        ("nvidia-t4-colab", {"compute_dtype": "bfloat16"}, "whatever is_bf16_supported() says"),
-        ("nvidia-t4-colab", {"attention": "flash_attention_2"}, "8.0"),
-        ("nvidia-t4-colab", {"ipex": "on"}, "cuda:0"),
-        ("nvidia-v100-16g", {"device": "cuda:0"}, "no kernels"),
-        ("windows-cuda-driver-too-old", {"device": "cuda"}, "update the driver"),
-        ("apple-m1-8g", {"optimizer": "adamw_8bit"}, "Apple"),
-        ("apple-m1-8g", {"compute_dtype": "bfloat16"}, "Metal only emulates"),
+        ("cpu-avx2-zen2-2c-24g", {"compute_dtype": "float16"}, "only emulates", "compute_dtype", "float32"),
+        (
+            "cpu-avx2-zen2-2c-24g",
+            {"compute_dtype": "int4"},
+            "the allowed types are float32",
+            "compute_dtype",
+            "float32",
+        ),
+        ("cpu-avx2-zen2-2c-24g", {"device": "cuda"}, "this machine has cpu", "device", "cpu"),
+        (
+            "cpu-avx2-zen2-2c-24g",
+            {"optimizer": "paged_adamw_8bit"},
+            "22 times slower",
+            "optimizer",
+            "adamw_torch_fused",
+        ),
+        ("cpu-avx2-zen2-2c-24g", {"attention": "flash_attention_2"}, "NVIDIA", "attention", "sdpa"),
+        ("cpu-avx2-zen2-2c-24g", {"offload": "on"}, "nowhere to offload", "offload", "off"),
+        ("cpu-avx2-zen2-2c-24g", {"ipex": "on"}, "not installed", "ipex", "off"),
+        ("cpu-avx2-zen2-2c-24g", {"micro_batch": 3}, "effective batch of 8", "micro_batch", 2),
+        (
+            "cpu-avx2-zen2-2c-24g",
+            {"micro_batch": 4, "accumulation": 4},
+            "effective batch of 8",
+            "micro_batch",
+            2,
+        ),
+        ("cpu-avx2-zen2-2c-24g", {"micro_batch": 0}, "at least 1", "micro_batch", 1),
+        ("cpu-avx2-zen2-2c-24g", {"compile": "maybe"}, "'on', 'off' or 'auto'", "compile", "auto"),
+        (
+            "cpu-avx2-zen2-2c-24g",
+            {"quantisation": "nf4"},
+            "Did you mean 'quantization'?",
+            "overrides",
+            "quantization",
+        ),
+        ("cpu-avx2-zen2-2c-24g", {"quantization": "nf"}, "Did you mean 'nf4'?", "quantization", "nf4"),
+        (
+            "cpu-avx2-zen2-2c-24g",
+            {"adapter": "full", "quantization": "int8"},
+            "cannot be trained",
+            "quantization",
+            "none",
+        ),
+        (
+            "cpu-avx2-zen2-2c-24g",
+            {"adapter": "qlora", "quantization": "none"},
+            "LoRA over nf4",
+            "quantization",
+            "nf4",
+        ),
+        (
+            "cpu-avx2-zen2-2c-24g",
+            {"adapter": "qlora", "quantization": "int8"},
+            "stores nf4",
+            "quantization",
+            "nf4",
+        ),
+        (
+            "nvidia-t4-colab",
+            {"compute_dtype": "bfloat16"},
+            "whatever is_bf16_supported() says",
+            "compute_dtype",
+            "float16",
+        ),
+        ("nvidia-t4-colab", {"attention": "flash_attention_2"}, "8.0", "attention", "sdpa"),
+        ("nvidia-t4-colab", {"ipex": "on"}, "cuda:0", "ipex", "off"),
+        ("nvidia-v100-16g", {"device": "cuda:0"}, "no kernels", "device", "cpu"),
+        ("windows-cuda-driver-too-old", {"device": "cuda"}, "update the driver", "device", "cpu"),
+        ("apple-m1-8g", {"optimizer": "adamw_8bit"}, "Apple", "optimizer", "adamw_torch"),
+        ("apple-m1-8g", {"compute_dtype": "bfloat16"}, "Metal only emulates", "compute_dtype", "float32"),
     ],
 )
 def test_an_override_that_cannot_work_is_refused_with_the_reason(
     name: str,
     overrides: dict[str, object],
     words: str,
+    field: str,
+    suggestion: object,
     recorded: Callable[[str], HardwareProfile],
     sized: Callable[[str], ModelFacts],
 ) -> None:
-    """The error says what was found and what is allowed; it is a ValueError."""
+    """The error says what was found and why it cannot work, and names a value that the machine takes."""
     needs = Requirements(task="causal", model=sized("1b"), overrides=overrides)
     with pytest.raises(UnsupportedPolicyError) as caught:
         choose_policy(recorded(name), needs)
-    assert words in str(caught.value)
-    assert isinstance(caught.value, ValueError)
+    error = caught.value
+    assert words in str(error)
+    assert isinstance(error, ValueError)
+    assert (error.field, error.suggestion) == (field, suggestion)
+    if field == "overrides":
+        assert (error.found, error.allowed) == (*overrides, POLICY_FIELDS)
+    else:
+        assert error.found == overrides[field]
+        assert error.suggestion in error.allowed or not error.allowed
+        choose_policy(recorded(name), replace(needs, overrides={**overrides, field: suggestion}))
 
 
 def test_overrides_that_work_are_honoured_and_named(sized: Callable[[str], ModelFacts]) -> None:
@@ -202,8 +264,9 @@ def test_missing_bitsandbytes_refuses_quantization_and_keeps_the_rules_away_from
     bare = cpu("avx2", gib=3, packages={"torch": "2.15.0"})
     needs = Requirements(task="causal", model=sized("1b"))
     assert choose_policy(bare, needs).quantization.value == "none"
-    with pytest.raises(UnsupportedPolicyError, match="pip install bitsandbytes"):
+    with pytest.raises(UnsupportedPolicyError, match="pip install bitsandbytes") as caught:
         choose_policy(bare, replace(needs, adapter="qlora"))
+    assert (caught.value.field, caught.value.found, caught.value.suggestion) == ("adapter", "qlora", "lora")
 
 
 def test_ipex_is_used_only_where_it_is_installed_matches_and_helps(
@@ -313,10 +376,37 @@ def test_a_hidden_gpu_is_not_used() -> None:
     assert "hidden by CUDA_VISIBLE_DEVICES" in policy.device.reason
 
 
-def test_requirements_refuse_numbers_below_one(sized: Callable[[str], ModelFacts]) -> None:
-    """A batch of zero is a mistake of the caller."""
-    with pytest.raises(ValueError, match="effective_batch"):
-        Requirements(task="causal", model=sized("0.1b"), effective_batch=0)
+@pytest.mark.parametrize(
+    ("field", "found", "suggestion"),
+    [
+        ("effective_batch", 0, 1),
+        ("source_length", 1.5, 1),
+        ("task", "seqseq", "seq2seq"),
+        ("distillation", "chunk", "chunked"),
+        ("adapter", "loara", "lora"),
+    ],
+)
+def test_requirements_refuse_what_no_machine_can_serve(
+    field: str, found: object, suggestion: object, sized: Callable[[str], ModelFacts]
+) -> None:
+    """A batch of zero or a task that does not exist is a mistake of the caller."""
+    arguments: dict[str, object] = {"task": "causal", "model": sized("0.1b"), field: found}
+    with pytest.raises(ArgumentError) as caught:
+        Requirements(**arguments)  # type: ignore[arg-type]  # the mistake under test
+    assert isinstance(caught.value, ValueError)
+    assert (caught.value.field, caught.value.found, caught.value.suggestion) == (field, found, suggestion)
+
+
+def test_a_policy_refuses_a_field_that_it_does_not_have(sized: Callable[[str], ModelFacts]) -> None:
+    """``choice`` and ``value`` raise a ``KeyError`` that names the nearest field."""
+    policy = choose_policy(cpu("avx2"), Requirements(task="causal", model=sized("0.1b")))
+    for read in (policy.choice, policy.value):
+        with pytest.raises(KeyError) as caught:
+            read("thread")
+        error = caught.value
+        assert isinstance(error, UnknownFieldError)
+        assert (error.field, error.found, error.suggestion) == ("name", "thread", "threads")
+        assert str(error).startswith("'thread' is not a field")
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def test_what_record_writes_is_read_by_profile(capsys: pytest.CaptureFixture[str
     replayed = json.loads(capsys.readouterr().out)
     assert replayed["profile"]["cpu"]["logical_cores"] == json.loads(recording)["raw"]["os_cpu_count"]
     assert main(["record", "--profile", T4]) == 2
-    assert "machine at hand" in capsys.readouterr().err
+    assert "describes this machine" in capsys.readouterr().err
 
 
 class Terminal(io.StringIO):

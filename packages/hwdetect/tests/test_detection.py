@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from distill_hwdetect import HardwareProfile, ProfileError, detect, profile_from_recorded
+from distill_hwdetect import (
+    ArgumentError,
+    CpuFacts,
+    HardwareProfile,
+    ProfileError,
+    RecordFieldError,
+    detect,
+    profile_from_recorded,
+)
 
 GIB = 2**30
 V1 = "4:memory:/jobs/one\n1:cpu,cpuacct:/jobs/one\n0::/\n"
@@ -177,25 +185,58 @@ def test_a_profile_survives_json() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [{}, {"schema_version": 2}, {"schema_version": 1}, {"schema_version": 1, "cpu": 3, "memory": {}}]
+    ("data", "field"),
+    [
+        ({}, "schema_version"),
+        ({"schema_version": 2}, "schema_version"),
+        ({"schema_version": 1}, None),
+        ({"schema_version": 1, "cpu": 3, "memory": {}}, None),
+        ({"schema_version": 1, "cpu": {}, "memory": {}}, "total_bytes"),
+        ({"schema_version": 1, "cpu": {"core": 1}, "memory": {}}, "core"),
+    ],
 )
-def test_what_is_no_profile_is_refused(data: Mapping[str, object]) -> None:
+def test_what_is_not_a_profile_is_refused(data: Mapping[str, object], field: str | None) -> None:
     """The error is the package's own and says what to do."""
-    with pytest.raises(ProfileError, match="distill-hwdetect --json"):
+    with pytest.raises(ProfileError, match="distill-hwdetect --json") as caught:
         HardwareProfile.from_dict(data)
+    assert caught.value.field == field
 
 
-@pytest.mark.parametrize("raw", [{}, {"colour": "red"}, {"gpus": ["one"]}, {"gpus": [{"vendor": "acme"}]}])
-def test_what_is_no_recording_is_refused(raw: Mapping[str, object]) -> None:
-    """Nothing observed, or a GPU of an unknown vendor, is no machine."""
-    with pytest.raises(ProfileError):
+@pytest.mark.parametrize(
+    ("raw", "field", "suggestion"),
+    [
+        ({}, "raw", None),
+        ({"colour": "red"}, "raw", None),
+        ({"gpus": ["one"]}, "gpus", None),
+        ({"gpus": [{"vendor": "nvida"}]}, "gpus.vendor", "nvidia"),
+        ({"gpus": "one"}, "gpus", None),
+        ({"gpus": [], "os_cpu_count": "two"}, "os_cpu_count", None),
+    ],
+)
+def test_what_is_not_a_recording_is_refused(
+    raw: Mapping[str, object], field: str, suggestion: str | None
+) -> None:
+    """Nothing observed, a value of another type, or a GPU of an unknown vendor."""
+    with pytest.raises(ProfileError) as caught:
         profile_from_recorded(raw)
+    assert (caught.value.field, caught.value.suggestion) == (field, suggestion)
+
+
+def test_a_record_refuses_a_field_that_it_does_not_have() -> None:
+    """A ``TypeError``, as of any call with a wrong keyword, with the nearest field."""
+    with pytest.raises(TypeError) as caught:
+        CpuFacts(usable_core=1)  # type: ignore[call-arg]  # the mistake under test
+    assert isinstance(caught.value, RecordFieldError)
+    assert (caught.value.field, caught.value.suggestion) == ("usable_core", "usable_cores")
 
 
 def test_another_probe_is_refused() -> None:
-    """Only the fast probe is there."""
-    with pytest.raises(ValueError, match="fast"):
+    """There is a fast and a deep one."""
+    with pytest.raises(ValueError, match="fast") as caught:
         detect(probe="slow")  # type: ignore[arg-type]  # the mistake under test
+    assert isinstance(caught.value, ArgumentError)
+    assert (caught.value.field, caught.value.found) == ("probe", "slow")
+    assert caught.value.allowed == ("fast", "deep")
 
 
 def test_detecting_and_planning_import_nothing_heavy() -> None:

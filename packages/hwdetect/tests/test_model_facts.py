@@ -88,18 +88,23 @@ def test_a_nested_text_model_is_the_one_sized() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "words"),
+    ("config", "words", "found", "suggestion"),
     [
-        ({"model_type": "unheard_of"}, "Add one of them"),
-        ({"model_type": "bert", "hidden_size": "wide"}, "whole number above 0"),
-        ({"model_type": "bert", "hidden_size": 0}, "whole number above 0"),
+        ({"model_type": "unheard_of"}, "Add one of them", None, "hidden_size"),
+        ({"model_type": "bert", "hidden_size": "wide"}, "whole number above 0", "wide", 768),
+        ({"model_type": "bert", "hidden_size": 0}, "whole number above 0", 0, 768),
     ],
 )
-def test_a_configuration_that_says_too_little_is_refused(config: Mapping[str, object], words: str) -> None:
-    """The error names the keys that are missing or wrong, and survives pickling."""
+def test_a_configuration_that_says_too_little_is_refused(
+    config: Mapping[str, object], words: str, found: object, suggestion: object
+) -> None:
+    """The error names the keys that are missing or wrong, and survives pickling with its data."""
     with pytest.raises(ModelConfigError, match=words) as caught:
         read_model_facts(config)
-    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # noqa: S301  # our own bytes
+    error = caught.value
+    assert (error.field, error.found, error.suggestion) == ("hidden_size", found, suggestion)
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301  # our own bytes
+    assert (str(again), vars(again)) == (str(error), vars(error))
 
 
 @pytest.mark.parametrize("content", [None, "{", "[1]"])

@@ -8,6 +8,8 @@ from .errors import ArgumentError as ArgumentError
 from .errors import HardwareError as HardwareError
 from .errors import ModelConfigError as ModelConfigError
 from .errors import ProfileError as ProfileError
+from .errors import RecordFieldError as RecordFieldError
+from .errors import UnknownFieldError as UnknownFieldError
 from .errors import UnsupportedPolicyError as UnsupportedPolicyError
 from .interpretation import profile_from_recorded as profile_from_recorded
 from .memory import MemoryEstimate as MemoryEstimate

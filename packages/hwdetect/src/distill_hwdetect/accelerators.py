@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from distill_hwdetect.errors import ProfileError
 from distill_hwdetect.profile import Accelerator, MemoryFacts
+from distill_hwdetect.refusals import nearest
 from distill_hwdetect.values import Raw, mapping, number, text
 from distill_hwdetect.visibility import hiding_variable, visible_order
 
@@ -28,15 +29,21 @@ def read_accelerators(
     """Return the devices, those that this process sees first and in the order in which torch counts them.
 
     Raises:
-        ProfileError: A device that is no object, or of an unknown vendor.
+        ProfileError: A device that is not an object, or of an unknown vendor.
     """
     found: list[Accelerator] = []
     for gpu in raw.gpus or ():
         if not isinstance(gpu, Mapping):
-            raise ProfileError(f"Each of gpus must be an object, found {gpu!r}.")
+            raise ProfileError(f"Each of gpus must be an object, found {gpu!r}.", field="gpus", found=gpu)
         vendor = str(gpu.get("vendor", ""))
         if vendor not in _KINDS:
-            raise ProfileError(f"A GPU's vendor must be one of {', '.join(_KINDS)}, found {vendor!r}.")
+            raise ProfileError(
+                f"A GPU's vendor must be one of {', '.join(_KINDS)}, found {vendor!r}.",
+                field="gpus.vendor",
+                found=vendor,
+                allowed=tuple(_KINDS),
+                suggestion=nearest(vendor, _KINDS),
+            )
         found.append(_accelerator(gpu, _KINDS[vendor], mapping(raw.nvml)))
     if not any(device.kind == "xpu" for device in found):
         found += [_intel(entry) for entry in raw.pci_display or () if str(entry[0]) == "0x8086"]

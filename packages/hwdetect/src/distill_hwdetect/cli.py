@@ -5,7 +5,6 @@ is wrong, 3 the model would not fit.
 """
 
 import argparse
-import difflib
 import json
 import sys
 from collections.abc import Sequence
@@ -15,10 +14,10 @@ import distill_hwdetect
 from distill_hwdetect.decision import choose_policy
 from distill_hwdetect.detection import detect, observe
 from distill_hwdetect.doctor import diagnose
-from distill_hwdetect.errors import HardwareError, ProfileError, UnsupportedPolicyError
+from distill_hwdetect.errors import ArgumentError, HardwareError, ProfileError
 from distill_hwdetect.interpretation import profile_from_recorded
 from distill_hwdetect.models import read_model_facts
-from distill_hwdetect.policy import POLICY_FIELDS, Requirements
+from distill_hwdetect.policy import POLICY_FIELDS, Requirements, check_field
 from distill_hwdetect.profile import HardwareProfile
 from distill_hwdetect.recording import record
 from distill_hwdetect.tables import diagnosis, explanation, overview, rules_page
@@ -44,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = {"record": _record, "doctor": _doctor, "explain": _explain, "rules": _rules}
     try:
         return commands.get(options.command, _plan)(options)
-    except (HardwareError, ValueError) as error:
+    except HardwareError as error:
         print(f"distill-hwdetect: {error}", file=sys.stderr)
         return WRONG
 
@@ -60,12 +59,7 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _explain(options: argparse.Namespace) -> int:
-    if options.field not in POLICY_FIELDS:
-        near = difflib.get_close_matches(options.field, POLICY_FIELDS, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise UnsupportedPolicyError(
-            f"{options.field!r} is no field of a policy.{hint} The fields are {', '.join(POLICY_FIELDS)}."
-        )
+    check_field(options.field, argument="field")
     policy = choose_policy(_profile(options), _requirements(options))
     choice = policy.choice(options.field)
     print(json.dumps(choice.to_dict(), indent=1) if options.json else explanation(options.field, policy))
@@ -83,7 +77,11 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _record(options: argparse.Namespace) -> int:
     if options.profile is not None:
-        raise ProfileError("record writes down the machine at hand; --profile names another. Leave it out.")
+        raise ProfileError(
+            "record describes this machine, and --profile names another one. Leave --profile out.",
+            field="profile",
+            found=options.profile,
+        )
     raw = observe(probe="deep" if options.deep else "fast")
     print(json.dumps(record(raw, version=distill_hwdetect.__version__), indent=1))
     return DONE
@@ -150,9 +148,9 @@ def _profile(options: argparse.Namespace) -> HardwareProfile:
     try:
         content = json.loads(Path(file).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ProfileError(f"{file} cannot be read as JSON: {error}.") from error
+        raise ProfileError(f"{file} cannot be read as JSON: {error}.", field="profile", found=file) from error
     if not isinstance(content, dict):
-        raise ProfileError(f"{file} holds no JSON object.")
+        raise ProfileError(f"{file} does not hold a JSON object.", field="profile", found=file)
     if isinstance(content.get("profile"), dict):
         content = content["profile"]
     return (
@@ -180,5 +178,5 @@ def _requirements(options: argparse.Namespace) -> Requirements:
 def _override(text: str) -> tuple[str, object]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise ValueError(f"--set takes FIELD=VALUE, found {text!r}.")
+        raise ArgumentError(f"--set takes FIELD=VALUE, found {text!r}.", field="set", found=text)
     return name.strip(), int(value) if value.strip().isdigit() else value.strip()

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 from distill_hwdetect import overrides
 from distill_hwdetect.devices import Target, pick_device
-from distill_hwdetect.errors import UnsupportedPolicyError
 from distill_hwdetect.ipex import pick_ipex
 from distill_hwdetect.policy import Choice, ExecutionPolicy, Requirements
 from distill_hwdetect.precision import pick_dtype
 from distill_hwdetect.profile import HardwareProfile
+from distill_hwdetect.refusals import unsupported
 from distill_hwdetect.rules import choose, gib
 from distill_hwdetect.search import NF4_FLOOR, SearchResult, search_settings
 
@@ -248,20 +248,15 @@ def _attention(
     version = (profile.packages or {}).get("transformers", "5")
     eager = family in _NO_SDPA or (family in _NO_SDPA_BEFORE_5 and version.startswith("4."))
     if "attention" in values:
-        wish = overrides.one_of("attention", values["attention"], _ATTENTION)
+        asked = overrides.one_of("attention", values["attention"], _ATTENTION)
         capability = target.accelerator.capability if target.accelerator else None
-        if wish.startswith("flash") and (target.kind != "cuda" or (capability or (8, 0)) < (8, 0)):
-            raise UnsupportedPolicyError(
-                f"attention {wish!r} was asked for, but it needs an "
-                "NVIDIA GPU of compute capability 8.0, and the device "
-                f"is {target.name}. Set attention = 'sdpa', or 'auto'."
-            )
-        if wish == "sdpa" and eager:
-            raise UnsupportedPolicyError(
-                f"attention 'sdpa' was asked for, but {family} has no such kernel in transformers. "
-                "Set attention = 'eager', or 'auto'."
-            )
-        return choose("override", wish, "The user asked for it.")
+        if asked.startswith("flash") and (target.kind != "cuda" or (capability or (8, 0)) < (8, 0)):
+            why = f"it needs an NVIDIA GPU of compute capability 8.0, and the device is {target.name}"
+            raise unsupported("attention", asked, why, ("eager" if eager else "sdpa",))
+        if asked == "sdpa" and eager:
+            why = f"{family} has no such kernel in transformers"
+            raise unsupported("attention", asked, why, ("eager",))
+        return choose("override", asked, "The user asked for it.")
     if eager:
         reason = f"{family} has no scaled-dot-product kernel in transformers."
         return choose("attention-eager", "eager", reason, (("sdpa", "from_pretrained refuses it"),))
@@ -376,11 +371,8 @@ def _offload(target: Target, values: Mapping[str, object]) -> Choice[bool]:
     if "offload" in values:
         on = overrides.switch("offload", values["offload"])
         if on and target.kind in ("cpu", "mps"):
-            raise UnsupportedPolicyError(
-                f"offload was asked for, but {target.name} already "
-                "uses main memory: there is nowhere to offload to. "
-                "Set offload = 'off'."
-            )
+            why = f"{target.name} already uses main memory: there is nowhere to offload to"
+            raise unsupported("offload", values["offload"], why, ("off",))
         return choose("override", on, "The user asked for it.")
     return choose(
         "offload-off", value=False, reason="A smaller type, checkpointing and a smaller batch come first."

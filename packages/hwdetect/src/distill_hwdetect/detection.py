@@ -8,6 +8,7 @@ import sys
 from distill_hwdetect.installed import installed_versions, torch_observed
 from distill_hwdetect.interpretation import interpret
 from distill_hwdetect.observations import RawObservations
+from distill_hwdetect.refusals import check_one_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def detect(*, probe: Literal["fast", "deep"] = "fast", root: str = "/") -> Hardw
         The profile. What cannot be read is None, with a note; nothing of that kind raises.
 
     Raises:
-        ValueError: ``probe`` is another word.
+        ArgumentError: ``probe`` is neither ``fast`` nor ``deep``; also a ``ValueError``.
     """
     return interpret(observe(probe=probe, root=root))
 
@@ -52,10 +53,9 @@ def observe(*, probe: Literal["fast", "deep"] = "fast", root: str = "/") -> RawO
         root: As for ``detect``.
 
     Raises:
-        ValueError: ``probe`` is another word.
+        ArgumentError: ``probe`` is neither ``fast`` nor ``deep``; also a ``ValueError``.
     """
-    if probe not in ("fast", "deep"):
-        raise ValueError(f"probe must be 'fast' or 'deep', found {probe!r}.")
+    check_one_of("probe", probe, ("fast", "deep"))
     if root != "/" or sys.platform.startswith("linux"):
         from distill_hwdetect.linux import observe_linux
 

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from distill_hwdetect.errors import UnsupportedPolicyError
 from distill_hwdetect.policy import Choice
 from distill_hwdetect.profile import Accelerator, HardwareProfile
+from distill_hwdetect.refusals import unsupported
 from distill_hwdetect.rules import choose, gib
 
 PREFIX = {"cuda": "cuda", "rocm": "cuda", "xpu": "xpu", "mps": "mps"}
@@ -161,14 +161,11 @@ def _asked(
     for device in usable:
         if asked in (device_name(device), PREFIX[device.kind], device.kind):
             return _accelerated(profile, device, "override", tuple(rejected))
+    names = (*(device_name(device) for device in usable), "cpu")
     for name, why in rejected:
         if asked in (name, name.split(":")[0]):
-            raise UnsupportedPolicyError(f"device {asked!r} was asked for. {why}")
-    found = ", ".join(["cpu", *(device_name(device) for device in usable)])
-    raise UnsupportedPolicyError(
-        f"device {asked!r} was asked for, but this machine has "
-        f"{found}. Set hardware.device to one of them, or to 'auto'."
-    )
+            raise unsupported("device", asked, why.rstrip("."), names)
+    raise unsupported("device", asked, f"this machine has {', '.join(reversed(names))}", names)
 
 
 def _accelerated(

@@ -45,6 +45,18 @@ class UnsupportedPolicyError(HardwareError, ValueError):
     """An override that this machine or this model does not support; the message says why and what to do."""
 
 
+class UnknownFieldError(UnsupportedPolicyError, KeyError):
+    """A name that is not a field of a policy."""
+
+    def __str__(self) -> str:
+        """Return the message; ``KeyError`` would return its ``repr``."""
+        return str(self.args[0])
+
+
+class RecordFieldError(HardwareError, TypeError):
+    """A record was given a field that it does not have, or lacks one that it needs."""
+
+
 class ModelConfigError(HardwareError, ValueError):
     """A model configuration that is missing, cannot be read, or says too little about the model."""
 

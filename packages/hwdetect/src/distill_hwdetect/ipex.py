@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 from distill_hwdetect import overrides
 from distill_hwdetect.devices import Target
-from distill_hwdetect.errors import UnsupportedPolicyError
 from distill_hwdetect.policy import Choice, Requirements
 from distill_hwdetect.profile import HardwareProfile
+from distill_hwdetect.refusals import unsupported
 from distill_hwdetect.rules import choose
 
 
@@ -28,9 +28,7 @@ def pick_ipex(
     obstacle = _ipex_obstacle(profile, target)
     if asked:
         if obstacle is not None:
-            raise UnsupportedPolicyError(
-                f"ipex = 'on' was asked for, but {obstacle} Set ipex = 'auto' or 'off'."
-            )
+            raise unsupported("ipex", values["ipex"], obstacle.rstrip("."), ("off",))
         return choose("override", value=True, reason="The user asked for it, and IPEX matches torch.")
     if "ipex" in values:
         return choose("override", value=False, reason="The user asked for it.")

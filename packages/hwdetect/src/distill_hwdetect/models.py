@@ -186,12 +186,18 @@ def _shape(content: Mapping[str, object], task: Task | None) -> _Shape:
                 return found
             if found is not None:
                 raise ModelConfigError(
-                    f"{name} of a {family or 'model'} must be a whole number above 0, found {found!r}."
+                    f"{name} of a {family or 'model'} must be a whole number above 0, found {found!r}.",
+                    field=name,
+                    found=found,
+                    suggestion=default,
                 )
         if default is None:
             raise ModelConfigError(
                 f"The configuration of model_type {family!r} gives none of {', '.join(names)}, "
-                "and the family's defaults are not known here. Add one of them."
+                "and the family's defaults are not known here. Add one of them.",
+                field=names[0],
+                allowed=names,
+                suggestion=names[0],
             )
         return default
 

@@ -101,7 +101,10 @@ class RawObservations(Record):
         if not _TELLING & set(raw):
             raise ProfileError(
                 f"A recorded machine holds one of {', '.join(sorted(_TELLING))}; found "
-                f"{', '.join(sorted(map(str, raw))) or 'nothing'}. Write one with `distill-hwdetect record`."
+                f"{', '.join(sorted(map(str, raw))) or 'nothing'}. Write one with `distill-hwdetect record`.",
+                field="raw",
+                found=tuple(sorted(map(str, raw))),
+                allowed=tuple(sorted(_TELLING)),
             )
         older = raw.get("schema") != RAW_SCHEMA
         values = {name: _checked(name, raw.get(name), older=older) for name in cls.fields()}
@@ -118,17 +121,18 @@ def _checked(name: str, value: object, *, older: bool) -> object:
     if value is None or (older and name == "nvml" and isinstance(value, str)):
         return None
     if name in _MAPPINGS:
-        right = isinstance(value, Mapping)
+        wanted, valid = "an object", isinstance(value, Mapping)
     elif name in _LISTS:
-        right = isinstance(value, Sequence) and not isinstance(value, str)
+        wanted, valid = "a list", isinstance(value, Sequence) and not isinstance(value, str)
     elif name in _NUMBERS:
-        right = isinstance(value, int) and not isinstance(value, bool)
+        wanted, valid = "a whole number", isinstance(value, int) and not isinstance(value, bool)
     else:
-        right = isinstance(value, str)
-    if not right:
-        wanted = "an object" if name in _MAPPINGS else "a list" if name in _LISTS else "another type"
+        wanted, valid = "a text", isinstance(value, str)
+    if not valid:
         raise ProfileError(
             f"{name} of a recorded machine must be {wanted}, found {value!r}. "
-            "Write one with `distill-hwdetect record`."
+            "Write one with `distill-hwdetect record`.",
+            field=name,
+            found=value,
         )
     return value

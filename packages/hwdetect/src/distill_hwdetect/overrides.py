@@ -1,14 +1,14 @@
-"""The user's wishes, checked against the machine: what cannot work is refused with the reason."""
+"""The user's overrides, checked against the machine: one that cannot work is refused with the reason."""
 
-import difflib
 from collections.abc import Mapping
 
 from distill_hwdetect.devices import Target
 from distill_hwdetect.errors import UnsupportedPolicyError
 from distill_hwdetect.memory import STATE_BYTES
-from distill_hwdetect.policy import POLICY_FIELDS, Requirements
+from distill_hwdetect.policy import Requirements, check_field
 from distill_hwdetect.precision import DTYPES
 from distill_hwdetect.profile import HardwareProfile
+from distill_hwdetect.refusals import nearest, unsupported
 from distill_hwdetect.search import Bounds, allows_int8
 
 _SWITCHES: Mapping[object, bool] = {"on": True, "off": False, "true": True, "false": False, "none": False}
@@ -18,15 +18,10 @@ def given(requirements: Requirements) -> dict[str, object]:
     """Return the overrides that are set, ``auto`` left out.
 
     Raises:
-        UnsupportedPolicyError: A name that is no field of a policy.
+        UnknownFieldError: A name that is not a field of a policy.
     """
     for name in requirements.overrides:
-        if name not in POLICY_FIELDS:
-            near = difflib.get_close_matches(name, POLICY_FIELDS, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise UnsupportedPolicyError(
-                f"{name!r} is no field of a policy.{hint} The fields are {', '.join(POLICY_FIELDS)}."
-            )
+        check_field(name, argument="overrides")
     return {name: value for name, value in requirements.overrides.items() if value not in ("auto", None)}
 
 
@@ -40,19 +35,28 @@ def switch(name: str, value: object) -> bool:
         return value
     if isinstance(value, str) and value.lower() in _SWITCHES:
         return _SWITCHES[value.lower()]
-    raise UnsupportedPolicyError(f"{name} takes 'on', 'off' or 'auto', found {value!r}.")
+    raise UnsupportedPolicyError(
+        f"{name} takes 'on', 'off' or 'auto', found {value!r}.",
+        field=name,
+        found=value,
+        allowed=("on", "off", "auto"),
+        suggestion="auto",
+    )
 
 
 def count(name: str, value: object, *, least: int) -> int:
     """Read a whole-number override.
 
     Raises:
-        UnsupportedPolicyError: No whole number of at least ``least``.
+        UnsupportedPolicyError: The value is not a whole number of at least ``least``.
     """
     if isinstance(value, int) and not isinstance(value, bool) and value >= least:
         return value
     raise UnsupportedPolicyError(
-        f"{name} takes a whole number of at least {least} or 'auto', found {value!r}."
+        f"{name} takes a whole number of at least {least} or 'auto', found {value!r}.",
+        field=name,
+        found=value,
+        suggestion=least,
     )
 
 
@@ -64,9 +68,15 @@ def one_of(name: str, value: object, allowed: tuple[str, ...]) -> str:
     """
     if isinstance(value, str) and value in allowed:
         return value
-    near = difflib.get_close_matches(str(value), allowed, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise UnsupportedPolicyError(f"{name} takes {', '.join(allowed)} or 'auto', found {value!r}.{hint}")
+    near = nearest(str(value), allowed)
+    hint = "" if near is None else f" Did you mean {near!r}?"
+    raise UnsupportedPolicyError(
+        f"{name} takes {', '.join(allowed)} or 'auto', found {value!r}.{hint}",
+        field=name,
+        found=value,
+        allowed=(*allowed, "auto"),
+        suggestion=near or "auto",
+    )
 
 
 def search_bounds(
@@ -75,7 +85,7 @@ def search_bounds(
     """Check the overrides that bound the memory search.
 
     Raises:
-        UnsupportedPolicyError: A wish that this device, or another wish, rules out.
+        UnsupportedPolicyError: An override that this device, or another override, rules out.
     """
     adapter = None if requirements.adapter == "auto" else str(requirements.adapter)
     if "adapter" in values:
@@ -83,9 +93,9 @@ def search_bounds(
     quantization = None
     if "quantization" in values:
         quantization = one_of("quantization", values["quantization"], ("none", "int8", "nf4"))
+    _check_quantization(profile, target, requirements, adapter, values)
     if adapter == "qlora" and quantization is None:
         quantization = "nf4"
-    _check_quantization(profile, target, requirements, adapter, quantization)
     optimizer = None
     if "optimizer" in values:
         optimizer = one_of("optimizer", values["optimizer"], tuple(STATE_BYTES))
@@ -107,63 +117,49 @@ def _check_quantization(
     target: Target,
     requirements: Requirements,
     adapter: str | None,
-    quantization: str | None,
+    values: Mapping[str, object],
 ) -> None:
-    if quantization in (None, "none"):
-        if adapter == "qlora" and requirements.training:
-            raise UnsupportedPolicyError(
-                "adapter 'qlora' was asked for with quantization 'none'; QLoRA is LoRA over nf4 weights. "
-                "Set quantization = 'nf4' or adapter = 'lora'."
-            )
+    """Refuse a quantization that the adapter, the device or the installed packages rule out."""
+    quantization = values.get("quantization")
+    if adapter == "qlora" and quantization == "none" and requirements.training:
+        why = "adapter 'qlora' is LoRA over nf4 weights (adapter = 'lora' leaves them unquantized)"
+        raise unsupported("quantization", quantization, why, ("nf4",))
+    if quantization == "none" or (quantization is None and adapter != "qlora"):
         return
     if adapter == "full" and requirements.training:
-        raise UnsupportedPolicyError(
-            f"quantization {quantization!r} was asked for with "
-            "adapter 'full', but quantized weights cannot be "
-            "trained. Set adapter = 'lora' (or 'qlora'), or quantization = 'none'."
-        )
+        why = "adapter 'full' trains the weights, and quantized ones cannot be trained (adapter = 'lora' can)"
+        raise unsupported("quantization", quantization, why, ("none",))
     if adapter == "qlora" and quantization == "int8":
-        raise UnsupportedPolicyError(
-            "adapter 'qlora' was asked for with quantization 'int8'; QLoRA stores nf4. "
-            "Set quantization = 'nf4', or adapter = 'lora' over int8."
-        )
+        why = "adapter 'qlora' stores nf4 (adapter = 'lora' adapts int8 weights)"
+        raise unsupported("quantization", quantization, why, ("nf4",))
     if quantization == "int8" and not allows_int8(target):
-        raise UnsupportedPolicyError(
-            f"quantization 'int8' was asked for, but {target.choice.reason} "
-            "LLM.int8 needs compute capability 7.5. "
-            "Set quantization = 'nf4' or 'none'."
-        )
+        why = f"LLM.int8 needs compute capability 7.5. The device: {target.choice.reason.rstrip('.')}"
+        raise unsupported("quantization", quantization, why, ("nf4", "none"))
+    # QLoRA alone implies nf4: then the adapter is what to change.
+    field, found, other = (
+        ("adapter", adapter, "lora") if quantization is None else ("quantization", quantization, "none")
+    )
     if target.kind == "cpu" and not profile.cpu.has_vectors:
-        raise UnsupportedPolicyError(
-            f"quantization {quantization!r} was asked for, but "
-            "bitsandbytes needs AVX2 on a CPU, which this one lacks. "
-            "Set quantization = 'none'."
-        )
-    _need_bitsandbytes(profile, f"quantization {quantization!r}")
+        raise unsupported(field, found, "bitsandbytes needs AVX2 on a CPU, which this one lacks", (other,))
+    _need_bitsandbytes(profile, field, found, other)
 
 
 def _check_optimizer(profile: HardwareProfile, target: Target, optimizer: str) -> None:
     if "8bit" not in optimizer:
         return
     if optimizer.startswith("paged") and target.kind == "cpu":
-        raise UnsupportedPolicyError(
-            "optimizer 'paged_adamw_8bit' was asked for, but on a "
-            "CPU it is silently not paged and 22 times slower a "
-            "step than fused AdamW (measured). Set optimizer = 'adamw_torch_fused', or 'auto'."
-        )
+        why = "on a CPU it is silently not paged and 22 times slower a step than fused AdamW (measured)"
+        raise unsupported("optimizer", optimizer, why, ("adamw_torch_fused",))
     if target.kind == "mps":
-        raise UnsupportedPolicyError(
-            f"optimizer {optimizer!r} was asked for, but bitsandbytes has no 8-bit optimizer for Apple GPUs. "
-            "Set optimizer = 'adamw_torch', or 'auto'."
-        )
-    _need_bitsandbytes(profile, f"optimizer {optimizer!r}")
+        why = "bitsandbytes has no 8-bit optimizer for Apple GPUs"
+        raise unsupported("optimizer", optimizer, why, ("adamw_torch",))
+    _need_bitsandbytes(profile, "optimizer", optimizer, "adamw_torch_fused")
 
 
-def _need_bitsandbytes(profile: HardwareProfile, what: str) -> None:
+def _need_bitsandbytes(profile: HardwareProfile, field: str, found: object, other: str) -> None:
     if profile.torch is not None and profile.packages is not None and "bitsandbytes" not in profile.packages:
-        raise UnsupportedPolicyError(
-            f"{what} was asked for, but bitsandbytes is not installed: pip install bitsandbytes."
-        )
+        why = "bitsandbytes is not installed: pip install bitsandbytes"
+        raise unsupported(field, found, why, (other,))
 
 
 def _micro_batch(requirements: Requirements, values: Mapping[str, object]) -> int | None:
@@ -180,9 +176,23 @@ def _micro_batch(requirements: Requirements, values: Mapping[str, object]) -> in
         asked = ", ".join(
             f"{name} {values[name]}" for name in ("micro_batch", "accumulation") if name in values
         )
-        divisors = ", ".join(str(size) for size in range(1, batch + 1) if batch % size == 0)
+        divisors = [size for size in range(1, batch + 1) if batch % size == 0]
+        field = "micro_batch" if "micro_batch" in values else "accumulation"
         raise UnsupportedPolicyError(
             f"{asked} does not make the effective batch of {batch}: micro_batch times accumulation must. "
-            f"micro_batch may be {divisors}."
+            f"{field} may be {', '.join(map(str, divisors))}.",
+            field=field,
+            found=values[field],
+            allowed=(*divisors, "auto"),
+            suggestion=_suggested_size(field, values, divisors),
         )
     return sizes[0]
+
+
+def _suggested_size(field: str, values: Mapping[str, object], divisors: list[int]) -> int:
+    """Return the divisor of the effective batch that completes the other override, or the nearest one."""
+    other = values.get("accumulation")
+    if field == "micro_batch" and other in divisors:
+        return divisors[-1] // count("accumulation", other, least=1)
+    found = count(field, values[field], least=1)
+    return min(divisors, key=lambda size: abs(size - found))

@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
+from distill_hwdetect.errors import ArgumentError, UnknownFieldError
 from distill_hwdetect.memory import MemoryEstimate, estimate, weight_bytes
 from distill_hwdetect.models import ModelFacts
-from distill_hwdetect.tasks import Task
+from distill_hwdetect.refusals import check_one_of, nearest
+from distill_hwdetect.tasks import TASKS, Task
 from distill_hwdetect.workload import Distillation, Workload
 
 T_co = TypeVar("T_co", covariant=True)
@@ -51,15 +53,15 @@ class Requirements:
         for name in ("effective_batch", "source_length", "target_length", "side_by_side"):
             number = getattr(self, name)
             if not isinstance(number, int) or number < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, found {number!r}.")
-        if self.task not in ("causal", "seq2seq", "masked"):
-            raise ValueError(f"task must be 'causal', 'seq2seq' or 'masked', found {self.task!r}.")
-        if self.distillation not in ("chunked", "full", "cached"):
-            raise ValueError(
-                f"distillation must be 'chunked', 'full' or 'cached', found {self.distillation!r}."
-            )
-        if self.adapter not in ("auto", "full", "lora", "qlora"):
-            raise ValueError(f"adapter must be 'auto', 'full', 'lora' or 'qlora', found {self.adapter!r}.")
+                raise ArgumentError(
+                    f"{name} must be a whole number of at least 1, found {number!r}.",
+                    field=name,
+                    found=number,
+                    suggestion=1,
+                )
+        check_one_of("task", self.task, TASKS)
+        check_one_of("distillation", self.distillation, ("chunked", "full", "cached"))
+        check_one_of("adapter", self.adapter, ("auto", "full", "lora", "qlora"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,10 +135,9 @@ class ExecutionPolicy:
         """Return the ``Choice`` of one field.
 
         Raises:
-            KeyError: ``name`` is no field of a policy.
+            UnknownFieldError: ``name`` is not a field of a policy; also a ``KeyError``.
         """
-        if name not in POLICY_FIELDS:
-            raise KeyError(f"A policy has no field {name!r}; it has {', '.join(POLICY_FIELDS)}.")
+        check_field(name, argument="name")
         found: Choice[object] = getattr(self, name)
         return found
 
@@ -144,7 +145,7 @@ class ExecutionPolicy:
         """Return the value of one field.
 
         Raises:
-            KeyError: ``name`` is no field of a policy.
+            UnknownFieldError: ``name`` is not a field of a policy; also a ``KeyError``.
         """
         return self.choice(name).value
 
@@ -164,6 +165,24 @@ class ExecutionPolicy:
 POLICY_FIELDS: tuple[str, ...] = tuple(
     item.name for item in dataclasses.fields(ExecutionPolicy) if item.name not in ("memory", "teacher")
 )
+
+
+def check_field(name: str, *, argument: str) -> None:
+    """Refuse a name that is not a field of a policy.
+
+    Raises:
+        UnknownFieldError: With the nearest field as its suggestion.
+    """
+    if name not in POLICY_FIELDS:
+        near = nearest(name, POLICY_FIELDS)
+        hint = "" if near is None else f" Did you mean {near!r}?"
+        raise UnknownFieldError(
+            f"{name!r} is not a field of a policy.{hint} The fields are {', '.join(POLICY_FIELDS)}.",
+            field=argument,
+            found=name,
+            allowed=POLICY_FIELDS,
+            suggestion=near,
+        )
 
 
 def estimate_memory(

@@ -4,9 +4,9 @@ import re
 from dataclasses import dataclass
 
 from distill_hwdetect.devices import Target
-from distill_hwdetect.errors import UnsupportedPolicyError
 from distill_hwdetect.policy import Choice
 from distill_hwdetect.profile import HardwareProfile
+from distill_hwdetect.refusals import unsupported
 from distill_hwdetect.rules import choose
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -50,24 +50,19 @@ def pick_dtype(
     if overflows(family):
         refused["float16"] = f"{family} overflows float16 and trains to NaN"
     if override not in ("auto", None):
-        return _asked(str(override), refused, dict(verdict.discouraged))
+        return _asked(str(override), verdict.best, refused, dict(verdict.discouraged))
     if verdict.best in refused:
         reason = f"{refused[verdict.best]}; bfloat16 is not computed here."
         return choose("dtype-family-float32", "float32", reason, tuple(refused.items()))
     return choose(verdict.rule, verdict.best, verdict.reason, (*refused.items(), *verdict.discouraged))
 
 
-def _asked(asked: str, refused: dict[str, str], discouraged: dict[str, str]) -> Choice[str]:
+def _asked(asked: str, best: str, refused: dict[str, str], discouraged: dict[str, str]) -> Choice[str]:
+    allowed = sorted((name for name in DTYPES if name not in refused), key=lambda name: name != best)
     if asked not in DTYPES:
-        raise UnsupportedPolicyError(
-            f"compute_dtype {asked!r} was asked for; allowed are {', '.join(DTYPES)} and 'auto'."
-        )
+        raise unsupported("compute_dtype", asked, f"the allowed types are {', '.join(DTYPES)}", allowed)
     if asked in refused:
-        allowed = " or ".join(f"'{name}'" for name in DTYPES if name not in refused)
-        raise UnsupportedPolicyError(
-            f"{asked} was asked for, but {refused[asked]}. "
-            f"Set hardware.compute_dtype = {allowed}, or 'auto' to let the policy choose."
-        )
+        raise unsupported("compute_dtype", asked, refused[asked], allowed)
     warning = f" Beware: {discouraged[asked]}." if asked in discouraged else ""
     return choose("override", asked, f"The user asked for it.{warning}", tuple(refused.items()))
 

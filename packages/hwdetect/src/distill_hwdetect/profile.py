@@ -194,13 +194,21 @@ class HardwareProfile(Record):
         if found != SCHEMA_VERSION:
             raise ProfileError(
                 f"A profile with schema_version {SCHEMA_VERSION} was expected, found {found!r}. "
-                "Write it anew with `distill-hwdetect --json`."
+                "Write it again with `distill-hwdetect --json`.",
+                field="schema_version",
+                found=found,
+                allowed=(SCHEMA_VERSION,),
+                suggestion=SCHEMA_VERSION,
             )
         try:
             return _profile(data)
         except (TypeError, KeyError, AttributeError, ValueError) as error:
             raise ProfileError(
-                f"This is no hardware profile: {error}. Write one with `distill-hwdetect --json`."
+                f"This is not a valid hardware profile: {error}. Write one with `distill-hwdetect --json`.",
+                field=getattr(error, "field", None),
+                found=getattr(error, "found", None),
+                allowed=getattr(error, "allowed", ()),
+                suggestion=getattr(error, "suggestion", None),
             ) from error
 
 

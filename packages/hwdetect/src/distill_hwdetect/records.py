@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from distill_hwdetect.errors import RecordFieldError
+from distill_hwdetect.refusals import nearest
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Self, dataclass_transform
@@ -25,8 +28,15 @@ class Record:
         unknown = values.keys() - self.fields()
         missing = [name for name in self.fields() if name not in values and not hasattr(type(self), name)]
         if unknown or missing:
-            wrong = f"has no field {min(unknown)!r}" if unknown else f"needs {missing[0]!r}"
-            raise TypeError(f"{type(self).__name__} {wrong}; its fields are {', '.join(self.fields())}")
+            field = min(unknown) if unknown else missing[0]
+            raise RecordFieldError(
+                f"{type(self).__name__} {'has no' if unknown else 'needs the'} field {field!r}; "
+                f"its fields are {', '.join(self.fields())}",
+                field=field,
+                found=values.get(field),
+                allowed=self.fields(),
+                suggestion=nearest(field, self.fields()) if unknown else None,
+            )
         for name in self.fields():
             self.__dict__[name] = values[name] if name in values else getattr(type(self), name)
 
@@ -39,7 +49,7 @@ class Record:
         """Return a copy with other values.
 
         Raises:
-            TypeError: A name that is no field.
+            RecordFieldError: A name that is not a field; also a ``TypeError``.
         """
         return type(self)(**{**self.__dict__, **changes})
 

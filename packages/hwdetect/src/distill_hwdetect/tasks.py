@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
 from distill_hwdetect.errors import ModelConfigError
 from distill_hwdetect.model_types import CLASS_TASKS, TYPE_TASKS
+from distill_hwdetect.refusals import nearest
 
 Task = Literal["causal", "seq2seq", "masked"]
 
@@ -123,5 +123,5 @@ def _fresh_task(content: Mapping[str, object]) -> Task:
         "Add architectures, or give task='causal', 'seq2seq' or 'masked'.",
         field="model_type",
         found=family,
-        suggestion=next(iter(get_close_matches(family, _TYPES, n=1)), None),
+        suggestion=nearest(family, _TYPES),
     )
