@@ -2,6 +2,9 @@
 
 import io
 import json
+import subprocess
+import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -126,6 +129,25 @@ def test_what_record_writes_is_read_by_profile(capsys: pytest.CaptureFixture[str
     assert replayed["profile"]["cpu"]["logical_cores"] == json.loads(recording)["raw"]["os_cpu_count"]
     assert main(["record", "--profile", T4]) == 2
     assert "describes this machine" in capsys.readouterr().err
+
+
+def test_the_version_is_that_of_the_distribution(capsys: pytest.CaptureFixture[str]) -> None:
+    """The command and the module print the same line."""
+    expected = f"distill-hwdetect {version('distill-hwdetect')}\n"
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == expected
+    module = [sys.executable, "-m", "distill_hwdetect", "--version"]
+    assert subprocess.run(module, capture_output=True, text=True, check=True).stdout == expected
+
+
+def test_a_classifier_needs_the_task(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Its architectures do not say what it is to be planned for."""
+    content = {"model_type": "bert", "architectures": ["BertForSequenceClassification"]}
+    (tmp_path / "config.json").write_text(json.dumps(content), encoding="utf-8")
+    asked = ["--profile", T4, "plan", "--model", str(tmp_path)]
+    assert main(asked) == 2
+    assert "BertForSequenceClassification" in capsys.readouterr().err
+    assert main([*asked, "--task", "masked"]) == 0
 
 
 class Terminal(io.StringIO):

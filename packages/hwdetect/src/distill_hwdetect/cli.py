@@ -40,6 +40,9 @@ _EXAMPLE = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     options = _parser().parse_args(arguments)
+    if options.version:
+        print(f"distill-hwdetect {distill_hwdetect.__version__}")
+        return DONE
     commands = {"record": _record, "doctor": _doctor, "explain": _explain, "rules": _rules}
     try:
         return commands.get(options.command, _plan)(options)
@@ -113,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
             default=default or False,
             help="import torch, and time small products",
         )
+    parser.add_argument("--version", action="store_true", help="print the version")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     planner = commands.add_parser("plan", parents=[common], help="plan one model; 3 when it would not fit")
     _add_model(planner, required=True)

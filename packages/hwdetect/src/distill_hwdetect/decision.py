@@ -23,19 +23,30 @@ _ATTENTION = ("sdpa", "eager", "flash_attention_2", "flash_attention_3")
 def choose_policy(profile: HardwareProfile, requirements: Requirements) -> ExecutionPolicy:
     """Decide how a model runs on a machine.
 
-    The order: what the installed torch can run; the type to compute in, by device and model family; the
-    least lossy storage that fits 0.85 of free memory; the optimizer; checkpointing only if still needed; the
-    batch last, keeping the effective batch.
+    The fields are decided in this order: the device, among those that the installed torch can run; the type
+    to compute in, by device and model family; the least lossy storage that fits 0.85 of the free memory; the
+    optimizer; gradient checkpointing, only if it is still needed; and last the micro-batch, which always
+    divides the effective batch.
 
     Args:
         profile: The machine, from ``detect()`` or a recording.
-        requirements: What the model shall do, with the user's overrides.
+        requirements: What the model has to do, with the user's overrides.
 
     Returns:
-        A policy, each field a ``Choice``; the most frugal one, ``memory.fits`` False, when nothing fits.
+        A policy, each field a ``Choice``. When nothing fits, it is the policy that needs the least memory,
+        and ``memory.fits`` is False.
 
     Raises:
-        UnsupportedPolicyError: An override that is unknown or cannot work on this machine.
+        UnsupportedPolicyError: An override is unknown, or cannot work on this machine.
+
+    Example:
+        >>> from distill_hwdetect import Requirements, choose_policy, detect, read_model_facts
+        >>> model = read_model_facts("translator")
+        >>> policy = choose_policy(detect(), Requirements(task="seq2seq", model=model, effective_batch=4))
+        >>> policy.micro_batch.value * policy.accumulation.value
+        4
+        >>> policy.micro_batch.reason
+        'The whole effective batch of 4 fits: ...'
     """
     values = overrides.given(requirements)
     target = pick_device(profile, values.get("device", "auto"))

@@ -28,32 +28,46 @@ _VARIABLES = (
 
 
 def detect(*, probe: Literal["fast", "deep"] = "fast", root: str = "/") -> HardwareProfile:
-    """Say what machine this is, in milliseconds, importing neither torch nor numpy.
+    """Describe this machine in a few milliseconds, without importing torch or numpy.
 
     Args:
-        probe: ``fast`` reads files and drivers. ``deep`` imports torch, asks it what it can run, and times a
-            small matrix product in each type on each device, 50 ms each.
-        root: Where /proc and /sys are found; a folder that looks like a root describes another machine, and
-            then nothing of this one (drivers, packages, environment) is mixed in.
+        probe: ``fast`` reads files and asks drivers. ``deep`` also imports torch, asks it what it can run,
+            and times a small matrix product in each type on each device, 50 ms each.
+        root: The folder in which ``/proc`` and ``/sys`` are read. A folder other than ``/`` describes another
+            machine; then nothing is read from this one (its drivers, packages and environment).
 
     Returns:
-        The profile. What cannot be read is None, with a note; nothing of that kind raises.
+        The profile. A fact that cannot be read is None, with a note, and does not raise.
 
     Raises:
         ArgumentError: ``probe`` is neither ``fast`` nor ``deep``; also a ``ValueError``.
+
+    Example:
+        >>> from distill_hwdetect import detect
+        >>> machine = detect()
+        >>> 1 <= machine.cpu.usable_cores <= machine.cpu.logical_cores
+        True
+        >>> machine.memory.available_bytes <= machine.memory.total_bytes
+        True
     """
     return interpret(observe(probe=probe, root=root))
 
 
 def observe(*, probe: Literal["fast", "deep"] = "fast", root: str = "/") -> RawObservations:
-    """Return the raw observations that ``detect`` interprets and a recording holds.
+    """Return the raw observations that ``detect`` interprets and that a recording holds.
 
     Args:
-        probe: As for ``detect``.
-        root: As for ``detect``.
+        probe: ``fast`` or ``deep``, as for ``detect``.
+        root: The folder in which ``/proc`` and ``/sys`` are read, as for ``detect``.
 
     Raises:
         ArgumentError: ``probe`` is neither ``fast`` nor ``deep``; also a ``ValueError``.
+
+    Example:
+        >>> from distill_hwdetect import RawObservations, observe
+        >>> raw = observe()
+        >>> RawObservations.from_dict(raw.to_dict()) == raw
+        True
     """
     check_one_of("probe", probe, ("fast", "deep"))
     if root != "/" or sys.platform.startswith("linux"):

@@ -39,10 +39,17 @@ class Finding:
 
 
 def diagnose(profile: HardwareProfile) -> tuple[Finding, ...]:
-    """Return what is missing or mismatched on a machine, broken things first.
+    """Return what is missing or mismatched on a machine, each with a fix; what is broken comes first.
 
     Args:
-        profile: The machine, from ``detect()`` or a recording; a deep probe finds more.
+        profile: The machine, from ``detect()`` or a recording. A deep probe finds more.
+
+    Example:
+        >>> from distill_hwdetect import CpuFacts, HardwareProfile, MemoryFacts, diagnose
+        >>> memory = MemoryFacts(total_bytes=8 * 2**30, available_bytes=6 * 2**30)
+        >>> for finding in diagnose(HardwareProfile(cpu=CpuFacts(), memory=memory, torch=None)):
+        ...     print(finding.subject, "->", finding.command)
+        torch -> uv pip install --reinstall torch --torch-backend=auto
     """
     found = [*_torch(profile), *_devices(profile), *_packages(profile), *_limits(profile)]
     return tuple(sorted(found, key=lambda finding: not finding.broken))

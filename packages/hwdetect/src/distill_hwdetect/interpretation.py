@@ -16,17 +16,24 @@ NO_LIMIT_BYTES = 2**60
 
 
 def profile_from_recorded(raw: Mapping[str, object]) -> HardwareProfile:
-    """Interpret recorded observations.
+    """Return the profile of a machine that was recorded.
 
     Args:
-        raw: What ``distill-hwdetect record`` wrote (the observations stand under ``raw``), the observations
-            themselves, or an object of the older, looser form; see ``RawObservations.from_dict``.
+        raw: What ``distill-hwdetect record`` wrote (with the observations under ``raw``), the observations
+            alone, or the older form that ``RawObservations.from_dict`` describes.
 
     Returns:
-        The profile; what is missing is named in its notes.
+        The profile. Its notes name what the recording does not hold.
 
     Raises:
-        ProfileError: ``raw`` is no such mapping, or a value has the wrong type.
+        ProfileError: ``raw`` holds no observations, or a value has the wrong type.
+
+    Example:
+        >>> from distill_hwdetect import profile_from_recorded
+        >>> gpu = {"vendor": "nvidia", "name": "Tesla T4", "major": 7, "minor": 5}
+        >>> machine = profile_from_recorded({"gpus": [gpu], "cpuinfo": {"flags": "avx2"}})
+        >>> machine.accelerators[0].capability, machine.cpu.flags
+        ((7, 5), ('avx2',))
     """
     return interpret(RawObservations.from_dict(raw))
 

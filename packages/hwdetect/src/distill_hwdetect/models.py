@@ -129,16 +129,22 @@ def read_model_facts(config: Path | str | Mapping[str, object]) -> ModelFacts:
     """Read the size of a model from its configuration alone.
 
     Args:
-        config: A ``config.json``, a folder that holds one, or its content; keys that are left out
-            take the family's defaults in transformers.
+        config: A ``config.json``, a folder that holds one, or its content. Keys that are left out take the
+            defaults of the model type in transformers.
 
     Returns:
-        The facts. ``parameters`` is exact for GPT-2, OPT, GPT-NeoX, Llama and Qwen3, T5, BART, Marian,
-        BERT, RoBERTa,
-        DistilBERT and ModernBERT, and within a few percent for their kin.
+        The facts. ``parameters`` is exact for GPT-2, OPT, GPT-NeoX, Llama, Qwen3, T5, BART, Marian, BERT,
+        RoBERTa, DistilBERT and ModernBERT, and within a few percent for similar models.
 
     Raises:
-        ModelConfigError: No such file, no JSON object, or an unknown family that does not give its widths.
+        ModelConfigError: The file does not exist or is not a JSON object, a width is not a positive whole
+            number, or it is missing and the model type's default is not known.
+
+    Example:
+        >>> from distill_hwdetect import read_model_facts
+        >>> facts = read_model_facts({"model_type": "gpt2"})
+        >>> facts.parameters, facts.layers, facts.task
+        (124439808, 12, 'causal')
     """
     content = read_config(config)
     task = _task(content)

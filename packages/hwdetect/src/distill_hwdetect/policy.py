@@ -199,26 +199,38 @@ def estimate_memory(
     lora_dropout: float = 0.05,
     budget_bytes: int | None = None,
 ) -> MemoryEstimate:
-    """Estimate what a model needs under a policy.
+    """Estimate the memory that a model needs under a policy.
 
     Args:
         facts: The model.
-        policy: How it is run: an ``ExecutionPolicy``.
-        task: Overrides the facts' task.
-        training: False for a forward pass.
+        policy: How it is run.
+        task: The task, if it differs from the one in ``facts``.
+        training: False to estimate a forward pass without training.
         source_length: Tokens of an input.
         target_length: Tokens of an output.
-        teacher: A teacher beside it, in distillation.
-        teacher_policy: How the teacher is kept; the student's storage type, not quantized, without one.
-        distillation: How the teacher's scores are met; ``chunked`` with a teacher, ``none`` without one.
-        lora_dropout: Of the adapters.
-        budget_bytes: What may be used, carried into the result.
+        teacher: The teacher that is in memory too, in distillation.
+        teacher_policy: How the teacher is stored. Without it, the teacher is not quantized and has the
+            student's storage type.
+        distillation: How the teacher's logits are obtained. The default is ``chunked`` with a teacher and
+            ``none`` without one.
+        lora_dropout: Dropout of the adapters.
+        budget_bytes: The memory that may be used; it is copied into the result.
 
     Returns:
-        The estimate, at the policy's micro-batch.
+        The estimate at the policy's micro-batch.
 
     Source:
-        The form was fitted to measured peaks of small Llama-like models on a CPU (within 6 % on seven cells).
+        The formula was fitted to measured peaks of small Llama-like models on a CPU (within 6 % on seven
+        cells).
+
+    Example:
+        >>> from distill_hwdetect import Requirements, choose_policy, detect
+        >>> from distill_hwdetect import estimate_memory, read_model_facts
+        >>> facts = read_model_facts("writer")
+        >>> policy = choose_policy(detect(), Requirements(task="causal", model=facts))
+        >>> short, long = (estimate_memory(facts, policy, source_length=n) for n in (64, 512))
+        >>> short.logits_bytes < long.logits_bytes
+        True
     """
     workload = Workload(
         task=task or facts.task or "causal",

@@ -1,4 +1,4 @@
-"""The largest workload that fits a machine, and which adjustments were turned to make it fit."""
+"""The largest workload that fits a machine, and what was adjusted to make it fit."""
 
 from dataclasses import dataclass, replace
 
@@ -12,13 +12,13 @@ SHORTEST = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Adjustment:
-    """One thing that is set otherwise than it would be with memory to spare.
+    """A setting that differs from what was requested, because memory is short.
 
     Args:
         name: A field of the policy, ``distillation``, ``source_length`` or ``target_length``.
-        wanted: What it would be.
-        taken: What it is.
-        reason: Why.
+        requested: The value that it would have with enough memory.
+        chosen: The value that it has.
+        reason: Why it was changed.
     """
 
     name: str
@@ -29,12 +29,13 @@ class Adjustment:
 
 @dataclass(frozen=True, kw_only=True)
 class FitResult:
-    """A workload that fits, or the smallest one where nothing does.
+    """A workload that fits, or the smallest one if none does.
 
     Args:
-        policy: The plan of it; ``policy.memory.fits`` tells whether it fits.
-        requirements: What the plan is for: lengths and the kind of distillation may be smaller than asked.
-        turned: The adjustments, in the order in which they were turned; empty where all fits as it is.
+        policy: How it runs; ``policy.memory.fits`` says whether it fits.
+        requirements: What the policy is for. Texts may be shorter, and the teacher's logits obtained in
+            another way, than requested.
+        adjustments: What was changed, in that order; empty if everything fits as requested.
     """
 
     policy: ExecutionPolicy
@@ -43,20 +44,30 @@ class FitResult:
 
 
 def shrink_to_fit(profile: HardwareProfile, requirements: Requirements) -> FitResult:
-    """Choose the largest workload that fits.
+    """Choose the largest workload that fits a machine.
 
-    Storage, optimizer, checkpointing and micro-batch are turned by ``plan``; where that is not enough, the
-    scores of a distillation are met in chunks, and then texts are cut to the longest that fit.
+    ``choose_policy`` adjusts storage, optimizer, checkpointing and micro-batch. If that is not enough, the
+    teacher's logits are computed in chunks, and then texts are cut to the greatest length that fits.
 
     Args:
         profile: The machine.
-        requirements: What is wanted; lengths are upper bounds.
+        requirements: What is requested; the lengths are upper bounds.
 
     Returns:
-        The workload with its plan and what was turned.
+        The workload, its policy and the adjustments.
 
     Raises:
-        UnsupportedPolicyError: As ``plan``.
+        UnsupportedPolicyError: An override is unknown, or cannot work on this machine.
+
+    Example:
+        >>> from distill_hwdetect import CpuFacts, HardwareProfile, MemoryFacts
+        >>> from distill_hwdetect import Requirements, read_model_facts, shrink_to_fit
+        >>> memory = MemoryFacts(total_bytes=2**32, available_bytes=2**32)
+        >>> machine = HardwareProfile(cpu=CpuFacts(flags=("avx2",)), memory=memory)
+        >>> model = read_model_facts({"model_type": "gpt2"})
+        >>> result = shrink_to_fit(machine, Requirements(task="causal", model=model, source_length=1024))
+        >>> [(one.name, one.requested, one.chosen) for one in result.adjustments]
+        [('gradient_checkpointing', False, True), ('micro_batch', 8, 2)]
     """
     wanted = requirements
     policy = choose_policy(profile, requirements)
@@ -103,7 +114,7 @@ def _cut(requirements: Requirements, share: float) -> Requirements:
 
 
 def _policy_adjustments(policy: ExecutionPolicy, wanted: Requirements) -> list[Adjustment]:
-    """Return the fields that the memory search set otherwise than first choice; the user's own are none."""
+    """Return the fields for which the memory search left the first choice; not those that the user set."""
     first: dict[str, object] = {
         "quantization": "none",
         "optimizer": "adamw_torch_fused",
