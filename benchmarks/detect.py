@@ -23,7 +23,8 @@ WORK = {
     "import distill_hwdetect": "import distill_hwdetect",
     "detect(), with its imports": "import distill_hwdetect; distill_hwdetect.detect()",
     "detect() again": "distill_hwdetect.detect()",
-    "detect() and choose_policy()": "from distill_hwdetect import *; choose_policy(detect(), "
+    "detect() and choose_policy()": "from distill_hwdetect import Requirements, choose_policy, detect, "
+    "read_model_facts; choose_policy(detect(), "
     "Requirements(task='causal', "
     "model=read_model_facts({'model_type': 'gpt2'})))",
     "peer: psutil, CPUs and memory": "import psutil; psutil.cpu_count(); psutil.virtual_memory()",

@@ -1,4 +1,4 @@
-"""What machine is this, and what should a language model do on it, and why.
+"""Describe a machine, decide how a language model should run on it, and explain each decision.
 
 Importing this package loads nothing heavy: each public name, listed in ``__init__.pyi``, is imported when it
 is first used (PEP 562).

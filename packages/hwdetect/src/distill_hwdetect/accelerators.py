@@ -1,4 +1,4 @@
-"""The devices beside the processor, from raw observations."""
+"""The accelerators of a machine, from raw observations."""
 
 from __future__ import annotations
 

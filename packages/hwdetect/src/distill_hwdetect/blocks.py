@@ -72,7 +72,7 @@ T5_DECODER = Block(Kept(18, 3), Kept(24, 4), Kept(15, 3), 10, _CROSS)
 BART_ENCODER = Block(Kept(10, 2), Kept(18, 3), Kept(10, 2), 6)
 BART_DECODER = Block(Kept(15, 2), Kept(26, 3), Kept(15, 2), 10, _CROSS)
 
-# Encoder's block, decoder's block; a family that is not named is Llama's kin, BART's or BERT's by its task.
+# Encoder's block, decoder's block; a family that is not named has Llama's, BART's or BERT's by its task.
 FAMILIES: Mapping[str, tuple[Block, Block]] = {
     "gpt2": (GPT2, GPT2),
     "gpt_neox": (GPT2, GPT2),

@@ -1,7 +1,7 @@
-"""``distill-hwdetect``: the machine and the plan, for a person or as JSON.
+"""``distill-hwdetect``: the machine and the policy for a model, as a table or as JSON.
 
-Exit codes: 0 done, 1 ``doctor`` found something broken, 2 the command line, model, recording or an override
-is wrong, 3 the model would not fit.
+Exit codes: 0 success; 1 ``doctor`` found something broken; 2 the command line, the model, the recording or an
+override is wrong; 3 the model does not fit.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from distill_hwdetect.tables import diagnosis, explanation, overview, rules_page
 from distill_hwdetect.tasks import task_of
 
 DONE, BROKEN, WRONG, WOULD_NOT_FIT = 0, 1, 2, 3
-# The size that the table without a model speaks of: SmolLM2-135M's.
+# The model of the table that is printed without --model: SmolLM2-135M.
 _EXAMPLE = {
     "model_type": "llama",
     "vocab_size": 49152,
@@ -99,33 +99,42 @@ def _rules(options: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="distill-hwdetect",
-        description="What machine is this, and what should a language model do on it, and why.",
-        epilog="exit codes: 0 done; 1 doctor found something broken; 2 the command line, model, recording or "
-        "an override is wrong; 3 the model would not fit",
+        description="Describe this machine, decide how a language model should run on it, and explain why.",
+        epilog="exit codes: 0 success; 1 doctor found something broken; 2 the command line, the model, the "
+        "recording or an override is wrong; 3 the model does not fit",
     )
     common = argparse.ArgumentParser(add_help=False)
     for one, default in ((parser, None), (common, argparse.SUPPRESS)):
         # SUPPRESS keeps the subcommand's absent option from undoing the one before it.
-        one.add_argument("--json", action="store_true", default=default or False, help="print JSON")
         one.add_argument(
-            "--profile", metavar="FILE", default=default, help="a recorded machine, not this one"
+            "--json", action="store_true", default=default or False, help="print JSON instead of a table"
+        )
+        one.add_argument(
+            "--profile",
+            metavar="FILE",
+            default=default,
+            help="use the recorded machine in FILE instead of this one",
         )
         one.add_argument(
             "--deep",
             action="store_true",
             default=default or False,
-            help="import torch, and time small products",
+            help="import torch and time small matrix products; takes some seconds",
         )
-    parser.add_argument("--version", action="store_true", help="print the version")
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    planner = commands.add_parser("plan", parents=[common], help="plan one model; 3 when it would not fit")
+    planner = commands.add_parser(
+        "plan", parents=[common], help="decide how one model runs here; exits with 3 if it does not fit"
+    )
     _add_model(planner, required=True)
-    explainer = commands.add_parser("explain", parents=[common], help="one field of the plan in full")
-    explainer.add_argument("field", metavar="FIELD", help=", ".join(POLICY_FIELDS))
+    explainer = commands.add_parser(
+        "explain", parents=[common], help="explain one field of the policy in full"
+    )
+    explainer.add_argument("field", metavar="FIELD", help=f"one of {', '.join(POLICY_FIELDS)}")
     _add_model(explainer, required=False)
-    commands.add_parser("record", parents=[common], help="print this machine as a fixture, without its owner")
-    commands.add_parser("doctor", parents=[common], help="what is missing or mismatched, and what mends it")
-    commands.add_parser("rules", help="the decision table, in Markdown")
+    commands.add_parser("record", parents=[common], help="print this machine as an anonymous recording")
+    commands.add_parser("doctor", parents=[common], help="list what is missing or mismatched, with fixes")
+    commands.add_parser("rules", help="print the decision table as Markdown")
     return parser
 
 
@@ -133,15 +142,30 @@ def _add_model(parser: argparse.ArgumentParser, *, required: bool) -> None:
     parser.add_argument(
         "--model", required=required, metavar="PATH", help="a model folder or its config.json"
     )
-    parser.add_argument("--task", choices=("causal", "seq2seq", "masked"), help="the family's own by default")
-    parser.add_argument("--teacher", metavar="PATH", help="the teacher's folder or config.json")
-    parser.add_argument("--train", action="store_true", help="plan training (running by default)")
-    parser.add_argument("--adapter", choices=("auto", "full", "lora", "qlora"), default="auto")
-    parser.add_argument("--batch", type=int, default=8, help="effective batch")
-    parser.add_argument("--source-length", type=int, default=128)
-    parser.add_argument("--target-length", type=int, default=128)
     parser.add_argument(
-        "--set", action="append", default=[], metavar="FIELD=VALUE", help="override a field of the policy"
+        "--task",
+        choices=("causal", "seq2seq", "masked"),
+        help="task of the model (default: what its config.json says)",
+    )
+    parser.add_argument(
+        "--teacher", metavar="PATH", help="folder or config.json of the teacher, in distillation"
+    )
+    parser.add_argument("--train", action="store_true", help="train the model (default: only run it)")
+    parser.add_argument(
+        "--adapter",
+        choices=("auto", "full", "lora", "qlora"),
+        default="auto",
+        help="what is trained (default: auto)",
+    )
+    parser.add_argument("--batch", type=int, default=8, help="examples per optimizer step (default: 8)")
+    parser.add_argument("--source-length", type=int, default=128, help="tokens of an input (default: 128)")
+    parser.add_argument("--target-length", type=int, default=128, help="tokens of an output (default: 128)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="override a field of the policy; may be repeated",
     )
 
 

@@ -1,4 +1,4 @@
-"""Which device a plan uses: the first accelerator that the installed torch can run, else the processor."""
+"""The device of a policy: the first accelerator that the installed torch can run, otherwise the CPU."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ PREFIX = {"cuda": "cuda", "rocm": "cuda", "xpu": "xpu", "mps": "mps"}
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """The device of a plan.
+    """The device of a policy.
 
     Args:
         choice: Its name and why.

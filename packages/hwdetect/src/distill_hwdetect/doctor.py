@@ -1,4 +1,4 @@
-"""What is missing or mismatched on a machine, each with the command that mends it."""
+"""What is missing or mismatched on a machine, each with the command that fixes it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ class Finding:
     Args:
         subject: What it concerns: a device, a package, the container.
         problem: What was found, in a sentence.
-        command: What mends it: a command, or where there is none what to do.
-        broken: True where something that is there cannot be used; False for a limit that one should know.
+        command: The command that fixes it, or, if there is none, what to do.
+        broken: True if something is present and cannot be used; False for a limit that the user should know.
     """
 
     subject: str
@@ -59,7 +59,7 @@ def _torch(profile: HardwareProfile) -> Iterator[Finding]:
     if profile.torch is None:
         yield Finding(
             subject="torch",
-            problem="It is not installed: plans are made from what the hardware could do.",
+            problem="It is not installed: policies assume that everything the hardware can do is available.",
             command=_install("auto"),
             broken=True,
         )
@@ -73,33 +73,33 @@ def _devices(profile: HardwareProfile) -> Iterator[Finding]:
             yield Finding(
                 subject=device_name(device),
                 problem=obstacle,
-                command=_mend_device(device, profile),
+                command=_fix_device(device, profile),
                 broken=True,
             )
         elif obstacle is None and device.total_bytes is None and not device.unified:
             yield Finding(
                 subject=device_name(device),
-                problem=f"The memory of {device.name} is not known, so nothing can be fitted to it.",
+                problem=f"The memory of {device.name} is not known, so a policy cannot check what fits.",
                 command="distill-hwdetect --deep",
                 broken=False,
             )
     if any("PCI_BUS_ID" in note for note in profile.notes):
         yield Finding(
             subject="CUDA_DEVICE_ORDER",
-            problem="The GPUs differ, and CUDA numbers them otherwise than nvidia-smi does.",
+            problem="The GPUs differ, and CUDA numbers them in another order than nvidia-smi.",
             command="export CUDA_DEVICE_ORDER=PCI_BUS_ID",
             broken=False,
         )
 
 
-def _mend_device(device: Accelerator, profile: HardwareProfile) -> str:
-    """Return the command that removes the obstacle of a device."""
+def _fix_device(device: Accelerator, profile: HardwareProfile) -> str:
+    """Return the command that makes a device usable."""
     if device.hidden_by is not None:
         return f"unset {device.hidden_by.partition('=')[0]}"
     if device.kind != "cuda":
         return _install("xpu" if device.kind == "xpu" else "auto")
     if device.capability is not None and device.capability < (6, 0):
-        return "nothing to install: no torch of today runs it; the plan uses the CPU"
+        return "nothing to install: no current torch runs it; the policy uses the CPU"
     torch = profile.torch
     older = _install("cu126", "'torch==2.14.*'")
     old_driver = device.driver_cuda is not None and int(device.driver_cuda.partition(".")[0]) < 13
@@ -123,7 +123,7 @@ def _packages(profile: HardwareProfile) -> Iterator[Finding]:
     if ipex is not None and torch is not None and _numbers(torch.version)[:2] != _numbers(ipex)[:2]:
         yield Finding(
             subject="intel-extension-for-pytorch",
-            problem=f"{ipex} works only beside its own torch, found {torch.version}; its import fails with "
+            problem=f"{ipex} works only with its own torch, found {torch.version}; its import fails with "
             "AttributeError, which `except ImportError` does not catch.",
             command="pip uninstall --yes intel-extension-for-pytorch",
             broken=True,
@@ -132,7 +132,7 @@ def _packages(profile: HardwareProfile) -> Iterator[Finding]:
     if version is None:
         yield Finding(
             subject="bitsandbytes",
-            problem="It is not installed: nothing can be quantized, QLoRA is refused.",
+            problem="It is not installed: weights cannot be quantized, and QLoRA is refused.",
             command="pip install bitsandbytes",
             broken=False,
         )
@@ -146,7 +146,7 @@ def _packages(profile: HardwareProfile) -> Iterator[Finding]:
     elif "kernels" in packages and "avx512_bf16" in profile.cpu.flags:
         yield Finding(
             subject="bitsandbytes",
-            problem="Beside the package kernels it asks the hub for them at its import on this processor.",
+            problem="With kernels installed, importing it on this processor sends requests to the hub.",
             command="export HF_HUB_OFFLINE=1",
             broken=False,
         )
@@ -158,7 +158,7 @@ def _limits(profile: HardwareProfile) -> Iterator[Finding]:
         yield Finding(
             subject="cgroup",
             problem=f"Memory is limited to {gib(memory.limit_bytes)} of {gib(memory.host_bytes)}; tools that "
-            "ask psutil plan with all of it and are killed.",
+            "ask psutil count on all of it and are killed.",
             command="docker update --memory=BYTES --memory-swap=BYTES CONTAINER, or the limit of the job",
             broken=False,
         )

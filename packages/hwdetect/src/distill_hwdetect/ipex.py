@@ -1,4 +1,4 @@
-"""Intel's extension of torch: used where it is installed, matches torch and helps; else explained away."""
+"""Intel's extension of torch: used where it is installed, matches torch and is faster."""
 
 from collections.abc import Mapping
 

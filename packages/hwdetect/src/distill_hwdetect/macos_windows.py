@@ -1,4 +1,4 @@
-"""What macOS and Windows say of themselves, where there is no /proc: psutil, sysctl and kernel32."""
+"""Observations on macOS and Windows, which have no /proc: psutil, sysctl and kernel32."""
 
 from __future__ import annotations
 

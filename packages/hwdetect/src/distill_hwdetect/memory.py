@@ -1,4 +1,4 @@
-"""What a model needs in memory, by a closed form over its configuration."""
+"""Memory that a model needs, by a formula over its configuration."""
 
 import dataclasses
 from dataclasses import dataclass, replace
@@ -39,22 +39,23 @@ STATE_BYTES = {"adamw_torch_fused": 8.0, "adamw_torch": 8.0, "adamw_8bit": 2.04,
 class MemoryEstimate:
     """Bytes at the peak of a training run, or of a forward pass.
 
-    Not all parts peak together: ``total = weights + teacher + cache + runtime + beside``, and ``beside`` is
-    the largest sum of states, gradients, activations and scores that live at once (distill_hwdetect.steps).
+    Not all parts peak at the same time: ``total = weights + teacher + cache + runtime + working``, where
+    ``working`` is the largest sum of optimizer states, gradients, activations and logits that are in memory
+    at once (see ``distill_hwdetect.steps``).
 
     Args:
-        weights_bytes: The model, adapters included.
-        gradients_bytes: Of what is trained.
-        optimizer_bytes: Its states.
-        activations_bytes: What the backward pass needs again.
-        logits_bytes: Scores over the vocabulary and their copies.
+        weights_bytes: The model's weights, including adapters.
+        gradients_bytes: Gradients of the trained weights.
+        optimizer_bytes: States of the optimizer.
+        activations_bytes: Activations that the backward pass needs.
+        logits_bytes: Logits over the vocabulary, and their copies.
         teacher_bytes: The teacher's weights.
-        cache_bytes: Keys and values while generating.
-        runtime_bytes: Imported libraries and what they take to run: measured, a constant.
-        beside_bytes: The most that lives at once beside weights, teacher, cache and runtime.
-        peak: Where that is: ``loss``, ``head``, ``blocks``, ``update``, ``check``, ``teacher``; ``forward``
-            where nothing is trained.
-        budget_bytes: What may be used: 0.85 of what is free; None when that is not known.
+        cache_bytes: Keys and values during generation.
+        runtime_bytes: Imported libraries and what they allocate to run, a measured constant.
+        working_bytes: The most that is in memory at once in addition to weights, teacher, cache and runtime.
+        peak: The part of the run with that maximum: ``loss``, ``head``, ``blocks``, ``update``, ``check`` or
+            ``teacher`` in training, otherwise ``forward``.
+        budget_bytes: Memory that may be used, 0.85 of what is free; None if that is not known.
     """
 
     weights_bytes: int
@@ -65,19 +66,19 @@ class MemoryEstimate:
     teacher_bytes: int = 0
     cache_bytes: int = 0
     runtime_bytes: int = CPU_RUNTIME_BYTES
-    beside_bytes: int
+    working_bytes: int
     peak: str = "forward"
     budget_bytes: int | None = None
 
     @property
     def total_bytes(self) -> int:
-        """The peak."""
+        """Bytes at the peak, all parts together."""
         fixed = self.weights_bytes + self.teacher_bytes + self.cache_bytes + self.runtime_bytes
-        return fixed + self.beside_bytes
+        return fixed + self.working_bytes
 
     @property
     def fits(self) -> bool:
-        """True when the peak is within the budget, or no budget is known."""
+        """Whether the peak is within the budget; also True if no budget is known."""
         return self.budget_bytes is None or self.total_bytes <= self.budget_bytes
 
     def to_dict(self) -> dict[str, object]:
@@ -117,7 +118,7 @@ def estimate(
             teacher_bytes=teacher_bytes,
             cache_bytes=_cache_bytes(facts, workload),
             runtime_bytes=runtime,
-            beside_bytes=passing + scores,
+            working_bytes=passing + scores,
             budget_bytes=budget_bytes,
         )
     full = workload.adapter == "full"
@@ -141,7 +142,7 @@ def estimate(
         logits_bytes=logits_bytes(facts, workload),
         teacher_bytes=teacher_bytes,
         runtime_bytes=runtime,
-        beside_bytes=int(parts[peak]),
+        working_bytes=int(parts[peak]),
         peak=peak,
         budget_bytes=budget_bytes,
     )

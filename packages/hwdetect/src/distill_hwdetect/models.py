@@ -10,25 +10,25 @@ from distill_hwdetect.tasks import Task, read_config, task_of
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFacts:
-    """What decides time and memory of a model.
+    """The sizes that decide how much time and memory a model takes.
 
     Args:
-        parameters: All of them; tied ones once.
-        layers: Blocks, encoder and decoder together.
+        parameters: Number of parameters; tied ones are counted once.
+        layers: Number of blocks, encoder and decoder together.
         hidden_size: Width of the residual stream.
         vocab_size: Rows of the embedding.
         intermediate_size: Width inside a feed-forward block.
-        family: ``model_type`` of the configuration; ``""`` when not known.
-        task: What the model is for; None when its configuration does not say (a classifier).
+        family: ``model_type`` of the configuration, ``""`` if it has none.
+        task: The task of the model; None if its configuration does not say it (a classifier, for example).
         heads: Attention heads.
         kv_heads: Key/value heads (equal to ``heads`` without grouping).
         head_size: Width of a head.
-        decoder_layers: Those of ``layers`` that stand in a decoder; 0 for encoders.
+        decoder_layers: How many of ``layers`` belong to a decoder; 0 for encoders.
         embedding_parameters: Parameters that are never quantized: embeddings, heads, norms.
-        gated: Whether feed-forward blocks have three matrices, not two.
-        tied: Whether the input embedding is the output's too.
-        score_copies: Copies of attention's scores that training keeps: 3 where attention drops out or adds a
-            bias, since then the kernels that keep none are not used; else 0.
+        gated: Whether feed-forward blocks have three matrices instead of two.
+        tied: Whether input and output embedding are the same matrix.
+        score_copies: Copies of the attention scores that training keeps: 3 if attention has dropout or a
+            bias, because the kernels that keep none are not used then; otherwise 0.
     """
 
     parameters: int

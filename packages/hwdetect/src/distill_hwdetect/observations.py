@@ -1,4 +1,4 @@
-"""What a machine said of itself, not yet interpreted: one schema for this machine and for recorded ones."""
+"""Raw observations of a machine, not yet interpreted: one schema for this machine and for recorded ones."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _NUMBERS = ("os_cpu_count", "physical_cores", "sched_affinity", "numa_nodes", "s
 
 
 class RawObservations(Record):
-    """Raw observations; None where a machine did not say, or a recording does not hold it.
+    """Raw observations; None if a machine did not report a value or a recording does not hold it.
 
     Args:
         system: ``Linux``, ``Darwin`` or ``Windows``.
         machine: Architecture, ``x86_64``.
-        proc_version: ``/proc/version``, which tells WSL.
+        proc_version: ``/proc/version``, by which WSL is recognised.
         macos: Version of macOS.
         container: ``yes`` when a container's marker file was found.
         cpuinfo: ``vendor_id, model_name, flags`` (x86) or ``Features`` (ARM) of the first processor.
@@ -43,15 +43,15 @@ class RawObservations(Record):
         caches: Bytes by name: ``L1d, L1i, L2, L3``, of the first processor.
         meminfo_kB: ``MemTotal`` and ``MemAvailable`` in units of 1,024 bytes.
         swap_kB: Swap space, same unit.
-        disk: ``total_bytes`` and ``free_bytes`` where the process stands.
+        disk: ``total_bytes`` and ``free_bytes`` of the file system of the working directory.
         cgroup: ``{"levels": [...]}``, the files of each cgroup from the process up to the root.
-        gpus: One mapping a device: ``vendor, name, total_memory_bytes, mem_get_info_free, uuid``, and
+        gpus: One mapping per device: ``vendor, name, total_memory_bytes, mem_get_info_free, uuid``, and
             ``major, minor`` (NVIDIA), ``gcnArchName`` (AMD), ``is_integrated``, ``mig``.
         nvml: ``driver`` and the newest ``cuda`` that it runs.
         pci_display: ``[vendor, device]`` of Intel's display devices.
-        sysctl: What macOS says.
-        env: Variables that change what a process may use.
-        torch: What the installed torch is; ``{"installed": False}`` without one.
+        sysctl: Values that macOS reports, by name.
+        env: Environment variables that change what a process may use.
+        torch: Version and build of the installed torch; ``{"installed": False}`` without one.
         packages: Versions of the installed packages that a rule reads.
         notes: What could not be read.
     """
@@ -117,7 +117,7 @@ class RawObservations(Record):
 
 
 def _checked(name: str, value: object, *, older: bool) -> object:
-    """Return a value of the field's type; the older form has words where a library was missing."""
+    """Return a value of the field's type; the older form has a message in place of a missing library."""
     if value is None or (older and name == "nvml" and isinstance(value, str)):
         return None
     if name in _MAPPINGS:

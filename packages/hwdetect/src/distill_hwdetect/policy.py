@@ -1,4 +1,4 @@
-"""What is asked of a machine, and the answer: one choice a field, each with its reason."""
+"""Requirements of a model, and the policy that answers them: one choice per field, each with its reason."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -17,22 +17,28 @@ T_co = TypeVar("T_co", covariant=True)
 
 @dataclass(frozen=True, kw_only=True)
 class Requirements:
-    """What a model shall do on the machine.
+    """What a model has to do on the machine.
 
     Args:
         task: ``causal``, ``seq2seq`` or ``masked``.
-        model: The model that is trained or run.
-        training: False when it is only run.
-        teacher: The teacher beside it in distillation.
-        distillation: How its scores are met: ``chunked`` (a part of the positions at a time), ``full`` (all
-            logits at once), or ``cached`` (read from disk: the teacher is not in memory).
-        effective_batch: Examples per optimizer step, kept whatever the memory.
-        source_length: Tokens of an input (the whole text for ``causal`` and ``masked``).
-        target_length: Tokens of an output, read for ``seq2seq`` and for generating.
-        adapter: What is trained; ``auto`` adapts a pretrained model and never trains it whole.
-        overrides: Policy fields set by the user, by name; ``"auto"`` leaves a field to the rules.
-        pretokenized: False when workers have to tokenize while training.
-        side_by_side: Stages of the run, this one included, that need not wait for each other.
+        model: The size of the model that is trained or run.
+        training: Whether the model is trained; False means that it is only run.
+        teacher: The size of the teacher, in distillation.
+        distillation: How the teacher's logits are obtained: ``chunked`` (for a part of the positions at a
+            time), ``full`` (for all positions at once), or ``cached`` (read from disk, so that the teacher is
+            not in memory).
+        effective_batch: Examples per optimizer step. The policy keeps this number, however little memory
+            there is.
+        source_length: Tokens of an input (of the whole text for ``causal`` and ``masked``).
+        target_length: Tokens of an output, used for ``seq2seq`` and for generation.
+        adapter: What is trained. ``auto`` trains an adapter of the pretrained model, never all its weights.
+        overrides: Policy fields that the user sets, by name. ``"auto"`` leaves a field to the rules.
+        pretokenized: Whether the data is already tokenized; False means that workers tokenize it during
+            training.
+        side_by_side: Number of stages of the run, including this one, that do not depend on each other.
+
+    Raises:
+        ArgumentError: A number is below 1, or a name is not one of those above; also a ``ValueError``.
     """
 
     task: Task
@@ -49,7 +55,7 @@ class Requirements:
     side_by_side: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse numbers that no machine can serve."""
+        """Check numbers and names."""
         for name in ("effective_batch", "source_length", "target_length", "side_by_side"):
             number = getattr(self, name)
             if not isinstance(number, int) or number < 1:
@@ -69,11 +75,11 @@ class Choice(Generic[T_co]):
     """One field of a policy; ``policy.threads`` is a ``Choice[int]``.
 
     Args:
-        value: What to do.
-        rule: Identifier of the row in the rules table, or ``override``.
-        reason: Why, in a sentence that names what was found on this machine.
-        source: Where the rule comes from: a measurement or a report.
-        rejected: ``(alternative, why not)`` pairs.
+        value: What was chosen.
+        rule: Identifier of the rule that decided, or ``override`` if the user did.
+        reason: Why, in a sentence that names the facts of this machine.
+        source: Where the rule comes from: a measurement, a paper or a report.
+        rejected: Pairs of an alternative and the reason against it.
     """
 
     value: T_co
@@ -89,27 +95,27 @@ class Choice(Generic[T_co]):
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutionPolicy:
-    """What to do with a model on a machine: every field a ``Choice``.
+    """How a model runs on a machine; every field is a ``Choice``.
 
     Args:
         device: ``cpu``, ``cuda:0`` (NVIDIA and AMD), ``xpu:0`` or ``mps``.
         compute_dtype: ``float32``, ``bfloat16`` (autocast in training) or ``float16`` (with a scaler).
-        storage_dtype: Type in which weights that are not quantized are kept.
+        storage_dtype: Type in which weights that are not quantized are stored.
         quantization: ``none``, ``int8`` or ``nf4`` (double quantization) for the frozen weights.
         adapter: ``full``, ``lora`` or ``qlora``.
         optimizer: A name that ``transformers.TrainingArguments(optim=...)`` takes.
-        gradient_checkpointing: Recompute activations in the backward pass.
+        gradient_checkpointing: Whether activations are recomputed in the backward pass to save memory.
         attention: A name that ``from_pretrained(attn_implementation=...)`` takes.
-        compile: Use ``torch.compile``.
-        micro_batch: Examples per forward pass; times ``accumulation`` it is the effective batch.
+        compile: Whether the model is compiled with ``torch.compile``.
+        micro_batch: Examples per forward pass; multiplied by ``accumulation`` it is the effective batch.
         accumulation: Forward passes per optimizer step.
         workers: Processes that load data.
-        threads: Threads of one process.
-        parallel_stages: Stages of a run that may run side by side.
-        offload: Keep part of the model outside the device.
-        ipex: Apply ``intel_extension_for_pytorch.optimize``.
-        memory: What this policy needs, against what is there.
-        teacher: The teacher's own policy, when the requirements name one.
+        threads: CPU threads of one process.
+        parallel_stages: Stages of a run that may run at the same time.
+        offload: Whether part of the model is kept outside the device's memory.
+        ipex: Whether ``intel_extension_for_pytorch.optimize`` is applied.
+        memory: The memory that this policy needs, and the memory that may be used.
+        teacher: The policy of the teacher, if the requirements name one.
     """
 
     device: Choice[str]

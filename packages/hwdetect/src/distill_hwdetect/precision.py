@@ -1,4 +1,4 @@
-"""The type to compute in: what the device computes natively, and what the model's family survives."""
+"""The type to compute in: what the device computes natively, and what does not overflow in the model."""
 
 import re
 from dataclasses import dataclass

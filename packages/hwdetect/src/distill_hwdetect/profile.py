@@ -1,4 +1,4 @@
-"""The facts of a machine: frozen, free of any library's types, and the same after a trip through JSON."""
+"""The facts of a machine: frozen records of plain types that can be written to JSON and read back."""
 
 from __future__ import annotations
 
@@ -80,9 +80,9 @@ class MemoryFacts(Record):
 
     Args:
         total_bytes: The smaller of installed memory and the cgroup limit.
-        available_bytes: What can be had now without swapping, inside the limit.
+        available_bytes: Memory that is available now without swapping, within the limit.
         host_bytes: Installed memory.
-        limit_bytes: The tightest cgroup limit on the way to the root, None without one.
+        limit_bytes: The lowest cgroup limit that applies to this process, None without one.
         swap_bytes: Swap space, None when not known.
     """
 
@@ -94,22 +94,23 @@ class MemoryFacts(Record):
 
 
 class Accelerator(Record):
-    """One device beside the processor.
+    """One accelerator: a GPU, or a part of one.
 
     Args:
-        kind: Whose stack drives it: ``cuda`` (NVIDIA), ``rocm`` (AMD), ``xpu`` (Intel), ``mps`` (Apple).
+        kind: The vendor's software: ``cuda`` (NVIDIA), ``rocm`` (AMD), ``xpu`` (Intel), ``mps`` (Apple).
         index: Position among the devices of its kind.
         name: As the driver reports it.
         capability: Compute capability of NVIDIA devices, ``(8, 6)``.
-        target: ISA of AMD devices without its suffix, ``gfx942``.
-        total_bytes: Device memory, None where the driver does not say (unified memory).
+        target: Instruction set of AMD devices without its suffix, ``gfx942``.
+        total_bytes: Device memory, None if the driver does not report it (unified memory).
         free_bytes: Free device memory, None when not known.
-        uuid: The driver's identifier, the only safe join between orders of devices.
+        uuid: The driver's identifier. Tools number devices differently; only this is the same in all.
         driver: Driver version.
         driver_cuda: Newest CUDA runtime that this driver runs, ``"12.0"``.
         unified: True when its memory is the host's.
         partition: True for a MIG slice; its memory is the slice's, not the card's.
-        hidden_by: The variable that keeps it from this process, ``CUDA_VISIBLE_DEVICES=''``; None when seen.
+        hidden_by: The variable that hides it from this process, such as ``CUDA_VISIBLE_DEVICES=''``; None if
+            the process sees it.
     """
 
     kind: Kind
@@ -128,7 +129,7 @@ class Accelerator(Record):
 
 
 class TorchFacts(Record):
-    """The torch that is installed, read without importing it. None means that it is not known.
+    """The installed torch, read without importing it. None means that a fact is not known.
 
     Args:
         version: With its local part where the package carries one.
@@ -152,20 +153,21 @@ class TorchFacts(Record):
 
 
 class HardwareProfile(Record):
-    """Everything that a plan reads about a machine.
+    """Everything that ``choose_policy`` reads about a machine.
 
     Args:
         system: ``Linux``, ``Darwin`` or ``Windows``.
         cpu: The processor.
         memory: Main memory.
-        accelerators: Other devices, in the order of the driver.
+        accelerators: The accelerators, those that this process sees first, in the order in which torch counts
+            them.
         torch: None when torch is not installed; fields of None when a recording does not say.
-        packages: Versions of the installed packages a rule reads; None when a recording does not say.
-        environment: Variables and circumstances that matter: ``CUDA_VISIBLE_DEVICES``, ``container``,
-            ``wsl``.
-        disk_total_bytes: Of the file system where the process stands, None when not known.
-        disk_free_bytes: What this user may still write there.
-        notes: What could not be read, or deserves a word.
+        packages: Versions of the installed packages that a rule reads; None when a recording does not say.
+        environment: Environment variables and circumstances that matter: ``CUDA_VISIBLE_DEVICES``,
+            ``container``, ``wsl``.
+        disk_total_bytes: Size of the file system of the working directory, None when not known.
+        disk_free_bytes: Bytes that this user may still write there.
+        notes: What could not be read, and what else the user should know.
     """
 
     system: str = "Linux"

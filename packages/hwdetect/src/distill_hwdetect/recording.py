@@ -1,4 +1,4 @@
-"""Recordings: the raw observations of a machine, without anything that tells whose it is."""
+"""Recordings: the raw observations of a machine, without anything that identifies its owner."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ def record(raw: RawObservations, *, version: str) -> dict[str, object]:
 
 
 def without_identity(raw: RawObservations) -> RawObservations:
-    """Return observations that no longer tell whose machine it is; ``plan`` decides the same on them."""
+    """Return observations that do not identify the owner; ``choose_policy`` decides the same on them."""
     gpus = [dict(gpu) for gpu in raw.gpus or ()]
     names: dict[str, str] = {}
     for number, gpu in enumerate(gpus):

@@ -16,7 +16,7 @@ NF4_FLOOR = 500_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """The user's overrides that bound the search; None leaves a field to the rules."""
+    """Overrides that limit the search; None leaves a field to the rules."""
 
     adapter: str | None = None
     quantization: str | None = None
@@ -37,7 +37,7 @@ class SearchResult:
 
 
 def budget_of(target: Target) -> int | None:
-    """Return the bytes a plan may use."""
+    """Return the bytes that a policy may use."""
     return None if target.free_bytes is None else int(target.free_bytes * USABLE_SHARE)
 
 

@@ -1,4 +1,4 @@
-"""What lives at once in each part of a training run, beside the weights; sizes in bytes.
+"""What is in memory at once in each part of a training run, in addition to the weights; sizes in bytes.
 
 Where each byte goes was counted on torch 2.15 and transformers 5.24 by a dispatch mode that sees every tensor
 that is made and freed, and is counted again in tests/hardware/test_saved_activations.py. A run passes through

@@ -1,4 +1,4 @@
-"""What a person reads: the machine, the policy with its reasons, one field in full, findings."""
+"""The tables of the command line: machine, policy with its reasons, one field in full, findings."""
 
 import os
 import sys
@@ -38,7 +38,7 @@ def overview(
     rows = [*_machine(profile), ("", "", ""), *_model(requirements, example=example), ("", "", "")]
     rows += [(name, shown(value), reason) for name, value, reason in policy.explain()]
     if policy.teacher is not None:
-        rows += [("", "", ""), ("teacher", "", "the model that is learnt from")]
+        rows += [("", "", ""), ("teacher", "", "the model that is distilled")]
         rows += [(f"  {name}", shown(value), reason) for name, value, reason in policy.teacher.explain()]
     memory = policy.memory
     verdict = painted("fits", _GREEN) if memory.fits else painted("WOULD NOT FIT", _RED)
@@ -54,7 +54,7 @@ def explanation(field: str, policy: ExecutionPolicy) -> str:
     """Return one field with everything that led to it.
 
     Raises:
-        KeyError: ``field`` is no field of a policy.
+        UnknownFieldError: ``field`` is not a field of a policy; also a ``KeyError``.
     """
     choice = policy.choice(field)
     rule = RULES[choice.rule]
@@ -133,7 +133,7 @@ def _model(requirements: Requirements, *, example: bool) -> list[Row]:
     what = "training" if requirements.training else "running"
     size = f"{model.parameters / 1e6:.1f} M parameters"
     hint = (
-        "an example; `distill-hwdetect plan --model PATH` plans yours"
+        "an example; use `distill-hwdetect plan --model PATH` for yours"
         if example
         else f"{what}, {requirements.task}"
     )
@@ -143,10 +143,10 @@ def _model(requirements: Requirements, *, example: bool) -> list[Row]:
 def rules_page() -> str:
     """Return the decision table as the page docs/hardware-rules.md: ``distill-hwdetect rules`` prints it."""
     lines = [
-        "# Rules of the hardware plan",
+        "# Rules of hardware policies",
         "",
         "Rendered by `distill-hwdetect rules > docs/hardware-rules.md` from the table that the program",
-        "reads: do not edit. Every choice of a plan names one of these rules, and its source.",
+        "reads: do not edit. Every choice of a policy names one of these rules, and its source.",
         "",
         "| field | rule | when | source |",
         "|---|---|---|---|",
@@ -157,9 +157,9 @@ def rules_page() -> str:
     ]
     lines += [
         "",
-        "## What is read of a machine, and what it decides",
+        "## Processor flags, and what they decide",
         "",
-        "A flag that decides nothing is shown and recorded, and no rule reads it.",
+        "A flag that decides nothing is shown and recorded, but no rule reads it.",
         "",
         "| flag | decides | unless |",
         "|---|---|---|",

@@ -1,4 +1,4 @@
-"""Which devices a process sees, as the drivers read CUDA_VISIBLE_DEVICES and its kin."""
+"""Which devices a process sees, as the drivers read CUDA_VISIBLE_DEVICES and similar variables."""
 
 from __future__ import annotations
 

@@ -12,25 +12,25 @@ BYTES_OF = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """The settings that memory depends on; a policy's values, gathered.
+    """The settings that memory depends on.
 
     Args:
         task: The model's task.
-        training: False for a forward pass.
+        training: Whether the model is trained; False means a forward pass only.
         micro_batch: Examples per forward pass.
         source_length: Tokens of an input.
-        target_length: Tokens of an output (``seq2seq``, generating).
-        device: ``cpu`` or another, for the runtime constant.
-        storage_dtype: Of weights that are not quantized.
-        compute_dtype: Of activations.
-        quantization: Of the frozen weights.
-        adapter: What is trained.
-        optimizer: Its name.
-        checkpointing: Whether activations are recomputed.
-        distillation: How a teacher's scores are met: ``none``, ``chunked`` (a part of the positions at a
-            time), ``full`` (all logits at once), or ``cached`` (read from disk, without the teacher).
-        lora_dropout: Of the adapters; above 0 each keeps its input a second time, and a mask.
-        accumulating: Whether gradients of earlier micro-batches wait while one is passed.
+        target_length: Tokens of an output, used for ``seq2seq`` and for generation.
+        device: Kind of the device; ``cpu`` takes more memory for libraries than others.
+        storage_dtype: Type of the weights that are not quantized.
+        compute_dtype: Type of the activations.
+        quantization: Quantization of the frozen weights.
+        adapter: What is trained: ``full``, ``lora`` or ``qlora``.
+        optimizer: Name of the optimizer, as ``transformers.TrainingArguments(optim=...)`` takes it.
+        checkpointing: Whether activations are recomputed in the backward pass.
+        distillation: How the teacher's logits are obtained: ``none``, ``chunked`` (for a part of the
+            positions at a time), ``full`` (for all at once), or ``cached`` (read from disk).
+        lora_dropout: Dropout of the adapters. Above 0, each adapter keeps its input twice, and a mask.
+        accumulating: Whether gradients of earlier micro-batches are kept while the next one is computed.
     """
 
     task: Task
