@@ -179,12 +179,15 @@ def task_of(config: RunConfig) -> Task:
         RunFileError: They do different things, or not what was asked for, or do not say.
     """
     from distill_hwdetect import HardwareError
+    from distill_hwdetect import task_of as task_of_config
 
     asked, keys = config.run.task, ("run", "task")
     found: dict[str, Task] = {}
     for name, source in config.models.items():
         try:
             facts = model_facts(config, source)
+            if facts.task is None and asked == "auto":
+                task_of_config(source.config or described(str(source.path), f"models.{name}"))  # says why
         except (HardwareError, OSError, json.JSONDecodeError) as error:
             raise RunFileError(f"models.{name}: {error}", fix=_sizeless(name, source)) from None
         if facts.task is not None:
