@@ -1,5 +1,6 @@
 """What the report says and draws, from figures as the stages write them."""
 
+import json
 import shutil
 import subprocess
 from html.parser import HTMLParser
@@ -10,7 +11,20 @@ from huggingface_hub import ModelCard
 
 from distill_app_trainer.report.charts import curves, places, reliability, trade
 from distill_app_trainer.report.report import Report
-from distill_app_trainer.report.results import LabelResult, RunReport, SystemResult, TrainResult, from_dict
+from distill_app_trainer.report.results import (
+    CacheResult,
+    ExportResult,
+    LabelResult,
+    MergeResult,
+    OtherResult,
+    RunReport,
+    RunResults,
+    SystemResult,
+    TrainResult,
+    from_dict,
+    report_schema,
+    to_dict,
+)
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 VOID = {"meta", "line", "circle", "polyline", "br", "img"}
@@ -187,6 +201,46 @@ def report() -> Report:
         },
     )
     return Report(content=content)
+
+
+def test_results_are_read_back_as_they_were_written(report: Report) -> None:
+    """Each kind of result keeps its type and its figures, those that are None and left out included."""
+    results = RunResults(
+        systems={"student": typed(8, 50.0, distribution=DISTRIBUTION)},
+        stages={
+            "trained": TrainResult(kind="finetune", curves={"loss": [(1, 2.0)]}),
+            "labels": LabelResult(rows=3, kept=2),
+            "cached": CacheResult(rows=3, tokens=9, bytes=90, bytes_per_token=10.0),
+            "merged": MergeResult(model="trained"),
+            "copied": OtherResult(kind="copy", figures={"model": "trained"}),
+        },
+        exports={
+            "edge": ExportResult(
+                path="exports/edge",
+                model="trained",
+                format="onnx",
+                precision="int8",
+                size_bytes=8,
+                certificate={"verified": None},
+            )
+        },
+    )
+    assert from_dict(RunResults, json.loads(json.dumps(to_dict(results)))) == results
+    assert from_dict(RunReport, json.loads(json.dumps(to_dict(report.content)))) == report.content
+
+
+def test_report_json_has_a_published_schema(report: Report) -> None:
+    """What is written has the properties that the schema names, and all that it requires."""
+    schema = report_schema()
+    written = to_dict(report.content)
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    properties = schema["properties"]
+    assert isinstance(properties, dict)
+    assert set(written) <= set(properties)
+    assert properties["schema_version"]["default"] == written["schema_version"] == 2
+    required = schema["required"]
+    assert isinstance(required, list)
+    assert set(required) <= set(written)
 
 
 def test_the_page_is_whole_refers_to_nothing_outside_and_shows_texts_as_texts(report: Report) -> None:

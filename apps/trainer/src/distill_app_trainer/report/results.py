@@ -154,8 +154,8 @@ class CacheResult:
     tokens: int
     bytes: int
     bytes_per_token: float
-    k: int | None
-    kl_error: float | None
+    k: int | None = None
+    kl_error: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
