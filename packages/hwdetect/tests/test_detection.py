@@ -51,7 +51,7 @@ def tree(root: Path, files: Mapping[str, str]) -> str:
 
 
 def test_cpuinfo_gives_cores_flags_and_name(tmp_path: Path) -> None:
-    """Hardware threads and cores are told apart; only flags that a rule reads are kept."""
+    """Hardware threads and cores are distinguished; only flags that a rule reads are kept."""
     cpu = detect(root=tree(tmp_path, {})).cpu
     assert (cpu.logical_cores, cpu.physical_cores, cpu.usable_cores) == (8, 4, 8)
     assert cpu.flags == ("avx2", "avx512_bf16", "avx512f")
@@ -223,7 +223,7 @@ def test_what_is_not_a_recording_is_refused(
 
 
 def test_a_record_refuses_a_field_that_it_does_not_have() -> None:
-    """A ``TypeError``, as of any call with a wrong keyword, with the nearest field."""
+    """A ``TypeError``, like any call with a wrong keyword, that names the nearest field."""
     with pytest.raises(TypeError) as caught:
         CpuFacts(usable_core=1)  # type: ignore[call-arg]  # the mistake under test
     assert isinstance(caught.value, RecordFieldError)

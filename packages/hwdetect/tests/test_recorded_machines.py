@@ -198,6 +198,6 @@ def test_a_mig_slice_is_budgeted_as_a_slice(recorded: Callable[[str], HardwarePr
 def test_amd_suffixes_are_stripped_and_never_read_as_nvidia_capability(
     recorded: Callable[[str], HardwareProfile],
 ) -> None:
-    """(9, 4) on AMD is no Hopper."""
+    """(9, 4) on AMD is not a Hopper."""
     (device,) = recorded("amd-mi300x").accelerators
     assert (device.kind, device.target, device.capability) == ("rocm", "gfx942", None)

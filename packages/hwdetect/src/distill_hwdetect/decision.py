@@ -50,24 +50,33 @@ def choose_policy(profile: HardwareProfile, requirements: Requirements) -> Execu
     """
     values = overrides.given(requirements)
     target = pick_device(profile, values.get("device", "auto"))
-    family = requirements.model.family
     dtype = pick_dtype(
         profile,
         target,
-        family=family,
+        family=requirements.model.family,
         training=requirements.training,
         override=values.get("compute_dtype", "auto"),
     )
-    teacher_dtype = _teacher_dtype(profile, target, requirements)
-    bounds = overrides.search_bounds(profile, target, requirements, values)
     found = search_settings(
         profile,
         target,
         requirements,
         compute_dtype=dtype.value,
-        teacher_dtype=teacher_dtype,
-        bounds=bounds,
+        teacher_dtype=_teacher_dtype(profile, target, requirements),
+        bounds=overrides.search_bounds(profile, target, requirements, values),
     )
+    return _policy(profile, target, requirements, dtype, found, values)
+
+
+def _policy(
+    profile: HardwareProfile,
+    target: Target,
+    requirements: Requirements,
+    dtype: Choice[str],
+    found: SearchResult,
+    values: Mapping[str, object],
+) -> ExecutionPolicy:
+    """Return the policy with the settings that the memory search found."""
     stages = _stages(profile, target, requirements, found, values)
     threads = _threads(profile, stages.value, values)
     return ExecutionPolicy(
@@ -78,7 +87,7 @@ def choose_policy(profile: HardwareProfile, requirements: Requirements) -> Execu
         adapter=_adapter(requirements, found, values),
         optimizer=_optimizer(target, found, values),
         gradient_checkpointing=_checkpointing(found, values),
-        attention=_attention(profile, target, family, values),
+        attention=_attention(profile, target, requirements.model.family, values),
         compile=_compile(values),
         micro_batch=_micro_batch(requirements, found, values),
         accumulation=_accumulation(requirements, found, values),
@@ -93,7 +102,7 @@ def choose_policy(profile: HardwareProfile, requirements: Requirements) -> Execu
 
 
 def _teacher_dtype(profile: HardwareProfile, target: Target, requirements: Requirements) -> str:
-    """Return the type a teacher is kept in; of no consequence without one."""
+    """Return the type in which the teacher is stored; without a teacher it is not used."""
     family = requirements.teacher.family if requirements.teacher else ""
     return pick_dtype(profile, target, family=family, training=False).value
 
@@ -151,7 +160,7 @@ def _storage(found: SearchResult, values: Mapping[str, object]) -> Choice[str]:
             "storage-compute", work.storage_dtype, reason, (("float32", "twice the memory for no gain"),)
         )
     return choose(
-        "storage-compute", work.storage_dtype, reason, (("bfloat16", "converted anew in every pass"),)
+        "storage-compute", work.storage_dtype, reason, (("bfloat16", "converted again in every pass"),)
     )
 
 
@@ -184,7 +193,7 @@ def _quantization(
     if found.memory.fits:
         room = f"{need} of {budget}" if budget else f"{need}; the device does not say what is free"
         return choose("quantization-fits", "none", f"Fits as it is: {room}.", lossy)
-    reason = f"Needs {need} of {budget}, and quantizing is not to be had"
+    reason = f"Needs {need} of {budget}, and quantization is not available"
     reason += " (models below half a billion parameters lose too much in nf4)." if small else "."
     return choose("quantization-fits", "none", reason)
 

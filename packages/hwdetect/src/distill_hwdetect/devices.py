@@ -15,7 +15,7 @@ class Target:
     """The device of a policy.
 
     Args:
-        choice: Its name and why.
+        choice: The name of the device, and the reason.
         kind: ``cpu``, ``cuda``, ``rocm``, ``xpu`` or ``mps``.
         accelerator: The device, None for the processor.
         free_bytes: Memory that is free on it, None when not known.

@@ -18,7 +18,7 @@ class HardwareError(Exception):
         field: Dotted name of the argument or configuration field that is wrong, or None.
         found: The value that was given.
         allowed: The values or names that would be accepted; empty when they cannot be listed.
-        suggestion: A value that would be accepted in the place of ``found``, or None.
+        suggestion: A value that would be accepted instead of ``found``, or None.
     """
 
     def __init__(

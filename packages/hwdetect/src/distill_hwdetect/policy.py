@@ -226,24 +226,49 @@ def estimate_memory(
         The estimate at the policy's micro-batch.
 
     Source:
-        The formula was fitted to measured peaks of small Llama-like models on a CPU (within 6 % on seven
-        cells).
+        The formula was fitted to measured peaks of small Llama-like models on a CPU: seven, within 6 %.
 
     Example:
-        >>> from distill_hwdetect import Requirements, choose_policy, detect
-        >>> from distill_hwdetect import estimate_memory, read_model_facts
-        >>> facts = read_model_facts("writer")
-        >>> policy = choose_policy(detect(), Requirements(task="causal", model=facts))
-        >>> short, long = (estimate_memory(facts, policy, source_length=n) for n in (64, 512))
+        >>> import distill_hwdetect as hw
+        >>> facts = hw.read_model_facts("writer")
+        >>> policy = hw.choose_policy(hw.detect(), hw.Requirements(task="causal", model=facts))
+        >>> short, long = (hw.estimate_memory(facts, policy, source_length=n) for n in (64, 512))
         >>> short.logits_bytes < long.logits_bytes
         True
     """
     workload = Workload(
         task=task or facts.task or "causal",
         training=training,
-        micro_batch=policy.micro_batch.value,
         source_length=source_length,
         target_length=target_length,
+        distillation=distillation or ("none" if teacher is None else "chunked"),
+        lora_dropout=lora_dropout,
+    )
+    return estimate(
+        facts,
+        _under(policy, workload),
+        teacher=teacher,
+        teacher_bytes=0 if distillation == "cached" else _teacher_bytes(teacher, policy, teacher_policy),
+        budget_bytes=budget_bytes,
+    )
+
+
+def _teacher_bytes(teacher: ModelFacts | None, policy: ExecutionPolicy, own: ExecutionPolicy | None) -> int:
+    """Return the bytes of the teacher's weights under its own policy, or else in the student's type."""
+    if teacher is None:
+        return 0
+    return weight_bytes(
+        teacher,
+        storage_dtype=(own or policy).storage_dtype.value,
+        quantization="none" if own is None else own.quantization.value,
+    )
+
+
+def _under(policy: ExecutionPolicy, workload: Workload) -> Workload:
+    """Return a workload with the settings of a policy."""
+    return dataclasses.replace(
+        workload,
+        micro_batch=policy.micro_batch.value,
         device=policy.device.value,
         storage_dtype=policy.storage_dtype.value,
         compute_dtype=policy.compute_dtype.value,
@@ -251,15 +276,5 @@ def estimate_memory(
         adapter=policy.adapter.value,
         optimizer=policy.optimizer.value,
         checkpointing=policy.gradient_checkpointing.value,
-        distillation=distillation or ("none" if teacher is None else "chunked"),
-        lora_dropout=lora_dropout,
-        accumulating=training and policy.accumulation.value > 1,
+        accumulating=workload.training and policy.accumulation.value > 1,
     )
-    kept = teacher_policy or policy
-    teacher_bytes = 0
-    if teacher is not None and distillation != "cached":
-        quantization = "none" if teacher_policy is None else kept.quantization.value
-        teacher_bytes = weight_bytes(
-            teacher, storage_dtype=kept.storage_dtype.value, quantization=quantization
-        )
-    return estimate(facts, workload, teacher=teacher, teacher_bytes=teacher_bytes, budget_bytes=budget_bytes)

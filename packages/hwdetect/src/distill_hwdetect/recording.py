@@ -17,7 +17,7 @@ def record(raw: RawObservations, *, version: str) -> dict[str, object]:
 
     Args:
         raw: What was observed.
-        version: Of this package.
+        version: The version of this package.
 
     Returns:
         ``{"schema", "provenance", "sources", "recorded_fields", "raw"}``. Identifiers of devices are

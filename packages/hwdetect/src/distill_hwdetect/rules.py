@@ -69,7 +69,7 @@ RULES: Mapping[str, Rule] = {
     ),
     "dtype-family-float32": Rule(
         "compute_dtype",
-        "a family that overflows float16 where bfloat16 is not to be had",
+        "a family that overflows float16 where bfloat16 is not available",
         "transformers#5651, #4586, #10956, #23918",
     ),
     "storage-master": Rule(

@@ -6,7 +6,7 @@ these parts, and the largest is the peak:
 
 - ``loss``: all that autograd keeps, and the scores.
 - ``head``: the gradient of the scores and of the table that made them, while all activations still live.
-- ``blocks``: with recomputing, one block anew beside the inputs of the others, or beside the gradients.
+- ``blocks``: one recomputed block, in addition to the inputs of the others or to the gradients.
 - ``update``: all gradients; of a table that is embedding and head in one, up to three while they are added.
 - ``check``: the gradient check before training, on up to four rows, beside a copy of what is trained.
 - ``teacher``: its forward pass, before the student's.
@@ -48,10 +48,10 @@ class Trained:
     """What is trained, in bytes.
 
     Args:
-        gradients: Of all of it.
-        states: The optimizer's.
-        table: The output embedding, where it is trained; else 0.
-        tied: Whether that is the input embedding too.
+        gradients: Bytes of all gradients.
+        states: Bytes of the optimizer's states.
+        table: Bytes of the output embedding if it is trained, otherwise 0.
+        tied: Whether the output embedding is the input embedding too.
     """
 
     gradients: float
