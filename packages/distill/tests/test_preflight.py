@@ -60,8 +60,12 @@ def test_a_teacher_no_better_than_the_baseline_stops_the_run(make_trainer: Any, 
     trainer = make_trainer(baseline=0.5)
     teacher = cross_entropy(trainer, trainer.teacher.model, collate)
     before = {key: value.clone() for key, value in trainer.model.state_dict().items()}
-    with pytest.raises(WorseTeacherError, match=f"the teacher's {teacher:.4g} nats .* without a teacher 0.5"):
+    with pytest.raises(
+        WorseTeacherError, match=f"the teacher's {teacher:.4g} nats .* without a teacher 0.5"
+    ) as caught:
         trainer.train()
+    assert caught.value.teacher == pytest.approx(teacher, rel=1e-5)
+    assert caught.value.student == 0.5
     assert all(torch.equal(value, before[key]) for key, value in trainer.model.state_dict().items())
     assert make_trainer(baseline=0.5, accept_worse_teacher=True).train().global_step == 1
     assert make_trainer(baseline=teacher + 0.01).train().global_step == 1

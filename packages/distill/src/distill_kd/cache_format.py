@@ -46,7 +46,7 @@ def row_facts(batch: Mapping[str, Tensor], task: Task) -> RowFacts:
     Args:
         batch: ``input_ids``, ``labels`` and, where there is padding, ``attention_mask``: ``(batch, seq)``;
             ``row_id``: ``(batch,)``. Packed: ``row_id`` ``(batch, texts)``, -1 where there are fewer, and
-            ``position_ids`` that begin again with each text.
+            ``position_ids`` that start from 0 in each text.
         task: Says which positions meet a label.
 
     Raises:
@@ -79,7 +79,7 @@ def row_facts(batch: Mapping[str, Tensor], task: Task) -> RowFacts:
     if packed:
         return _packed_facts(batch, ids, labels, valid)
     read = labelled if task == "seq2seq" else kept
-    skipped = int(task == "causal")  # nothing is asked about the first token: packing takes its label away
+    skipped = int(task == "causal")  # the first token has no distribution: packing takes its label away
     checks = [
         zlib.crc32(label[shown][skipped:], zlib.crc32(row[real]))
         for row, real, label, shown in zip(ids, kept, labels, read, strict=True)
@@ -158,7 +158,7 @@ def encode_top_k(ids: Tensor, log_probs: Tensor, tail: Tensor, *, vocab_size: in
         ids: ``(positions, k)``, int64.
         log_probs: Theirs, ``(positions, k)``, the largest first.
         tail: Log-probability of all others together, ``(positions,)``.
-        vocab_size: The number of tokens of the vocabulary.
+        vocab_size: Number of tokens that the teacher scores.
 
     Returns:
         ``ids`` uint16 (and ``high`` uint8 above 65,536 tokens) and ``codes`` uint8, all ``(positions, k)``;
@@ -193,7 +193,7 @@ def kl_error(truth: Likeliest, columns: Mapping[str, Tensor]) -> Tensor:
     """KL(teacher || cached) of each position, nats, where the tail is spread evenly over the tokens left out.
 
     Args:
-        truth: What the teacher says.
+        truth: The distributions of the teacher.
         columns: What :func:`encode_top_k` made of it.
 
     Returns:

@@ -25,7 +25,7 @@ from distill_kd.vocabulary import check_vocabularies
 _LOG = logging.getLogger(__name__)
 _INDEX_BYTES = 16  # of a row: row_id, check and count
 _SCORE_BYTES = 256 << 20  # of the teacher's scores held at once
-_TOKENS_AT_ONCE = 4096  # asked about: enough for any device, and a CPU's cache holds their activations
+_TOKENS_AT_ONCE = 4096  # in one batch: enough for any device, and a CPU's cache holds their activations
 _ENCODED_SCORES = 1 << 22  # looked through at once: what fits the processor's cache is faster
 _PROBED_ROWS, _PROBED_TOKENS = 64, 2048
 Progress = Callable[[dict[str, float]], None]
@@ -125,7 +125,7 @@ class Writer:
         return header
 
     def _probe(self, config: CacheConfig) -> tuple[Answer, int | None]:
-        """What the teacher says about a few rows from all over, and the decoder's first id."""
+        """The teacher's distributions for a few rows from all over, and the decoder's first id."""
         count = min(_PROBED_ROWS if config.max_kl_error else 2, self.entries.rows)
         parts: list[Answer] = []
         start_id = None
@@ -251,7 +251,7 @@ class Writer:
         return self.collator([self.rows[entry - epoch * rows] for entry in group])
 
     def _ask(self, batch: Mapping[str, Tensor], group: Sequence[int]) -> tuple[Answer, int | None]:
-        """What the teacher says about the positions that count, and the decoder's first id."""
+        """The teacher's distributions at the positions that count, and the decoder's first id."""
         facts = row_facts(batch, self.task)
         if facts.checks != self.entries.checks[group].tolist():
             raise CacheError(

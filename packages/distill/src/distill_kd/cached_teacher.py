@@ -61,7 +61,7 @@ class CachedTeacher:
         self._open()
 
     def _open(self) -> None:
-        """Map the files and read where each row stands."""
+        """Map the files and read the place of each row."""
         from safetensors import safe_open
 
         self._shards: list[Columns] = []
@@ -126,7 +126,7 @@ class CachedTeacher:
         return TopKTarget(ids, log_probs, tail, temperature=self.header["temperature"])
 
     def _places(self, facts: RowFacts) -> list[int]:
-        """Where each row of a batch stands in the index."""
+        """The place of each row of a batch in the index."""
         first = np.searchsorted(self._row_ids, facts.row_ids, side="left").tolist()
         last = np.searchsorted(self._row_ids, facts.row_ids, side="right").tolist()
         places = []
@@ -138,7 +138,7 @@ class CachedTeacher:
         return places
 
     def _why(self, row_id: int, *, there: bool) -> str:
-        """Why a row has no answer."""
+        """Why a row is not found."""
         header = self.header
         if not there:
             return (
@@ -214,7 +214,7 @@ def shard_name(number: int) -> str:
 
 
 def read_header(folder: Path) -> dict[str, Any]:
-    """What a cache says about itself.
+    """The description that a cache holds of itself.
 
     Raises:
         CacheMismatchError: It is not a cache, or is in another format.

@@ -2,7 +2,7 @@
 
 Each takes ``(student_logits, teacher_logits, *, mask, temperature)`` and returns one scalar. None multiplies
 by the square of the temperature and none divides: :class:`distill_kd.Objective` does both, once. Positions
-outside the mask are dropped before anything is computed on them, so whatever stands there - padding, NaN - is
+outside the mask are dropped before anything is computed on them, so whatever is there - padding, NaN - is
 without effect. What each computes is in :mod:`distill_kd.closed_forms`, with its gradient; second derivatives
 are not offered.
 """
@@ -287,7 +287,7 @@ def top_k_kl(
         teacher_logits: Same shape.
         mask: True where a position counts, ``(batch, seq)``.
         temperature: Softening, > 0.
-        k: Number of teacher tokens kept separate at each position, > 0.
+        k: Number of tokens kept separate at each position, > 0.
 
     Raises:
         ValueError: ``k`` is below 1.

@@ -44,7 +44,7 @@ def chunked_value_and_grad(
     Args:
         value_and_grad: Loss and gradient of a block of rows.
         hidden: What the head reads, ``(rows, width)``; the logits themselves, ``(rows, vocab)``, without one.
-        head: Makes logits; what it holds gets a gradient where it needs one.
+        head: Computes the logits; its weights get a gradient where they require one.
         teacher: The teacher's view of some of the rows.
         coefficients: Of the parts in the total; ``value_and_grad``'s gradient has them already.
         budget_bytes: For the scores of both models; a chunk of one row is the least there can be.
@@ -103,7 +103,7 @@ class _Job:
         return parts, gradients
 
     def refuse(self, hidden: Tensor) -> None:
-        """Say whose scores are not finite, and at how many rows."""
+        """Raise the error that names whose scores are not finite, and at how many rows."""
         bad = {"student": 0, "teacher": 0}
         with torch.no_grad():
             for piece in self._pieces(hidden):
@@ -163,7 +163,7 @@ class _Job:
         return torch.stack(parts).sum(0)
 
     def _back(self, scores: Tensor, read: Tensor, piece: slice, gradients: list[Tensor | None]) -> None:
-        """Add what the gradient of a chunk's scores, ``(rows, vocab)``, says about all that made them."""
+        """Add what a chunk's scores, ``(rows, vocab)``, contribute to the gradients of all that made them."""
         assert self.head is not None  # noqa: S101 - asked by the caller
         of_hidden, of_bias, *of_weights = gradients
         if of_bias is not None:

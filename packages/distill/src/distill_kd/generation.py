@@ -39,7 +39,7 @@ def generate_teacher(
 
     Args:
         model: The teacher.
-        tokenizer: The tokenizer of the model.
+        tokenizer: The tokenizer of the teacher.
         rows: Pairs of id and input text; may be endless.
         task: "causal", "seq2seq" or "masked".
         decoding: How to generate; None is ``distill_adapters.DecodingConfig()``, greedy.

@@ -51,7 +51,7 @@ class Objective:
     """``(1 - kd_weight) * cross-entropy + kd_weight * temperature^2 * divergence``, per valid token.
 
     A position is valid where its label is not -100, and for no other reason: an end-of-sequence token that
-    shares its id with padding counts when its label says so. Causal logits meet the label of the next
+    shares its id with padding counts if it has a label. Causal logits meet the label of the next
     position; seq2seq logits that of their own decoder position; masked ones that of their own, masked,
     position.
 
@@ -139,7 +139,7 @@ class Objective:
 
         Args:
             student_logits: ``(batch, seq, vocab)``, any float dtype.
-            target: What the teacher says about the same positions.
+            target: The teacher's distributions at the same positions.
             labels: ``(batch, seq)``, -100 where there is nothing to learn; never shifted beforehand.
             num_items: Valid tokens of the whole effective batch: all its micro-batches, on all processes.
 

@@ -101,7 +101,7 @@ def baseline_loss(
 
     Args:
         model: The student.
-        args: The arguments of the run.
+        args: The training arguments of the run.
         total_steps: Optimizer steps of the run.
         **data: ``train_dataset``, ``eval_dataset`` and ``data_collator``.
 

@@ -137,7 +137,7 @@ def installed_divergence(name: str) -> Divergence:
 
 
 def _entry_points() -> "EntryPoints":
-    """What installed packages register; read again each time, since one may just have been installed."""
+    """What installed packages register; read each time, since a package may just have been installed."""
     from importlib.metadata import entry_points
 
     return entry_points(group=GROUP)

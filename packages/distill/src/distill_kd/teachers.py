@@ -1,4 +1,4 @@
-"""Where the teacher's view of a batch comes from."""
+"""Teachers, and the targets that they produce for a batch."""
 
 import inspect
 import logging
@@ -20,7 +20,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class DenseTarget:
-    """What the teacher says about every token at every position.
+    """The teacher's distribution over all tokens at every position.
 
     Attributes:
         log_probs: ``(batch, seq, vocab)``, in the teacher's dtype and on its device. A constant per position
@@ -42,7 +42,7 @@ class DenseTarget:
 
 @dataclass(frozen=True)
 class TopKTarget:
-    """What the teacher says about its most likely tokens, and about all others together.
+    """The teacher's probabilities of its most likely tokens, and of all others together.
 
     Attributes:
         ids: The tokens, ``(batch, seq, k)``, int64; in no order, none twice at one position.
@@ -77,20 +77,20 @@ Target: TypeAlias = HiddenTarget | DenseTarget | TopKTarget
 
 @runtime_checkable
 class Teacher(Protocol):
-    """Produces teacher targets for a batch."""
+    """Produces the teacher's targets for a batch."""
 
     def target(self, batch: Mapping[str, Tensor]) -> Target:
-        """The teacher's view of the positions in ``batch``, one for each of the student's logits."""
+        """The teacher's target for the positions in ``batch``, one for each of the student's logits."""
 
 
 class LiveTeacher:
-    """A model that is asked on the spot, without gradients, in evaluation mode, in its own dtype and place.
+    """A model that runs beside the student, without gradients, in evaluation mode, in its own dtype.
 
-    It does not belong to the student: nothing of it is trained or saved.
+    Nothing of it is trained or saved.
 
     Args:
         model: A transformers model of the student's task, or one that takes and returns the same names.
-        tokenizer: Its tokenizer, so that the trainer can check that both speak of the same tokens.
+        tokenizer: Its tokenizer, so that the trainer can check that both use the same vocabulary.
     """
 
     def __init__(self, model: nn.Module, *, tokenizer: "PreTrainedTokenizerBase | None" = None) -> None:
@@ -106,9 +106,8 @@ class LiveTeacher:
             batch: The student's inputs; an encoder-decoder needs ``decoder_input_ids`` among them.
 
         Returns:
-            What its output head would read, and the head, so that logits are made where they are needed and
-            as many as fit; its logits, where it has no head that can be applied separately. On its own
-            device.
+            What its output head would read, and the head, so that logits are computed where they are needed
+            and as many as fit; its logits, where the head cannot be applied separately. On its own device.
 
         Raises:
             KeyError: The model is an encoder-decoder and the batch has no ``decoder_input_ids``.

@@ -42,21 +42,21 @@ class DistillationTrainer(SafeTrainer):
 
     Args:
         model: The student; full, or with an adapter.
-        teacher: What is asked about every batch.
-        objective: The loss; its ``task`` says how logits meet labels.
+        teacher: Produces the targets of every batch.
+        objective: The loss; its ``task`` determines which label belongs to which logits.
         baseline: Validation cross-entropy of the same student trained without the teacher, nats a token.
             None measures it, on a copy of the student and labels alone, for a tenth of the steps and 100 at
             most. Without ``eval_dataset`` the teacher is not judged.
-        accept_worse_teacher: Continue with a teacher that is no better than that.
-        scores: Called with the student at each evaluation; what it returns is logged as ``eval_NAME``: let
-            the student generate here.
-        **options: Those of :class:`SafeTrainer`: ``args``, ``train_dataset``, ``eval_dataset``,
+        accept_worse_teacher: Continue with a teacher that is not better than that.
+        scores: Called with the student at each evaluation, to let it generate for instance; what it returns
+            is logged as ``eval_NAME``.
+        **options: The options of :class:`SafeTrainer`: ``args``, ``train_dataset``, ``eval_dataset``,
             ``data_collator``, ``processing_class``, ``on_progress``, ...
 
     Raises:
         VocabularyError: Teacher and student do not mean the same token by the same id, or start decoding
             differently.
-        ValueError: The teacher is the student itself.
+        ConfigError: The teacher is the student itself.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class DistillationTrainer(SafeTrainer):
         return {**inputs, "decoder_input_ids": made}
 
     def _head(self, model: nn.Module, student: nn.Module, given: Mapping[str, Any]) -> OutputHead | None:
-        """The student's head; None where all logits must be made, which is said once."""
+        """The student's head; None where all logits must be computed, which is logged once."""
         if model is not student and not isinstance(model, DistributedDataParallel):
             return None  # sharded, compiled or replicated: only the whole forward pass is safe to call
         if self._chunks is None:
@@ -210,7 +210,7 @@ class DistillationTrainer(SafeTrainer):
         return super().prediction_step(model, inputs, *args, **options)
 
     def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
-        """As transformers', with what ``scores`` says about the student."""
+        """As transformers', with what ``scores`` returns for the student."""
         metrics: dict[str, float] = super().evaluate(*args, **options)
         if self.scores is not None:
             prefix = options.get("metric_key_prefix", "eval")

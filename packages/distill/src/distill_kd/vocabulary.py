@@ -103,7 +103,7 @@ def match_vocabularies(
         CacheMismatchError: The teacher is a cache that cannot serve the objective.
         ConfigError: The teacher is the student itself.
     """
-    asked = getattr(teacher, "model", teacher)  # a cache stands for the model that it asked
+    asked = getattr(teacher, "model", teacher)  # a cache represents the model that it was made from
     if asked is student:
         raise ConfigError(
             "the teacher is the student itself; give LiveTeacher a model of its own.", field="teacher"
