@@ -1,14 +1,17 @@
 """What the report says and draws, from figures as the stages write them."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 from huggingface_hub import ModelCard
 
+from distill_app_trainer.report import results
 from distill_app_trainer.report.charts import curves, places, reliability, trade
 from distill_app_trainer.report.report import Report
 from distill_app_trainer.report.results import (
@@ -205,7 +208,7 @@ def report() -> Report:
 
 def test_results_are_read_back_as_they_were_written(report: Report) -> None:
     """Each kind of result keeps its type and its figures, those that are None and left out included."""
-    results = RunResults(
+    written = RunResults(
         systems={"student": typed(8, 50.0, distribution=DISTRIBUTION)},
         stages={
             "trained": TrainResult(kind="finetune", curves={"loss": [(1, 2.0)]}),
@@ -225,8 +228,22 @@ def test_results_are_read_back_as_they_were_written(report: Report) -> None:
             )
         },
     )
-    assert from_dict(RunResults, json.loads(json.dumps(to_dict(results)))) == results
+    assert from_dict(RunResults, json.loads(json.dumps(to_dict(written)))) == written
     assert from_dict(RunReport, json.loads(json.dumps(to_dict(report.content)))) == report.content
+
+
+def test_what_may_be_none_may_be_missing() -> None:
+    """None is left out when results are written, so each such field has the default None."""
+    kinds = [one for one in vars(results).values() if dataclasses.is_dataclass(one)]
+    hints = {(kind, name): hint for kind in kinds for name, hint in get_type_hints(kind).items()}
+    required = [
+        (kind, field.name)
+        for kind in kinds
+        for field in dataclasses.fields(kind)
+        if type(None) in get_args(hints[kind, field.name]) and field.default is not None
+    ]
+    assert len(kinds) > 10
+    assert required == []
 
 
 def test_report_json_has_a_published_schema(report: Report) -> None:

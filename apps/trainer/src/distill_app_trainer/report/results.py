@@ -117,7 +117,7 @@ class PairResult:
     difference: float
     interval: tuple[float, float]
     p: float
-    better: str | None
+    better: str | None = None
     statement: str
     retention: Metric | None = None
 
