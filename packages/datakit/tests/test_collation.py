@@ -19,7 +19,7 @@ pytestmark = pytest.mark.extra("torch")  # noqa: S610  # no database
 
 
 def test_padding_is_not_learnt_and_the_end_is(sentences: list[str], bpe: "PreTrainedTokenizerFast") -> None:
-    """With one token for padding and end, labels tell them apart by attention."""
+    """With one token for padding and end, labels distinguish them by attention."""
     import torch
 
     data = tokenize(load_data([{"text": text} for text in sentences]), bpe, "causal").data
@@ -129,7 +129,7 @@ def test_masked_positions_are_fifteen_percent_in_three_kinds() -> None:
 
 
 def test_what_cannot_be_collated_is_refused(symbols: "PreTrainedTokenizerFast") -> None:
-    """Ranges, a missing mask token, rows without an id, no rows, a model that is no seq2seq model."""
+    """Ranges, a missing mask token, rows without an id, no rows, a model that is not a seq2seq model."""
     import torch
 
     with pytest.raises(ValueError, match="masking_probability=0"):

@@ -1,4 +1,4 @@
-"""The original system's functions: same names and defaults, faults mended."""
+"""The original system's functions: same names and defaults, faults fixed."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

@@ -188,7 +188,7 @@ def test_equal_generations_are_kept_once_unless_asked_otherwise() -> None:
 
 
 def test_without_limits_everything_but_blanks_passes() -> None:
-    """A metric that is no number fails, and one without a limit is refused."""
+    """A metric that is not a number fails, and one without a limit is refused."""
     rows = generations(("a", "b" * 500), ("a", ""))
     assert len(list(GenerationFilter(max_compression=None)(rows))) == 1
     assert not list(GenerationFilter(metric=lambda row: float("nan"), min_metric=0.0)(rows[:1]))

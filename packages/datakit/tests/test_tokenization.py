@@ -117,7 +117,7 @@ def test_masked_rows_have_no_labels_yet(sentences: list[str], wordpiece: "PreTra
 def test_columns_that_do_not_suit_the_task_are_refused(
     words: "Dataset", symbols: "PreTrainedTokenizerFast"
 ) -> None:
-    """Never the input as its own target: text alone is no seq2seq data."""
+    """Never the input as its own target: text alone is not a seq2seq data."""
     with pytest.raises(
         DataError, match=r"needs the columns source/target or prompt/completion .*; there are text"
     ):

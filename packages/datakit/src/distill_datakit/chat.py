@@ -118,7 +118,7 @@ class ChatEncoder:
         try:
             before = self._render(messages[:index], prompt=True) if index else ""
             after = self._render(messages[: index + 1])
-        except TemplateError:  # a template that wants roles to alternate, or a user's turn last
+        except TemplateError:  # a template that needs roles to alternate, or a user's turn last
             return None
         whole = text.startswith(after) and after.startswith(before)
         return (len(before), len(after)) if whole else None

@@ -55,7 +55,7 @@ def collator(
 
     It pads on the right: ``input_ids`` with the padding token, ``attention_mask`` with 0 and ``labels``
     with -100, so that an end-of-text token that doubles as padding is still learnt. Masked rows are
-    masked anew each epoch, as a function of seed, ``row_id`` and epoch alone. Rows of ``pack`` come with
+    masked again each epoch, as a function of seed, ``row_id`` and epoch alone. Rows of ``pack`` come with
     ``position_ids`` and ``row_id`` ``(batch, segments)``, filled up with -1.
 
     Args:

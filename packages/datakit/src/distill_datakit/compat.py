@@ -36,7 +36,7 @@ def prepare_tokenized_dataset(
 
     Unlike in the original system, seq2seq labels are the targets and not the input; causal labels are not
     shifted by hand before the model shifts them; rows are not padded here; and masked rows are masked by
-    ``collator``, anew in each epoch.
+    ``collator``, again in each epoch.
 
     Args:
         input_path: Anything that ``load_data`` reads. In a folder each ``.txt`` file is one example.

@@ -12,7 +12,7 @@ class DatakitError(Exception):
         field: The argument or column that is wrong, as a caller would write it.
         found: The value that was given.
         allowed: The values that would be accepted; empty if they cannot be listed.
-        suggestion: A value that would be accepted in the place of ``found``.
+        suggestion: A value that would be accepted in place of ``found``.
     """
 
     def __init__(

@@ -62,7 +62,7 @@ def read_rows(
     Args:
         path: A file of one of ``FORMATS``, a folder of ``.txt`` files (one example each, sorted by name) or
             one that ``datasets`` saved.
-        first_only: Whether the caller only wants the first row; then a Parquet file is not read whole.
+        first_only: Whether the caller only needs the first row; then a Parquet file is not read whole.
         split: The split to read from a folder that ``datasets`` saved with several.
         quotes: Whether cells of a table may stand in quotation marks. By default only those of CSV files may.
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def pack(data: "Data", *, length: int) -> "Data":
     """Put several tokenized causal rows into one of at most ``length`` tokens, by best fit.
 
-    No row is cut, and the texts of a row do not mix: positions begin anew with each text, ``collator`` makes
+    No row is cut, and the texts of a row do not mix: positions begin again with each text, ``collator`` makes
     the attention that keeps the texts apart, and the first token of a text is not learnt, since models shift
     labels by one and would predict it from the text before.
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from distill_datakit.reading import Source
 
-_FORMAT = 2  # of the files; another number makes old ones be written anew
+_FORMAT = 2  # of the files; another number makes old ones be written again
 _MANIFEST = "manifest.json"
 # A mapped file costs a few resident pages for each block of rows in it, so blocks are not small.
 _BLOCK_BYTES = 16 * 2**20

@@ -48,7 +48,7 @@ def tokenize(
     - ``causal``: ``messages`` (what the assistant says is learnt), ``prompt``/``completion`` or
       ``source``/``target`` (the second is learnt), or ``text`` (all is learnt). Labels stand at their own
       positions: models shift them. The two parts of a row are encoded apart and joined.
-    - ``masked``: ``text`` (or ``target``); no labels, since the collator masks anew each epoch.
+    - ``masked``: ``text`` (or ``target``); no labels, since the collator masks again each epoch.
 
     The end token is added to causal rows and seq2seq labels if the tokenizer does not add it, and it is
     learnt, also when it is the padding token. A causal row that a limit cuts has no end to learn; seq2seq and
