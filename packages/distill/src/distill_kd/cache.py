@@ -83,10 +83,8 @@ def write_cache(
         task: "causal", "seq2seq" or "masked".
         config: How much is kept.
         data_fingerprint: distill-datakit's, or further fields to be compared when the cache is used.
-        validation_score: The teacher's cross-entropy on validation; a training that uses the cache compares
-            it with the student's.
-        on_progress: Called after each batch with ``step`` and ``total_steps`` in rows, ``tokens``,
-            ``tokens_per_second``.
+        validation_score: The teacher's cross-entropy on validation, which a training compares with its own.
+        on_progress: Called after each batch with ``step, total_steps`` in rows, ``tokens, tokens_per_second``.
 
     Returns:
         Size and error of the cache.
@@ -128,8 +126,9 @@ def write_cache(
     fingerprint = {**cache_fingerprint(teacher, collator, data_fingerprint), "rows": entries.digest()}
     writer = Writer(teacher, rows, collator, task, entries, Path(folder).absolute(), on_progress)
     if not writer.folder.exists():
-        plan = writer.planned(config, fingerprint)
-        writer.write(plan or writer.plan(config, fingerprint, validation_score))
+        writer.write(
+            writer.planned(config, fingerprint) or writer.plan(config, fingerprint, validation_score)
+        )
     header = read_header(writer.folder)
     refuse_other(writer.folder, header, config, fingerprint)
     shutil.rmtree(writer.work, ignore_errors=True)  # what a kill between the last two steps left
