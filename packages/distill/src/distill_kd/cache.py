@@ -71,9 +71,8 @@ def write_cache(
 ) -> CacheReport:
     """Run ``teacher`` over every row once; :class:`distill_kd.CachedTeacher` serves the result from then on.
 
-    If the process is killed, the next call continues after the last complete shard. Until the cache is
-    complete, its shards are in ``FOLDER.unfinished``, each with a manifest of its own. A complete cache of
-    the same data, teacher and configuration is left as it is.
+    A killed call is continued after the last complete shard by the next one; until then the shards are in
+    ``FOLDER.unfinished``. A complete cache of the same data, teacher and configuration is left as it is.
 
     Args:
         teacher: Any teacher; it is given batches sorted by length.
@@ -84,7 +83,7 @@ def write_cache(
         config: How much is kept.
         data_fingerprint: distill-datakit's, or further fields to be compared when the cache is used.
         validation_score: The teacher's cross-entropy on validation, which a training compares with its own.
-        on_progress: Called after each batch with ``step, total_steps`` in rows, ``tokens, tokens_per_second``.
+        on_progress: Called after each batch with ``step, total_steps, tokens, tokens_per_second`` (rows).
 
     Returns:
         Size and error of the cache.
@@ -132,14 +131,14 @@ def write_cache(
     header = read_header(writer.folder)
     refuse_other(writer.folder, header, config, fingerprint)
     shutil.rmtree(writer.work, ignore_errors=True)  # what a kill between the last two steps left
-    report = _report(writer.folder, header, time.monotonic() - start)
-    _LOG.info("%s: %s", writer.folder, report)
-    return report
+    return _report(writer.folder, header, time.monotonic() - start)
 
 
 def _report(folder: Path, header: Mapping[str, Any], seconds: float) -> CacheReport:
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     names = ("rows", "tokens", "bytes_per_token", "k", "vocab_size", "kl_error")
-    return CacheReport(
+    report = CacheReport(
         folder=folder, size_bytes=size, seconds=seconds, **{name: header[name] for name in names}
     )
+    _LOG.info("%s: %s", folder, report)
+    return report
