@@ -222,7 +222,7 @@ def test_rows_that_cannot_be_told_apart_or_teach_nothing_are_refused(
     twice = [*rows, rows[2]]
     unlabelled = [{**row, "labels": [-100] * len(row["labels"])} for row in rows]
     for given, message in (
-        (twice, "row_id 2 stands 2 times"),
+        (twice, "row_id 2 occurs 2 times"),
         (unlabelled, "none of the 4 rows has a label"),
         ([], "no rows"),
     ):

@@ -196,10 +196,10 @@ def test_what_a_server_cannot_give_is_refused(
     for config in (CacheConfig(max_kl_error=0.1), CacheConfig(temperature=2), CacheConfig(k=3)):
         with pytest.raises(CacheError, match="its 6 most likely tokens at temperature 1, and nothing else"):
             write_cache(served(), rows, collate, tmp_path / "cache", task="causal", config=config)
-    for options, message in (({"k": 0}, "k = 0"), ({"interface": "tgi"}, "there are vllm, sglang")):
+    for options, message in (({"k": 0}, "k = 0"), ({"interface": "tgi"}, "the valid ones are vllm, sglang")):
         with pytest.raises(ValueError, match=message):
             served(**options)
-    with pytest.raises(ValueError, match="no address"):
+    with pytest.raises(ValueError, match="not a valid address"):
         ServedTeacher("localhost:8000", "tiny", tokenizer=make_tokenizer())
     error = pickle.loads(pickle.dumps(ServedTeacherError("gone")))  # noqa: S301 - our own
     assert str(error) == "gone"

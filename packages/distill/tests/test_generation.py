@@ -63,7 +63,7 @@ def test_inputs_are_read_as_they_are_needed(make_model: Any, make_tokenizer: Any
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"task": "seq2seq_lm"}, "there are causal, seq2seq, masked"), ({"chunk_rows": 0}, "at least 1")],
+    [({"task": "seq2seq_lm"}, "are causal, seq2seq, masked"), ({"chunk_rows": 0}, "at least 1")],
 )
 def test_impossible_requests_are_refused(
     arguments: dict[str, Any], message: str, make_model: Any, make_tokenizer: Any
