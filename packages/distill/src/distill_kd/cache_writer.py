@@ -272,7 +272,8 @@ class Writer:
         if len(answer) == 1 and not torch.isfinite(highest).all():
             raise NonFiniteLogitsError(
                 f"the teacher's logits hold NaN or infinity in the rows {facts.row_ids[:8]}. Look at its "
-                "weights and its dtype (float16 overflows in T5)."
+                "weights and its dtype (float16 overflows in T5).",
+                field="teacher",
             )
         if isinstance(target, TopKTarget) and target.temperature != 1:
             raise CacheError(

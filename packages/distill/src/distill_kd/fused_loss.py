@@ -116,7 +116,8 @@ class _Job:
             if count:
                 raise NonFiniteLogitsError(
                     f"the {name}'s logits hold NaN or infinity at {count} of the {len(hidden)} positions "
-                    "that count. Look at its weights and its dtype (float16 overflows in T5)."
+                    "that count. Look at its weights and its dtype (float16 overflows in T5).",
+                    field=name,
                 )
         raise NonFiniteLogitsError("the loss overflowed although the logits are finite; they are too large.")
 
