@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from distill_app_evaluator._version import __version__
 from distill_app_evaluator.errors import Fix, Option, Retype, UsageError, message_of, written
 from distill_app_evaluator.request import EvaluationRequest, check_request
 from distill_app_evaluator.systems import nearest
@@ -50,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else list(argv)
     try:
         _run(given)
-    except SystemExit as done:  # --help
+    except SystemExit as done:  # --help, --version
         return int(done.code or 0)
     except KeyboardInterrupt:
         return _complain("interrupted; nothing was written", _INTERRUPTED)
@@ -64,11 +65,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(given: Sequence[str]) -> None:
-    if "--version" in given:
-        from distill_app_evaluator import __version__
-
-        print(f"distill-eval {__version__}")
-        return
     if "--completion" in given:
         from argcomplete.shell_integration import shellcode
 
@@ -80,8 +76,7 @@ def _run(given: Sequence[str]) -> None:
         return
     arguments = vars(_parsed(given))
     as_json = arguments.pop("json")
-    for only_here in ("debug", "version", "completion"):
-        del arguments[only_here]
+    del arguments["debug"], arguments["completion"]
     _evaluate(check_request(**arguments), as_json=as_json)
 
 
@@ -136,8 +131,8 @@ def _parsed(given: Sequence[str]) -> argparse.Namespace:
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    def add(name: str, metavar: str, text: str, default: object = None, kind: type | None = None) -> None:
-        parser.add_argument(name, metavar=metavar, help=text, default=default, type=kind or str)
+    def add(name: str, metavar: str, text: str, default: object = None, kind: type = str) -> None:
+        parser.add_argument(name, metavar=metavar, help=text, default=default, type=kind)
 
     parser.add_argument(
         "models", nargs="+", metavar="MODEL", help="folder of a model, an adapter or an export"
@@ -161,12 +156,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-new-tokens", "N", "the most tokens of an answer (64)", 64, int)
     add("--beams", "N", "beams of the search; 1 (default) is greedy", 1, int)
     add("--batch-size", "N", "rows answered at once (64)", 64, int)
-    for name, text in (
-        ("--json", "print one JSON object instead of tables"),
-        ("--debug", "show the traceback of an error"),
-        ("--version", "print the version"),
-    ):
-        parser.add_argument(name, action="store_true", help=text)
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    version = f"distill-eval {__version__}"
+    parser.add_argument("--version", action="version", version=version, help="print the version")
     add("--completion", "SHELL", f"print code that completes the command line: {', '.join(_SHELLS)}")
 
 
