@@ -9,7 +9,6 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from distill_app_evaluator._version import __version__
 from distill_app_evaluator.errors import Fix, Option, Retype, UsageError, message_of, written
 from distill_app_evaluator.request import EvaluationRequest, check_request
 from distill_app_evaluator.systems import nearest
@@ -51,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else list(argv)
     try:
         _run(given)
-    except SystemExit as done:  # --help, --version
+    except SystemExit as done:  # --help
         return int(done.code or 0)
     except KeyboardInterrupt:
         return _complain("interrupted; nothing was written", _INTERRUPTED)
@@ -65,6 +64,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(given: Sequence[str]) -> None:
+    if "--version" in given:
+        from distill_app_evaluator import __version__
+
+        print(f"distill-eval {__version__}")
+        return
     if "--completion" in given:
         from argcomplete.shell_integration import shellcode
 
@@ -76,7 +80,7 @@ def _run(given: Sequence[str]) -> None:
         return
     arguments = vars(_parsed(given))
     as_json = arguments.pop("json")
-    del arguments["debug"], arguments["completion"]
+    del arguments["debug"], arguments["version"], arguments["completion"]
     _evaluate(check_request(**arguments), as_json=as_json)
 
 
@@ -158,8 +162,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--batch-size", "N", "rows answered at once (64)", 64, int)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    version = f"distill-eval {__version__}"
-    parser.add_argument("--version", action="version", version=version, help="print the version")
+    parser.add_argument("--version", action="store_true", help="print the version")
     add("--completion", "SHELL", f"print code that completes the command line: {', '.join(_SHELLS)}")
 
 

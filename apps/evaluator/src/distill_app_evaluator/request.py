@@ -109,7 +109,6 @@ def check_request(
         UsageError: A metric does not exist, a file, column or model is missing, ``out`` exists or cannot be
             made, or a number is out of range.
     """
-    decoding = _decoding(max_new_tokens=max_new_tokens, beams=beams, batch_size=batch_size)
     if samples < 0:
         raise UsageError(f"--samples {samples}: at least 0 is needed.", fix=Option("--samples", "0"))
     checked_metrics = _metrics(metrics)
@@ -121,7 +120,7 @@ def check_request(
         rows=rows,
         out=folder,
         systems=systems,
-        decoding=decoding,
+        decoding=_decoding(max_new_tokens=max_new_tokens, beams=beams, batch_size=batch_size),
         prefix=prefix,
         samples=samples,
     )
