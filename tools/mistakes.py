@@ -159,9 +159,9 @@ _BY_HAND: Mapping[str, Mistake] = {
         _change("train.jsonl", lambda text: "".join(text.splitlines(keepends=True)[:8])),
     ),
     "a folder without tokenizer": Mistake(
-        (('"tokenizer"', '"empty"'),), ("no tokenizer.json",), _folder("empty")
+        (('"tokenizer"', '"empty"'),), ("holds no tokenizer",), _folder("empty")
     ),
-    "a misspelt model": Mistake(_saved("saved/seq2sek"), ("models.saved.path", "'seq2seq'")),
+    "a misspelt model": Mistake(_saved("saved/seq2sek"), ("models.saved.path", "saved/seq2seq'")),
     "a folder above the model": Mistake(_saved("one"), ("models.saved.path", "config.json"), _nested),
     "a folder of something else": Mistake(_saved("saved/notes"), ("is not a model",), _notes),
     "a file of a model": Mistake(_saved("saved/seq2seq/config.json"), ("is a file",)),

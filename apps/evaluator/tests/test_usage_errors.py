@@ -83,22 +83,22 @@ EARLY = [
     ([*_ASK, "--columns", "source=sorce"], "Did you mean 'source'?"),
     ([*_ASK, "--metrics", "rougel"], "Did you mean 'rougeL'?"),
     ([*_ASK, "--slices", "lenght"], "Did you mean 'length'? Allowed: length, source, target."),
-    ([*_ASK, "--samples", "-1"], "--samples -1 was asked for; at least 0"),
+    ([*_ASK, "--samples", "-1"], "--samples -1: at least 0"),
     ([*_ASK, "--split", "train"], "allowed: test, all"),
     ([*_ASK, "--task", "seq2sec"], "allowed: causal, seq2seq, masked"),
-    ([*_ASK, "--beams", "0"], "--beams 0 was asked for; at least 1"),
+    ([*_ASK, "--beams", "0"], "--beams: beams = 0 was given; it must be at least 1"),
     ([*_ASK, "--out", "empty"], "empty exists; name a new folder"),
     ([*_ASK, "--out", "examples.jsonl/out"], "nothing can be written into"),
     ([*_ASK, "--teacher", "model"], "model is named twice"),
     ([*_ASK, "--teacher", "./other/../model"], "./other/../model is named twice"),
-    (["model", "--data", "exampels.jsonl"], "There is no file exampels.jsonl. Did you mean examples.jsonl?"),
+    (["model", "--data", "exampels.jsonl"], "no file exampels.jsonl. The nearest is examples.jsonl."),
     (["model", "--data", "column.jsonl"], "a column references, target, completion or label is needed"),
     (["model", "--data", "column.jsonl"], "as in --columns target=THEIR_NAME"),
-    (["modl", "--data", "examples.jsonl"], "There is no folder modl. Did you mean model?"),
-    (["nowhere/model", "--data", "examples.jsonl"], "Nor is there a folder nowhere."),
+    (["modl", "--data", "examples.jsonl"], "there is no folder modl. The nearest model is model."),
+    (["nowhere/model", "--data", "examples.jsonl"], "nowhere/model. The nearest model is other/model."),
     (["examples.jsonl", "--data", "examples.jsonl"], "examples.jsonl is a file"),
-    (["empty", "--data", "examples.jsonl"], "empty is not a model: it holds none of config.json"),
-    ([".", "--data", "examples.jsonl"], "Models inside it: exported, garbled"),
+    (["empty", "--data", "examples.jsonl"], "empty is not a model: it holds neither config.json"),
+    ([".", "--data", "examples.jsonl"], ". is not a model: it holds neither config.json nor"),
     (["model", "mask", "--data", "examples.jsonl"], "mask fills masks and model is seq2seq"),
     (["unheard", "--data", "examples.jsonl"], "unheard: The configuration of model_type 'unheard'"),
     (["lost", "--data", "examples.jsonl"], "The base of lost is gone/base, and there is no such folder."),
@@ -275,7 +275,7 @@ def test_help_shows_every_option_and_version_the_version(capsys: pytest.CaptureF
 
 def test_a_traceback_is_for_debug_alone(place: Path) -> None:
     """The error itself comes out of ``main``."""
-    with pytest.raises(UsageError, match="There is no folder modl"):
+    with pytest.raises(UsageError, match="there is no folder modl"):
         main(["modl", "--data", "examples.jsonl", "--debug"])
 
 

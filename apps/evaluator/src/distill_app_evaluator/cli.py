@@ -80,8 +80,7 @@ def _run(given: Sequence[str]) -> None:
         return
     arguments = vars(_parsed(given))
     as_json = arguments.pop("json")
-    for only_here in ("debug", "version", "completion"):
-        del arguments[only_here]
+    del arguments["debug"], arguments["version"], arguments["completion"]
     _evaluate(check_request(**arguments), as_json=as_json)
 
 
@@ -136,8 +135,8 @@ def _parsed(given: Sequence[str]) -> argparse.Namespace:
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    def add(name: str, metavar: str, text: str, default: object = None, kind: type | None = None) -> None:
-        parser.add_argument(name, metavar=metavar, help=text, default=default, type=kind or str)
+    def add(name: str, metavar: str, text: str, default: object = None, kind: type = str) -> None:
+        parser.add_argument(name, metavar=metavar, help=text, default=default, type=kind)
 
     parser.add_argument(
         "models", nargs="+", metavar="MODEL", help="folder of a model, an adapter or an export"
@@ -161,12 +160,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-new-tokens", "N", "the most tokens of an answer (64)", 64, int)
     add("--beams", "N", "beams of the search; 1 (default) is greedy", 1, int)
     add("--batch-size", "N", "rows answered at once (64)", 64, int)
-    for name, text in (
-        ("--json", "print one JSON object instead of tables"),
-        ("--debug", "show the traceback of an error"),
-        ("--version", "print the version"),
-    ):
-        parser.add_argument(name, action="store_true", help=text)
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument("--version", action="store_true", help="print the version")
     add("--completion", "SHELL", f"print code that completes the command line: {', '.join(_SHELLS)}")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 from distill_app_evaluator.errors import Option, UsageError
-from distill_app_evaluator.systems import System, find_systems, nearest, neighbour
+from distill_app_evaluator.systems import System, find_systems, nearest
 from distill_datakit.columns import REFERENCES, TASKS, TEXT_INPUTS, input_column, reference_column
 from distill_metrics.names import METRIC_GROUPS, check_metric_names
 
@@ -109,31 +109,31 @@ def check_request(
         UsageError: A metric does not exist, a file, column or model is missing, ``out`` exists or cannot be
             made, or a number is out of range.
     """
-    numbers = {"samples": samples, "max_new_tokens": max_new_tokens, "beams": beams, "batch_size": batch_size}
-    for name, number in numbers.items():
-        _check_number(f"--{name.replace('_', '-')}", number, least=0 if name == "samples" else 1)
+    if samples < 0:
+        raise UsageError(f"--samples {samples}: at least 0 is needed.", fix=Option("--samples", "0"))
     checked_metrics = _metrics(metrics)
     rows = _rows(data, columns or {}, _choice("--split", split, SPLITS), slices)
     folder = _out(out)
     systems = find_systems(models, teacher, None if task is None else _choice("--task", task, TASKS))
-    from distill_adapters import DecodingConfig
-
     return EvaluationRequest(
         metrics=checked_metrics,
         rows=rows,
         out=folder,
         systems=systems,
-        decoding=DecodingConfig(max_new_tokens=max_new_tokens, beams=beams, batch_size=batch_size),
+        decoding=_decoding(max_new_tokens=max_new_tokens, beams=beams, batch_size=batch_size),
         prefix=prefix,
         samples=samples,
     )
 
 
-def _check_number(flag: str, number: int, *, least: int) -> None:
-    if number < least:
-        raise UsageError(
-            f"{flag} {number} was asked for; at least {least} is needed.", fix=Option(flag, str(least))
-        )
+def _decoding(**numbers: int) -> "DecodingConfig":
+    from distill_adapters import ConfigError, DecodingConfig
+
+    try:
+        return DecodingConfig(**numbers)
+    except ConfigError as error:
+        flag = f"--{str(error.field).replace('_', '-')}"
+        raise UsageError(f"{flag}: {error}", fix=Option(flag, str(error.suggestion))) from None
 
 
 def _choice(flag: str, given: str, allowed: tuple[Name, ...]) -> Name:
@@ -159,13 +159,13 @@ def _metrics(asked: Sequence[str]) -> tuple[str, ...]:
 
 
 def _rows(data: str, columns: Mapping[str, str], split: Split, slices: str | None) -> Rows:
+    from distill_adapters import nearest_paths
     from distill_datakit import DataError, inspect_columns
 
     path = Path(data)
     if not path.is_file():
-        near, hint = neighbour(path)
-        near = near or next(iter(_readable(path)), None)
-        fix = None if near is None else Option("--data", near)
+        near = nearest_paths(path, lambda one: one.is_file() and one.suffix in _READABLE)
+        hint, fix = (f" The nearest is {near[0]}.", Option("--data", str(near[0]))) if near else ("", None)
         raise UsageError(f"There is no file {data}.{hint}", fix=fix)
     try:
         theirs = inspect_columns(path)
@@ -197,12 +197,6 @@ def _rows(data: str, columns: Mapping[str, str], split: Split, slices: str | Non
             fix=_map({**columns, ours: meant[0]}) if meant else None,
         ) from None
     return Rows(path=path, columns=dict(columns), input=asked, reference=right, split=split, slices=slices)
-
-
-def _readable(path: Path) -> list[str]:
-    """Files of examples in the folder of a path, or in the nearest one above it that exists."""
-    above = next(place for place in path.parents if place.is_dir())
-    return [str(one) for one in sorted(above.iterdir()) if one.is_file() and one.suffix in _READABLE]
 
 
 def _lacks(data: str, column: str, found: Sequence[str]) -> str:

@@ -13,13 +13,8 @@ from distill_datakit.columns import TASKS, Task
 Kind = Literal["model", "adapter", "export"]
 Role = Literal["model", "teacher"]
 
-_MARKS: tuple[tuple[str, Kind], ...] = (
-    ("certificate.json", "export"),
-    ("adapter_config.json", "adapter"),
-    ("config.json", "model"),
-)
-_WEIGHTS = (".safetensors", ".bin", ".onnx", ".onnx_data")
-_VOCABULARIES = ("tokenizer*", "vocab*", "*.model", "*.spm")
+_CERTIFICATE = "certificate.json"  # marks an export
+_WEIGHTS = (".safetensors", ".onnx", ".onnx_data")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +41,8 @@ class System:
     def bytes(self) -> int:
         """Bytes of the weights, those of an adapter's base included."""
         folders = [self.path] if self.base is None else [self.path, self.base]
-        return sum(file.stat().st_size for folder in folders for file in _weights(folder))
+        files = (file for folder in folders for file in folder.iterdir() if file.suffix in _WEIGHTS)
+        return sum(file.stat().st_size for file in files)
 
 
 def find_systems(models: Sequence[str], teacher: str | None, task: Task | None) -> tuple[System, ...]:
@@ -93,14 +89,6 @@ def _without(given: Sequence[str], number: int, teacher: str | None) -> Fix:
     return Option("--teacher", None) if last else Retype(given[number], None)
 
 
-def neighbour(path: Path) -> tuple[str | None, str]:
-    """An existing path with a similar name, and a hint to it."""
-    if not path.parent.is_dir():
-        return None, f" Nor is there a folder {path.parent}."
-    near = nearest(path.name, [entry.name for entry in path.parent.iterdir()])
-    return (str(path.parent / near), f" Did you mean {path.parent / near}?") if near else (None, "")
-
-
 def nearest(name: str, allowed: Iterable[str]) -> str | None:
     """The most similar name, or None if none is similar."""
     return next(iter(difflib.get_close_matches(name, list(allowed), n=1)), None)
@@ -116,110 +104,60 @@ def _names(places: Sequence[Path]) -> list[str]:
 
 
 def _system(name: str, model: str, task: Task | None, role: Role) -> System:
-    try:
-        return _found(name, model, task, role)
-    except UsageError as error:
-        if error.fix is None and (whole := _whole_model_near(Path(model))) is not None:
-            error.fix = Option("--teacher", whole) if role == "teacher" else Retype(model, whole)
-        raise
-
-
-def _found(name: str, model: str, task: Task | None, role: Role) -> System:
-    from distill_adapters import ModelLoadError
-    from distill_deploy import IntegrityError, read_runtime_facts
+    from distill_adapters import ModelLoadError, is_hub_name, nearest_paths
+    from distill_deploy import IntegrityError
     from distill_hwdetect import HardwareError
 
-    folder, kind = _folder(model)
-    base = None
-    try:
-        if kind == "export":
-            task = read_runtime_facts(folder).task
-        else:
-            base = _base_of(folder) if kind == "adapter" else None
-            _check_files(folder, base or folder)
-            task = task or _model_task(folder, base or folder)
-    except (ModelLoadError, IntegrityError, HardwareError) as error:
-        raise UsageError(f"{folder}: {error}") from None
-    return System(name=name, path=folder, kind=kind, task=task, role=role, base=base)
-
-
-def _whole_model_near(folder: Path) -> str | None:
-    """A usable model inside a folder or beside it, the one with the nearest name first."""
-    for above in (folder, *folder.parents):
-        whole = [str(one) for one in sorted(above.iterdir()) if _is_whole(one)] if above.is_dir() else []
-        if whole:
-            return nearest(str(folder), whole) or whole[0]
-    return None
-
-
-def _is_whole(folder: Path) -> bool:
-    try:
-        return folder.is_dir() and bool(_found("", str(folder), None, "model"))
-    except UsageError:
-        return False
-
-
-def _folder(model: str) -> tuple[Path, Kind]:
     folder = Path(model)
-    if not folder.exists():
-        (_, hint), fix = neighbour(folder), None
-        if not hint and model.count("/") == 1:
-            fix = f"hf download {model} --local-dir {folder.name}"
-            hint = f" Download a model of the hub with: {fix}"
-        raise UsageError(f"There is no folder {model}.{hint}", fix=fix)
-    if not folder.is_dir():
-        raise UsageError(f"{model} is a file; the folder of a model is needed.")
-    for mark, kind in _MARKS:
-        if (folder / mark).is_file():
-            return folder, kind
-    marks = ", ".join(mark for mark, _ in reversed(_MARKS))
-    inside = [
-        str(one)
-        for one in sorted(folder.iterdir())
-        if one.is_dir() and any((one / mark).is_file() for mark, _ in _MARKS)
-    ]
-    below = f" Models inside it: {', '.join(inside)}." if inside else ""
-    raise UsageError(f"{model} is not a model: it holds none of {marks}.{below}")
-
-
-def _weights(folder: Path) -> list[Path]:
-    return [file for file in sorted(folder.iterdir()) if file.suffix in _WEIGHTS and file.is_file()]
-
-
-def _check_files(folder: Path, source: Path) -> None:
-    for place in dict.fromkeys((folder, source)):
-        files = _weights(place)
-        if not any(file.suffix == ".safetensors" for file in files):
-            found = f"only {files[0].name}, a pickle, which is never loaded" if files else "no weights"
-            raise UsageError(
-                f"{place} holds {found}; *.safetensors is needed. Save the model again with save_pretrained."
-            )
-    if not any(any(place.glob(name)) for place in (folder, source) for name in _VOCABULARIES):
+    try:
+        kind, own, base = _look(folder)
+    except (ModelLoadError, IntegrityError, HardwareError) as error:
+        message = str(error) if isinstance(error, ModelLoadError) else f"{folder}: {error}"
+        near = [str(one) for one in nearest_paths(folder, _is_usable)]
+        if near:
+            fix: Fix = Option("--teacher", near[0]) if role == "teacher" else Retype(model, near[0])
+            raise UsageError(f"{message} The nearest model is {near[0]}.", fix=fix) from None
+        raise UsageError(message, fix=_download(model) if is_hub_name(model) else None) from None
+    if isinstance(base, str):
         raise UsageError(
-            f"{source} holds no tokenizer (tokenizer.json or similar). "
-            f"Save it beside the weights with tokenizer.save_pretrained({str(source)!r})."
+            f"The base of {folder} is {base}, and there is no such folder. Download it with: "
+            f"{_download(base)}",
+            fix=_download(base),
         )
-
-
-def _model_task(folder: Path, source: Path) -> Task:
-    from distill_hwdetect import read_model_facts
-
-    task = read_model_facts(source).task
+    task = own if kind == "export" else task or own
     if task is None:
         raise UsageError(
             f"The configuration of {folder} does not name a task; give --task {', '.join(TASKS)}.",
             fix=Option("--task", TASKS[0]),
         )
-    return task
+    return System(name=name, path=folder, kind=kind, task=task, role=role, base=base)
 
 
-def _base_of(adapter: Path) -> Path:
-    from distill_adapters import adapter_base
+def _look(folder: Path) -> tuple[Kind, Task | None, Path | str | None]:
+    """Kind, task and base of what a folder holds, in the words of the package that refuses it."""
+    from distill_adapters import check_model_folder
+    from distill_deploy import read_runtime_facts
+    from distill_hwdetect import read_model_facts
 
-    base = adapter_base(adapter)
-    if isinstance(base, Path):
-        return base
-    fix = f"hf download {base} --local-dir {base}"
-    raise UsageError(
-        f"The base of {adapter} is {base}, and there is no such folder. Download it with: {fix}", fix=fix
-    )
+    if (folder / _CERTIFICATE).is_file():
+        return "export", read_runtime_facts(folder).task, None
+    base = check_model_folder(folder, suggest=False).base
+    if isinstance(base, str):
+        return "adapter", None, base
+    return "adapter" if base else "model", read_model_facts(base or folder).task, base
+
+
+def _is_usable(folder: Path) -> bool:
+    from distill_adapters import ModelLoadError
+    from distill_deploy import IntegrityError
+    from distill_hwdetect import HardwareError
+
+    try:
+        _, task, base = _look(folder)
+    except (ModelLoadError, IntegrityError, HardwareError, OSError):
+        return False
+    return task is not None and not isinstance(base, str)
+
+
+def _download(name: str) -> str:
+    return f"hf download {name} --local-dir {name}"

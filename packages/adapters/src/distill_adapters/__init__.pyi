@@ -32,6 +32,11 @@ from .inspection import decoder_inputs as decoder_inputs
 from .loaded import LoadedModel as LoadedModel
 from .loading import load_model as load_model
 from .merging import merge as merge
+from .model_folder import ModelFolder as ModelFolder
+from .model_folder import check_model_folder as check_model_folder
+from .model_folder import nearest_paths as nearest_paths
+from .model_folder import tokenizer_vocabulary as tokenizer_vocabulary
+from .model_folder import vocabulary_size as vocabulary_size
 from .prediction import Predictions as Predictions
 from .prediction import mask_log_probs as mask_log_probs
 from .prediction import predict as predict

@@ -11,7 +11,8 @@ from distill_adapters.errors import ModelLoadError
 from distill_adapters.gguf import load_gguf
 from distill_adapters.hub import is_hub_name
 from distill_adapters.loaded import BASE_FINGERPRINT, LoadedModel
-from distill_adapters.pretrained import first_line, has_tokenizer, load_pretrained, load_tokenizer
+from distill_adapters.model_folder import has_tokenizer
+from distill_adapters.pretrained import first_line, load_pretrained, load_tokenizer
 from distill_adapters.quiet import quiet
 from distill_adapters.spelling import did_you_mean, near_path
 

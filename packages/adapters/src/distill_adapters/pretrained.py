@@ -10,6 +10,7 @@ from distill_adapters.base_identity import weights_fingerprint
 from distill_adapters.config import TASKS, Task
 from distill_adapters.errors import ModelLoadError
 from distill_adapters.loaded import LoadedModel
+from distill_adapters.model_folder import TOKENIZER_FILES, has_tokenizer
 from distill_adapters.quiet import quiet
 
 if TYPE_CHECKING:
@@ -23,16 +24,6 @@ _AUTO: Mapping[str, str] = {
     "seq2seq": "AutoModelForSeq2SeqLM",
     "masked": "AutoModelForMaskedLM",
 }
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "source.spm",
-    "vocab.json",
-    "vocab.txt",
-)
 
 
 def load_pretrained(
@@ -197,11 +188,6 @@ def load_tokenizer(model: Path | str, *, trust_remote_code: bool = False) -> "Pr
             f"the tokenizer of {model} cannot be read: {first_line(error)}", field="model", found=str(model)
         ) from error
     return tokenizer
-
-
-def has_tokenizer(folder: Path) -> bool:
-    """Whether a folder holds any file of a tokenizer."""
-    return any((folder / name).is_file() for name in TOKENIZER_FILES)
 
 
 def _fit_tokenizer(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:

@@ -4,14 +4,12 @@ import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from distill_datakit.columns import INPUTS, REFERENCES, TRAINING_COLUMNS
-
-from distill_app_trainer.checks.models import missing
 from distill_app_trainer.errors import Fix, ReplaceText, RunFileError, SetKey
 from distill_app_trainer.runfile.edit import to_utf8
 from distill_app_trainer.runfile.schema import RunConfig
 from distill_app_trainer.runfile.stage import Stage, Task
 from distill_app_trainer.spelling import did_you_mean, nearest
+from distill_datakit.columns import INPUTS, REFERENCES, TRAINING_COLUMNS
 
 _READABLE = (".jsonl", ".csv", ".tsv", ".txt", ".parquet", ".gz")
 
@@ -27,7 +25,7 @@ def columns_of(config: RunConfig, name: str) -> tuple[str, ...]:
     source, keys = config.data[name], ("data", name)
     path = Path(source.path)
     if not path.exists():
-        hint, names = missing(path, _READABLE, name)
+        hint, names = _missing(path, name)
         raise RunFileError(
             f"data.{name}: there is no file {path}.{hint}",
             fix=None if names is None else ReplaceText(keys, *names),
@@ -46,6 +44,22 @@ def columns_of(config: RunConfig, name: str) -> tuple[str, ...]:
             )
     renamed = {theirs: ours for ours, theirs in source.columns.items()}
     return tuple(renamed.get(column, column) for column in found)
+
+
+def _missing(path: Path, wanted: str) -> tuple[str, tuple[str, str] | None]:
+    """What is there in place of a path that is not: a hint, and the wrong and the right part."""
+    wrong = path
+    while not wrong.parent.exists():
+        wrong = wrong.parent
+    names = sorted(entry.name for entry in wrong.parent.iterdir() if not entry.name.startswith("."))
+    right = nearest(wrong.name, names)
+    if right is not None:
+        return f" Did you mean {right!r}?", (wrong.name, right)
+    usable = [name for name in names if Path(name).suffix in _READABLE]
+    usable.sort(key=lambda name: not name.startswith(f"{wanted}."))
+    above = f" There is no folder {wrong} either." if wrong != path else ""
+    listed = f" There are: {', '.join(usable[:8])}." if usable else ""
+    return above + listed, (str(path.relative_to(wrong.parent)), usable[0]) if usable else None
 
 
 def _data_fix(keys: tuple[str, ...], path: Path, error: Exception) -> Fix | None:

@@ -1,10 +1,16 @@
 """The models that a run file names: whether they are there and suit each other."""
 
-import json
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from distill_adapters import is_hub_name
+from distill_adapters import (
+    ModelLoadError,
+    check_model_folder,
+    is_hub_name,
+    nearest_paths,
+    tokenizer_vocabulary,
+)
 from distill_app_trainer.errors import Fix, ReplaceText, RunFileError, SetKey
 from distill_app_trainer.runfile.hub import described
 from distill_app_trainer.runfile.kinds import DistillStage
@@ -19,49 +25,25 @@ def check_model(config: RunConfig, name: str, source: ModelSource) -> None:
     """Refuse a model without configuration, and a tokenizer that is not there."""
     if source.path is not None:
         keys = ("models", name, "path")
-        folder = _folder(keys, source.path)
-        if not any((folder / mark).is_file() for mark in ("config.json", "adapter_config.json")):
-            below = sorted(entry.parent.name for entry in folder.glob("*/config.json"))
-            beside = sorted(entry.parent.name for entry in folder.parent.glob("*/config.json"))
-            hint = f" Did you mean {str(folder / below[0])!r}?" if below else ""
-            fix = ReplaceText(keys, folder.name, f"{folder.name}/{below[0]}") if below else None
-            if not below and beside:
-                hint = f" Models beside it: {', '.join(beside)}."
-                fix = ReplaceText(keys, folder.name, nearest(folder.name, beside) or beside[0])
+        folder = described(source.path, ".".join(keys))
+        try:
+            check_model_folder(folder, needs=["config"])
+        except ModelLoadError as error:
             raise RunFileError(
-                f"models.{name}.path: {folder} is not a model: it holds neither config.json nor "
-                f"adapter_config.json.{hint}",
-                fix=fix,
-            )
-        _check_json(folder, name)
+                f"models.{name}.path: {error}", fix=_instead(keys, folder, error.suggestion)
+            ) from None
     _check_tokenizer(config, name, source)
 
 
-def _check_json(folder: Path, name: str) -> None:
-    """Refuse a configuration that is not valid JSON."""
-    for mark in ("config.json", "adapter_config.json"):
-        if (folder / mark).is_file():
-            try:
-                json.loads((folder / mark).read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise RunFileError(
-                    f"models.{name}: {folder / mark} is not valid JSON: {error}. It is truncated or "
-                    "was edited; get the model again.",
-                    fix=_another_model(("models", name, "path"), folder),
-                ) from None
-
-
-def _another_model(keys: tuple[str, ...], folder: Path) -> Fix | None:
-    beside = sorted(one.parent.name for one in folder.parent.glob("*/config.json") if one.parent != folder)
-    whole = [one for one in beside if _is_json(folder.parent / one / "config.json")]
-    return ReplaceText(keys, folder.name, nearest(folder.name, whole) or whole[0]) if whole else None
-
-
-def _is_json(file: Path) -> bool:
-    try:
-        return isinstance(json.loads(file.read_text(encoding="utf-8")), dict)
-    except ValueError:
-        return False
+def _instead(keys: tuple[str, ...], wrong: Path, right: object) -> Fix | None:
+    """Write another path in the run file, as far as the two differ: the file may name them from elsewhere."""
+    if right is None:
+        return None
+    other = Path(str(right))
+    common = Path(os.path.commonpath([wrong, other]))
+    if common in (wrong, other):
+        common = common.parent
+    return ReplaceText(keys, str(wrong.relative_to(common)), str(other.relative_to(common)))
 
 
 def _check_tokenizer(config: RunConfig, name: str, source: ModelSource) -> None:
@@ -76,62 +58,24 @@ def _check_tokenizer(config: RunConfig, name: str, source: ModelSource) -> None:
                 fix=ReplaceText(keys, f'"{tokenizer}"', f'"{own}"'),
             )
         return
-    others = [other for other in config.models if other != name]
-    hint, right = did_you_mean(Path(tokenizer).name, others), nearest(Path(tokenizer).name, others)
-    fix = None if right is None else ReplaceText(keys, Path(tokenizer).name, right)
-    folder = _folder(keys, tokenizer, hint=hint, fix=fix)
-    if not any((folder / mark).is_file() for mark in ("tokenizer.json", "tokenizer_config.json")):
-        beside = sorted(one.parent.name for one in folder.parent.glob("*/tokenizer.json"))
-        if fix is None and beside:
-            hint = f" Tokenizers beside it: {', '.join(beside)}."
-            fix = ReplaceText(keys, folder.name, nearest(folder.name, beside) or beside[0])
-        raise RunFileError(f"models.{name}.tokenizer: {folder} holds no tokenizer.json.{hint}", fix=fix)
-
-
-def _folder(keys: tuple[str, ...], path: str, *, hint: str = "", fix: Fix | None = None) -> Path:
-    where = ".".join(keys)
-    folder = described(path, where)
-    if folder.is_dir():
-        return folder
-    if folder.exists():
-        above = ReplaceText(keys, f"{folder.parent.name}/{folder.name}", folder.parent.name)
-        inside = above if (folder.parent / "config.json").is_file() else None
-        raise RunFileError(f"{where}: {folder} is a file; a folder is needed.", fix=inside)
-    said, names = missing(folder)
-    raise RunFileError(
-        f"{where}: there is no folder {folder}.{hint or said}",
-        fix=fix or (ReplaceText(keys, *names) if names else None),
-    )
-
-
-def missing(
-    path: Path, suffixes: tuple[str, ...] = (), wanted: str = ""
-) -> tuple[str, tuple[str, str] | None]:
-    """What is there in place of a path that is not: a hint, and the wrong and the right part."""
-    wrong = path
-    while not wrong.parent.exists():
-        wrong = wrong.parent
-    names = sorted(entry.name for entry in wrong.parent.iterdir() if not entry.name.startswith("."))
-    right = nearest(wrong.name, names)
-    if right is not None:
-        return f" Did you mean {right!r}?", (wrong.name, right)
-    usable = [name for name in names if Path(name).suffix in suffixes] if suffixes else []
-    above = f" Nor is there a folder {wrong}." if wrong != path else ""
-    listed = f" There are: {', '.join(usable[:8])}." if usable else ""
-    usable.sort(key=lambda name: not name.startswith(f"{wanted}."))
-    return above + listed, (str(path.relative_to(wrong.parent)), usable[0]) if usable else None
+    folder = described(tokenizer, ".".join(keys))
+    meant = nearest(folder.name, [other for other in config.models if other != name])
+    try:
+        check_model_folder(folder, needs=["tokenizer"], suggest=meant is None)
+    except ModelLoadError as error:
+        hint, fix = "", _instead(keys, folder, error.suggestion)
+        if meant is not None:
+            hint, fix = f" Did you mean the model {meant!r}?", ReplaceText(keys, folder.name, meant)
+        raise RunFileError(f"models.{name}.tokenizer: {error}{hint}", fix=fix) from None
 
 
 def check_tokenizers(config: RunConfig, name: str, stage: DistillStage) -> None:
     """Refuse a student whose tokenizer differs from its teacher's: their distributions do not compare."""
     teacher, student = (origin(config, one) for one in (stage.teacher, stage.model))
-    folders = [
-        described(tokenizer_of(config, one), "models") / "tokenizer.json" for one in (teacher, student)
-    ]
-    if folders[0] == folders[1] or not all(folder.is_file() for folder in folders):
-        return
-    theirs, ours = (_vocabulary(folder) for folder in folders)
-    if theirs == ours:
+    theirs, ours = (
+        tokenizer_vocabulary(described(tokenizer_of(config, one), "models")) for one in (teacher, student)
+    )
+    if theirs is None or ours is None or theirs == ours:
         return
     right, model = origin_name(config, stage.teacher), origin_name(config, stage.model)
     own = config.models[right].tokenizer
@@ -146,16 +90,6 @@ def check_tokenizers(config: RunConfig, name: str, stage: DistillStage) -> None:
         f"{len(ours):,} entries), so their distributions do not compare. {todo}",
         fix=SetKey(("models", model, "tokenizer"), own if own in config.models else right) if fresh else None,
     )
-
-
-def _vocabulary(file: Path) -> Mapping[str, int]:
-    content = json.loads(file.read_text(encoding="utf-8"))
-    found = content.get("model", {}).get("vocab", {})
-    if not isinstance(found, dict):
-        found = {
-            str(entry[0] if isinstance(entry, list) else entry): index for index, entry in enumerate(found)
-        }
-    return {**found, **{token["content"]: token["id"] for token in content.get("added_tokens", [])}}
 
 
 def check_hardware(config: RunConfig) -> None:
@@ -188,7 +122,7 @@ def task_of(config: RunConfig) -> Task:
             facts = model_facts(config, source)
             if facts.task is None and asked == "auto":
                 task_of_config(source.config or described(str(source.path), f"models.{name}"))  # says why
-        except (HardwareError, OSError, json.JSONDecodeError) as error:
+        except (HardwareError, ModelLoadError, OSError) as error:
             raise RunFileError(f"models.{name}: {error}", fix=_sizeless(name, source)) from None
         if facts.task is not None:
             found[name] = facts.task
@@ -223,7 +157,7 @@ def task_of(config: RunConfig) -> Task:
 def _sizeless(name: str, source: ModelSource) -> Fix | None:
     """Another model in place of one whose configuration says too little."""
     if source.path is not None and not is_hub_name(source.path):
-        return _another_model(("models", name, "path"), Path(source.path))
+        return _another_model(name, Path(source.path), lambda _: True)
     kind = str((source.config or {}).get("model_type"))
     known = ("marian", "t5", "bart", "gpt2", "llama", "bert", "roberta")
     return ReplaceText(
@@ -244,12 +178,18 @@ def _same_task(config: RunConfig, found: Mapping[str, Task]) -> Fix | None:
         fresh = [config.models[one].config or {} for one, task in found.items() if task == common]
         kind = next((str(one["model_type"]) for one in fresh if "model_type" in one), None)
         return None if kind is None else SetKey(("models", name, "config", "model_type"), kind)
-    from distill_hwdetect import HardwareError, read_model_facts
+    return _another_model(name, Path(path), lambda task: task == common)
 
-    for beside in sorted(Path(path).parent.glob("*/config.json")):
+
+def _another_model(name: str, path: Path, suits: Callable[[Task], bool]) -> Fix | None:
+    """A model whose task suits, in place of one whose configuration is right."""
+    from distill_hwdetect import ModelConfigError
+    from distill_hwdetect import task_of as task_of_config
+
+    def usable(folder: Path) -> bool:
         try:
-            if read_model_facts(beside.parent).task == common:
-                return ReplaceText(("models", name, "path"), Path(path).name, beside.parent.name)
-        except (HardwareError, ValueError):
-            continue
-    return None
+            return suits(task_of_config(folder))
+        except ModelConfigError:
+            return False
+
+    return _instead(("models", name, "path"), path, next(iter(nearest_paths(path, usable)), None))

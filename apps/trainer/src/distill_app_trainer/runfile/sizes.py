@@ -1,7 +1,5 @@
 """The size of the models of a run file, from their configurations alone."""
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distill_app_trainer.runfile.hub import described
@@ -14,7 +12,7 @@ if TYPE_CHECKING:
 
 def model_facts(config: RunConfig, source: ModelSource) -> "ModelFacts":
     """The size of a model of the file, from its configuration alone; an adapter's is that of its base."""
-    from distill_adapters import adapter_base
+    from distill_adapters import adapter_base, vocabulary_size
     from distill_hwdetect import read_model_facts
 
     if source.path is not None:
@@ -27,15 +25,3 @@ def model_facts(config: RunConfig, source: ModelSource) -> "ModelFacts":
     if size is not None:
         content["vocab_size"] = size
     return read_model_facts(content)
-
-
-def vocabulary_size(tokenizer: Path) -> int | None:
-    """The number of ids of a saved fast tokenizer, read without loading it; None where there is none."""
-    file = tokenizer / "tokenizer.json"
-    if not file.is_file():
-        return None
-    content = json.loads(file.read_text(encoding="utf-8"))
-    vocabulary = content.get("model", {}).get("vocab", {})
-    ids = list(vocabulary.values()) if isinstance(vocabulary, dict) else list(range(len(vocabulary)))
-    ids += [token["id"] for token in content.get("added_tokens", [])]
-    return max(ids) + 1 if ids else None

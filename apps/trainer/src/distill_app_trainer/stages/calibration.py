@@ -17,10 +17,9 @@ _BINS = 10
 
 def forced_distribution(context: RunContext, data: str, loaded: "LoadedModel") -> "ForcedLogProbs | None":
     """What a model expects at each right token of held-out rows; None where they teach nothing."""
-    from distill_datakit.columns import TRAINING_COLUMNS
-
     from distill_adapters import forced_log_probs
     from distill_datakit import tokenize
+    from distill_datakit.columns import TRAINING_COLUMNS
 
     task, columns = context.plan.task, set(context.texts[data].column_names)
     if not any(set(shape) <= columns for shape in TRAINING_COLUMNS[task]):
