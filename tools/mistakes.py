@@ -107,6 +107,13 @@ def _broken(place: Path) -> None:
     (place / "saved" / "broken" / "config.json").write_text('{"model_type": "mar', encoding="utf-8")
 
 
+def _lost(place: Path) -> None:
+    _alone(place)
+    (place / "saved" / "lost").mkdir()
+    config = '{"base_model_name_or_path": "./gone"}'
+    (place / "saved" / "lost" / "adapter_config.json").write_text(config, encoding="utf-8")
+
+
 def _alone(place: Path) -> None:
     for task in ("causal", "masked"):
         shutil.rmtree(place / "saved" / task)
@@ -166,6 +173,7 @@ _BY_HAND: Mapping[str, Mistake] = {
     "a folder of something else": Mistake(_saved("saved/notes"), ("is not a model",), _notes),
     "a file of a model": Mistake(_saved("saved/seq2seq/config.json"), ("is a file",)),
     "a configuration that is cut off": Mistake(_saved("saved/broken"), ("is not valid JSON",), _broken),
+    "an adapter whose base is gone": Mistake(_saved("saved/lost"), ("base", "./gone"), _lost),
     "a teacher of another task": Mistake(
         (*_saved("saved/causal"), ('teacher = "stored"', 'teacher = "saved"')), ("same task", "causal")
     ),

@@ -279,6 +279,17 @@ def test_a_traceback_is_for_debug_alone(place: Path) -> None:
         main(["modl", "--data", "examples.jsonl", "--debug"])
 
 
+def test_a_name_on_the_hub_gets_the_command_that_downloads_it(
+    tmp_path: Path, examples: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where no model is nearby that may have been meant."""
+    (tmp_path / "alone").mkdir()
+    monkeypatch.chdir(tmp_path / "alone")
+    assert main(["organisation/name", "--data", str(examples)]) == 2
+    fix = "fix:   hf download organisation/name --local-dir organisation/name"
+    assert capsys.readouterr().err.splitlines()[-1] == fix
+
+
 def test_models_are_named_by_what_tells_them_apart(place: Path) -> None:
     """The last part of the path, or as many as it takes."""
     names = [one.name for one in find_systems(["model", "other/model"], "huge", None)]
