@@ -61,7 +61,7 @@ def check_model_folder(
         >>> check_model_folder("writer").path.name
         'writer'
         >>> try:
-        ...     check_model_folder("writter")
+        ...     check_model_folder("writr")
         ... except ModelLoadError as error:
         ...     print(error.suggestion)
         writer

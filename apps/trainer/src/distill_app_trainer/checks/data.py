@@ -65,7 +65,7 @@ def _missing(path: Path, wanted: str) -> tuple[str, tuple[str, str] | None]:
 def _data_fix(keys: tuple[str, ...], path: Path, error: Exception) -> Fix | None:
     """The change that makes a file readable, or another file."""
     row = getattr(error, "row", None)
-    if "not UTF-8" in str(error):
+    if isinstance(error.__cause__, UnicodeDecodeError):
         return to_utf8(path)
     if isinstance(error, PermissionError):
         return f"chmod u+r {path}"
