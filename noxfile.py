@@ -54,7 +54,7 @@ BUDGETS: dict[tuple[str, ...], int] = {
     ("standalone(hwdetect)", "standalone(metrics)"): 60,
     tuple(f"hardware({kind})" for kind in KINDS): 75,
     ("docs",): 45,
-    ("e2e",): 300,
+    ("e2e",): 360,
 }
 
 nox.needs_version = ">=2025.5"
@@ -255,6 +255,7 @@ def e2e(session: nox.Session) -> None:
         "tests/test_end_to_end.py",
         "tests/test_quickstart.py",
         "tests/test_original_use.py",
+        "tests/test_extensions.py",
         *session.posargs,
     )
 

@@ -1,5 +1,6 @@
 """Run files: read, refused with the nearest right spelling, overridden, and written again."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from distill_app_trainer import RunFileError, check_run, read_run_file, to_toml
 from distill_app_trainer.cli import main
+from distill_app_trainer.errors import SetKey
 
 ReplaceText = Callable[[str, str], None]
 
@@ -81,3 +83,25 @@ def test_train_alone_brings_validation_and_test(workplace: Path, edit: ReplaceTe
     """One file is split, and its parts have names."""
     edit('validation = "validation.jsonl"\ntest = "test.jsonl"\n', "")
     assert check_run(read_run_file(Path("tiny.toml"))) == "seq2seq"
+
+
+def test_a_model_that_no_stage_uses_is_known_by_the_names_in_stages_not_by_their_words(
+    workplace: Path,
+) -> None:
+    """A model called ``data`` is not used because a stage has the key ``data``: the fix takes it out."""
+    folder = workplace / "saved"
+    folder.mkdir()
+    config = {
+        "model_type": "gpt2",
+        "architectures": ["GPT2LMHeadModel"],
+        "n_embd": 16,
+        "n_layer": 1,
+        "n_head": 2,
+    }
+    (folder / "config.json").write_text(json.dumps({**config, "vocab_size": 12}), encoding="utf-8")
+    file = Path("tiny.toml")
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace("[hardware]", '[models.data]\npath = "saved"\n[hardware]'), encoding="utf-8")
+    with pytest.raises(RunFileError, match="same task") as caught:
+        check_run(read_run_file(file))
+    assert caught.value.fix == SetKey(("models", "data"), None)
