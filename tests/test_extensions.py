@@ -1,4 +1,7 @@
-"""A package outside this repository adds a metric, a divergence, an exporter and a kind of stage."""
+"""A package outside this repository adds a metric, a divergence, an exporter and a kind of stage.
+
+The models are M2M100, as NLLB is: every kind of stage meets one without decoder inputs of its own.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from pathlib import Path
 import pytest
 
 EXTENSION = Path(__file__).parent / "extension"
-MODEL = 'config = { model_type = "marian", d_model = %d, encoder_layers = 1, decoder_layers = 1, encoder_attention_heads = 2, decoder_attention_heads = 2, encoder_ffn_dim = 32, decoder_ffn_dim = 32, max_position_embeddings = 32 }'  # noqa: E501
+MODEL = 'config = { model_type = "m2m_100", d_model = %d, encoder_layers = 1, decoder_layers = 1, encoder_attention_heads = 2, decoder_attention_heads = 2, encoder_ffn_dim = 32, decoder_ffn_dim = 32, max_position_embeddings = 32 }'  # noqa: E501
 RUN_FILE = f"""
 [run]
 name = "extended"
@@ -30,10 +33,15 @@ parallel_stages = 1
 [stages.teacher]
 kind = "finetune"
 model = "big"
-train = {{ steps = 4 }}
+train = {{ steps = 60, learning_rate = 5e-3 }}
 [stages.copied]
 kind = "copy"
 model = "teacher"
+[stages.labels]
+kind = "pseudo_label"
+model = "copied"
+data = "test"
+max_new_tokens = 8
 [stages.cached]
 kind = "cache_teacher"
 model = "copied"
