@@ -7,12 +7,12 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from distill_app_evaluator.errors import Fix, Option, Retype, UsageError, message_of, written
-from distill_app_evaluator.request import EvaluationRequest, check_request
-from distill_app_evaluator.systems import nearest
-from distill_datakit.columns import TASKS
+from distill_app_evaluator.errors import Fix, Option, Retype, UsageError, message_of, nearest, written
+
+if TYPE_CHECKING:
+    from distill_app_evaluator.request import EvaluationRequest
 
 _FAILED, _USAGE, _INTERRUPTED = 1, 2, 130
 _SHELLS = ("bash", "zsh", "fish")
@@ -79,12 +79,14 @@ def _run(given: Sequence[str]) -> None:
         print(shellcode(["distill-eval"], shell=shell))
         return
     arguments = vars(_parsed(given))
+    from distill_app_evaluator.request import check_request
+
     as_json = arguments.pop("json")
     del arguments["debug"], arguments["version"], arguments["completion"]
     _evaluate(check_request(**arguments), as_json=as_json)
 
 
-def _evaluate(request: EvaluationRequest, *, as_json: bool) -> None:
+def _evaluate(request: "EvaluationRequest", *, as_json: bool) -> None:
     """The result is printed before it is written: a full disk does not lose it."""
     from distill_app_evaluator.evaluation import evaluate
 
@@ -135,6 +137,8 @@ def _parsed(given: Sequence[str]) -> argparse.Namespace:
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    from distill_datakit.columns import TASKS
+
     def add(name: str, metavar: str, text: str, default: object = None, kind: type = str) -> None:
         parser.add_argument(name, metavar=metavar, help=text, default=default, type=kind)
 

@@ -1,7 +1,7 @@
 """The errors of this app, and the fixes that they print."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -83,3 +83,10 @@ def message_of(error: Exception) -> str:
     if isinstance(error, OSError | ValueError | RuntimeError | ImportError) and str(error):
         return str(error)
     return f"{type(error).__name__}: {error} (--debug shows the traceback)"
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str | None:
+    """The most similar name, or None if none is similar."""
+    import difflib
+
+    return next(iter(difflib.get_close_matches(name, list(allowed), n=1)), None)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
-from distill_app_evaluator.errors import Option, UsageError
-from distill_app_evaluator.systems import System, find_systems, nearest
+from distill_app_evaluator.errors import Option, UsageError, nearest
+from distill_app_evaluator.systems import System, find_systems
 from distill_datakit.columns import REFERENCES, TASKS, TEXT_INPUTS, input_column, reference_column
 from distill_metrics.names import METRIC_GROUPS, check_metric_names
 

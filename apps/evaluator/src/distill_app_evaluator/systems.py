@@ -1,8 +1,7 @@
 """What a folder holds and what its model does, read from its small files alone."""
 
-import difflib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,7 +13,7 @@ Kind = Literal["model", "adapter", "export"]
 Role = Literal["model", "teacher"]
 
 _CERTIFICATE = "certificate.json"  # marks an export
-_WEIGHTS = (".safetensors", ".onnx", ".onnx_data")
+_WEIGHTS = (".safetensors", ".bin", ".onnx", ".onnx_data")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,11 +86,6 @@ def _without(given: Sequence[str], number: int, teacher: str | None) -> Fix:
     """The command line without one of the models, or without the teacher."""
     last = teacher is not None and number == len(given) - 1
     return Option("--teacher", None) if last else Retype(given[number], None)
-
-
-def nearest(name: str, allowed: Iterable[str]) -> str | None:
-    """The most similar name, or None if none is similar."""
-    return next(iter(difflib.get_close_matches(name, list(allowed), n=1)), None)
 
 
 def _names(places: Sequence[Path]) -> list[str]:
