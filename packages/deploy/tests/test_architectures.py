@@ -14,6 +14,9 @@ from distill_deploy.ctranslate2_export import ARCHITECTURES
 pytestmark = pytest.mark.extra("export")  # noqa: S610
 Tokenizers = Callable[[str], Any]
 Texts = Callable[[str], list[str]]
+# The default tests take these, whose loaders are corrected, beside the families of conftest; ``nox -s edge``
+# takes all.
+QUICK = ("m2m_100", "mbart", "pegasus", "mt5", "gemma")
 FORCED = 30  # as a target language's token is: the first that is generated
 SIZES = {
     "d_model": 32, "hidden_size": 32, "n_embd": 32, "num_layers": 1, "num_hidden_layers": 1, "n_layer": 1,
@@ -50,7 +53,14 @@ def saved(model_type: str, tokenizer: Any, folder: Path, **fields: Any) -> Path:
     return save(model, tokenizer, folder)
 
 
-@pytest.mark.parametrize("model_type", [one for task in ARCHITECTURES.values() for one in task])
+@pytest.mark.parametrize(
+    "model_type",
+    [
+        one if one in QUICK else pytest.param(one, marks=pytest.mark.slow)
+        for task in ARCHITECTURES.values()
+        for one in task
+    ],
+)
 def test_an_architecture_arrives_whole(
     model_type: str, tokenizer: Tokenizers, held_out: Texts, tmp_path: Path
 ) -> None:
