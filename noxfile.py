@@ -41,7 +41,7 @@ ENVIRONMENT = {
     "PYTHONDONTWRITEBYTECODE": "",  # where it is set, each import of transformers' Trainer takes 20 s, not 6
 }
 
-# Seconds on two idle cores, environments included; the goal for all together is twenty minutes, which they exceed.
+# Seconds on two idle cores, environments included; the goal for all is twenty minutes, which they exceed.
 BUDGETS: dict[tuple[str, ...], int] = {
     ("lint", "types", "architecture"): 90,
     ("tests(hwdetect)",): 30,
